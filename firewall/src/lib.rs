@@ -1,0 +1,11 @@
+//! Policies: text → Policy → set elements → kernel.
+//!
+//! ```text
+//! policies/*.toml ─► policy ─► compile ─► Changes (set elements) ─► kernel (feature `kernel`)
+//!                       └────► oracle, explain (no kernel needed)
+//! ```
+//!
+//! Without the feature `kernel` this crate is pure.
+
+pub mod model;
+pub mod sets;

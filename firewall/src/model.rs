@@ -1,0 +1,117 @@
+//! What the firewall knows of the world it rules: zones, containers and what they publish.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+pub use zone::DefaultPolicy;
+use zone::{ContainerName, IfName, MacAddr, ZoneName};
+
+/// A zone, as far as packets are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// Its name.
+    pub name: ZoneName,
+    /// Its bridge.
+    pub bridge: IfName,
+    /// IPv4 subnet, if it has one.
+    pub subnet4: Option<Ipv4Net>,
+    /// IPv6 subnet, if it has one.
+    pub subnet6: Option<Ipv6Net>,
+    /// The host's IPv4 address in it.
+    pub gateway4: Option<Ipv4Addr>,
+    /// The host's IPv6 address in it.
+    pub gateway6: Option<Ipv6Addr>,
+    /// No path to or from the world, whatever policies say.
+    pub internal: bool,
+    /// For directions that no file mentions.
+    pub default: DefaultPolicy,
+    /// Whether IPv6 to the world is masqueraded (ULA zones). IPv4 always is, unless `internal`.
+    pub masquerade6: bool,
+}
+
+/// A port of the host that leads to a port of a container: `[ADDR:]HOSTPORT[-END]:PORT[/udp]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Publish {
+    /// The host address it listens on; every address of both families when absent.
+    pub address: Option<IpAddr>,
+    /// IP protocol number: 6 or 17.
+    pub proto: u8,
+    /// First host port.
+    pub first: u16,
+    /// Last host port, inclusive; equals `first` for a single port.
+    pub last: u16,
+    /// The container's port for `first`; the others follow one by one.
+    pub port: u16,
+}
+
+/// An attached container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its name.
+    pub name: ContainerName,
+    /// The zone it is in.
+    pub zone: ZoneName,
+    /// Index of the host end of its link.
+    pub ifindex: u32,
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// Its addresses, without prefix lengths; at most a few of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it publishes.
+    pub publish: Vec<Publish>,
+}
+
+/// Everything the firewall rules over, but for the policies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct World {
+    /// Zones by name.
+    pub zones: BTreeMap<ZoneName, Zone>,
+    /// Attached containers by name.
+    pub containers: BTreeMap<ContainerName, Container>,
+    /// The host's own addresses outside the zones. Used by `explain` and the oracle only: in the
+    /// kernel the hook that sees a packet tells whether it is the host's.
+    pub host: Vec<IpAddr>,
+}
+
+/// An endpoint of a flow, as `explain` and the oracle take it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A container by name.
+    Container(ContainerName),
+    /// The host, by its gateway address in the other side's zone.
+    Host,
+    /// Some address of the world.
+    World,
+    /// This address, whatever stands behind it.
+    Address(IpAddr),
+}
+
+/// What a flow carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// A connection to a port of TCP (6), UDP (17), SCTP (132), DCCP (33) or UDP-Lite (136).
+    Port(u8, u16),
+    /// An ICMP message type (v4 number; its v6 counterpart on v6).
+    Icmp(u8),
+    /// Some other IP protocol.
+    Proto(u8),
+}
+
+/// A connection that somebody opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// Who opens it.
+    pub from: Endpoint,
+    /// To whom, after destination translation.
+    pub to: Endpoint,
+    /// With what.
+    pub traffic: Traffic,
+    /// In which family.
+    pub family: crate::sets::Family,
+    /// Whether it came through a published port.
+    pub published: bool,
+}

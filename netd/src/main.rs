@@ -1,0 +1,3 @@
+mod api;
+
+fn main() {}
