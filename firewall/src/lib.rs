@@ -7,5 +7,10 @@
 //!
 //! Without the feature `kernel` this crate is pure.
 
+pub mod compile;
+pub mod diagnostics;
+pub mod explain;
 pub mod model;
+pub mod oracle;
+pub mod policy;
 pub mod sets;

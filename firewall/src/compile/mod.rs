@@ -1,0 +1,1 @@
+//! World and policies → set elements, event by event.

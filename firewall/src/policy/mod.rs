@@ -1,0 +1,1 @@
+//! Policy text → [`PolicyFile`](self), with the position of everything in it.
