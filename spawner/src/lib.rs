@@ -1,1 +1,46 @@
-//! (being built)
+//! A container in its own namespaces, by libcontainer; its network comes from hooks alone.
+//!
+//! ```text
+//!             settings ──plan──▶ Plan ──spec──▶ config.json
+//!                                  │
+//!   front (the caller) ──fork──▶ monitor ──libcontainer──▶ the container's pid 1
+//!   terminal, signals,           its own session and mount namespace,
+//!   exit code                    hooks, waiting, cleaning up
+//! ```
+//!
+//! - The **front** is the process that calls [`run`]. It keeps the terminal, passes signals on and returns the exit code. It stays in
+//!   the host's namespaces and is not changed in any way that outlives the call.
+//! - The **monitor** is forked from it. Everything that must not be seen by the host happens there: the bound (with private users:
+//!   id-mapped) root, and the blind spot where libcontainer would look for cgroups. So no mount can be left behind.
+//! - Each watches the other. When the front dies, however it dies, the monitor kills the container, runs the poststop hooks and
+//!   cleans up; when the monitor dies, the kernel kills the container (`PR_SET_PDEATHSIG`) and the front cleans up.
+//!
+//! libcontainer forks without exec and must not be called from a process with threads; [`run`] refuses there.
+//! Nothing here knows netd: a network is a pair of hooks, which the caller names.
+
+mod cgroup;
+mod error;
+mod executor;
+mod front;
+mod hook;
+mod monitor;
+mod plan;
+mod root;
+mod settings;
+mod signals;
+pub mod spec;
+mod state;
+mod sys;
+mod terminal;
+mod user;
+mod wire;
+
+pub use error::SpawnError;
+pub use front::run;
+pub use plan::{Plan, UidRange};
+pub use settings::{
+    Bind, Hook, Hooks, Limits, MachineName, Network, Settings, Terminal, Tmpfs, UserName,
+};
+pub use state::{Running, kill, list};
+pub use user::User;
+pub use wire::Exit;
