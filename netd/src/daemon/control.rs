@@ -1,0 +1,256 @@
+//! The control socket: varlink interface `io.netd.Control`, served by zlink, for root only.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use zlink::introspect::Type;
+use zlink::service::HandleResult;
+use zlink::{Call, Connection, Server};
+
+use super::dirs::Dirs;
+use super::engine::Engine;
+use crate::api::{
+    AttachRequest, Container, Error, Explanation, Lease, PolicyView, Problem, Reason, Status, Zone,
+    ZoneSettings,
+};
+
+/// How long an attach waits for the name's old link to be deleted.
+const NAME_FREE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The message of an error, whichever it is.
+pub(super) fn message(error: &Error) -> &str {
+    match error {
+        Error::NoSuchZone { message }
+        | Error::NoSuchContainer { message }
+        | Error::Invalid { message }
+        | Error::Refused { message } => message,
+    }
+}
+
+/// Binds the socket, mode 0600. A dead daemon's socket is replaced; the lock tells that it is dead.
+pub(super) fn listen(dirs: &Dirs) -> std::io::Result<std::os::unix::net::UnixListener> {
+    let path = dirs.socket();
+    let temporary = dirs.runtime.join(".netd.sock");
+    for stale in [&path, &temporary] {
+        match std::fs::remove_file(stale) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    // Bound under another name first: nobody must reach it before its mode is right.
+    let listener = std::os::unix::net::UnixListener::bind(&temporary)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&temporary, &path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves until the listener ends, which it does not.
+pub(super) async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    engine: Rc<RefCell<Engine>>,
+) -> std::io::Result<()> {
+    loop {
+        let fd = OwnedFd::from(listener.try_clone()?);
+        let zlistener = zlink::tokio::unix::Listener::try_from(fd).map_err(std::io::Error::other)?;
+        let service = WithDescriptors {
+            control: Control {
+                engine: engine.clone(),
+                descriptors: Vec::new(),
+            },
+        };
+        if let Err(e) = Server::new(zlistener, service).run().await {
+            // Accepting failed (too many descriptors, say): go on, after a breath.
+            tracing::error!(error = %e, "control socket");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+}
+
+struct Control {
+    engine: Rc<RefCell<Engine>>,
+    /// Those that came with the call in hand.
+    descriptors: Vec<OwnedFd>,
+}
+
+macro_rules! replies {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $ty:ty),* $(,)? })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Serialize, Deserialize, Type)]
+            struct $name { $($field: $ty),* }
+        )*
+    };
+}
+
+replies! {
+    ZoneCreated { zone: Zone, created: bool }
+    ZoneReply { zone: Zone }
+    ZonesReply { zones: Vec<Zone> }
+    Deleted { deleted: bool }
+    Attached { container: Container, created: bool, warnings: Vec<String> }
+    Detached { detached: bool }
+    ContainersReply { containers: Vec<Container> }
+    ContainerReply { container: Container, problems: Vec<Problem> }
+    StatusReply { status: Status }
+    Reloaded { refused: Vec<Problem> }
+    PolicyReply { policy: PolicyView }
+    ExplanationReply { explanation: Explanation }
+    LeasesReply { leases: Vec<Lease> }
+}
+
+#[zlink::service(
+    interface = "io.netd.Control",
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, Status, Reason, Explanation, PolicyView],
+    vendor = "netd",
+    product = "netd",
+    version = env!("CARGO_PKG_VERSION"),
+    url = "https://github.com/netd-project/netd"
+)]
+impl Control {
+    async fn zone_create(&mut self, name: String, settings: Option<ZoneSettings>) -> Result<ZoneCreated, Error> {
+        let settings = settings.unwrap_or_default();
+        let (zone, created) = self.engine.borrow_mut().zone_create(&name, &settings)?;
+        Ok(ZoneCreated { zone, created })
+    }
+
+    async fn zone_set(&mut self, name: String, settings: ZoneSettings) -> Result<ZoneReply, Error> {
+        let zone = self.engine.borrow_mut().zone_set(&name, &settings)?;
+        Ok(ZoneReply { zone })
+    }
+
+    async fn zone_delete(&mut self, name: String, force: Option<bool>) -> Result<Deleted, Error> {
+        let force = force.unwrap_or_default();
+        let deleted = self.engine.borrow_mut().zone_delete(&name, force)?;
+        Ok(Deleted { deleted })
+    }
+
+    async fn zone_list(&self) -> Result<ZonesReply, Error> {
+        let zones = self.engine.borrow().zone_list();
+        Ok(ZonesReply { zones })
+    }
+
+    async fn zone_show(&self, name: String) -> Result<ZoneReply, Error> {
+        let zone = self.engine.borrow().zone_show(&name)?;
+        Ok(ZoneReply { zone })
+    }
+
+    async fn attach(&mut self, request: AttachRequest) -> Result<Attached, Error> {
+        let descriptors = std::mem::take(&mut self.descriptors);
+        self.name_free(&request.container).await?;
+        let done = self.engine.borrow_mut().attach(request, descriptors)?;
+        Ok(Attached {
+            container: done.container,
+            created: done.created,
+            warnings: done.warnings,
+        })
+    }
+
+    async fn detach(&mut self, container: String, zone: Option<String>) -> Result<Detached, Error> {
+        let detached = self.engine.borrow_mut().detach(&container, zone.as_deref())?;
+        Ok(Detached { detached })
+    }
+
+    async fn list(&self) -> Result<ContainersReply, Error> {
+        let containers = self.engine.borrow().list();
+        Ok(ContainersReply { containers })
+    }
+
+    async fn show(&self, container: String) -> Result<ContainerReply, Error> {
+        let (container, problems) = self.engine.borrow().show(&container)?;
+        Ok(ContainerReply { container, problems })
+    }
+
+    async fn status(&self) -> Result<StatusReply, Error> {
+        let status = self.engine.borrow().status();
+        Ok(StatusReply { status })
+    }
+
+    async fn reload(&mut self) -> Result<Reloaded, Error> {
+        let refused = self.engine.borrow_mut().reload()?;
+        Ok(Reloaded { refused })
+    }
+
+    async fn policy_show(&self, container: String, nft: Option<bool>) -> Result<PolicyReply, Error> {
+        let nft = nft.unwrap_or_default();
+        let policy = self.engine.borrow().policy_show(&container, nft)?;
+        Ok(PolicyReply { policy })
+    }
+
+    async fn explain(
+        &mut self,
+        from: String,
+        to: String,
+        traffic: Option<String>,
+        family: Option<i64>,
+    ) -> Result<ExplanationReply, Error> {
+        let explanation = self
+            .engine
+            .borrow_mut()
+            .explain(&from, &to, traffic.as_deref(), family)?;
+        Ok(ExplanationReply { explanation })
+    }
+
+    async fn lease_list(&self) -> Result<LeasesReply, Error> {
+        let leases = self.engine.borrow().leases();
+        Ok(LeasesReply { leases })
+    }
+}
+
+impl Control {
+    /// Waits until the name's old link is deleted.
+    async fn name_free(&self, container: &str) -> Result<(), Error> {
+        let waiting = async {
+            loop {
+                let reaped = self.engine.borrow().reaped.clone();
+                let notified = reaped.notified();
+                if !self.engine.borrow().is_closing(container) {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        tokio::time::timeout(NAME_FREE, waiting)
+            .await
+            .map_err(|_| Error::Refused {
+                message: format!("attach {container}: its old link is still being deleted; try again"),
+            })
+    }
+}
+
+/// zlink's generated service does not hand the descriptors of a call to its methods; this does.
+struct WithDescriptors {
+    control: Control,
+}
+
+impl<Sock> zlink::Service<Sock> for WithDescriptors
+where
+    Sock: zlink::connection::Socket,
+    Control: zlink::Service<Sock>,
+{
+    type MethodCall<'de> = <Control as zlink::Service<Sock>>::MethodCall<'de>;
+    type ReplyParams<'ser> = <Control as zlink::Service<Sock>>::ReplyParams<'ser>;
+    type ReplyStreamParams = <Control as zlink::Service<Sock>>::ReplyStreamParams;
+    type ReplyStreamError = <Control as zlink::Service<Sock>>::ReplyStreamError;
+    type ReplyStream = <Control as zlink::Service<Sock>>::ReplyStream;
+    type ReplyError<'ser> = <Control as zlink::Service<Sock>>::ReplyError<'ser>;
+    type Upgrade = <Control as zlink::Service<Sock>>::Upgrade;
+
+    async fn handle<'ser>(
+        &'ser mut self,
+        call: &'ser Call<Self::MethodCall<'_>>,
+        connection: &mut Connection<Sock>,
+        descriptors: Vec<OwnedFd>,
+    ) -> HandleResult<
+        Self::ReplyParams<'ser>,
+        Self::ReplyStream,
+        Self::ReplyError<'ser>,
+        Self::Upgrade,
+    > {
+        self.control.descriptors = descriptors;
+        zlink::Service::<Sock>::handle(&mut self.control, call, connection, Vec::new()).await
+    }
+}

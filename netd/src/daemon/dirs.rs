@@ -1,0 +1,32 @@
+//! Where in the three directories the daemon keeps what.
+
+use std::path::PathBuf;
+
+pub(crate) use crate::dirs::Dirs;
+
+impl Dirs {
+    /// The socket through which the keeper hands the tables' owner socket to a new daemon.
+    pub(crate) fn keeper_socket(&self) -> PathBuf {
+        self.runtime.join("keeper.sock")
+    }
+
+    /// Locked by the running daemon.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.runtime.join("lock")
+    }
+
+    /// Zone files.
+    pub(crate) fn zones(&self) -> PathBuf {
+        self.config.join("zones")
+    }
+
+    /// The last good text of each file, so that a restart does not lose what was in force.
+    pub(crate) fn good(&self) -> PathBuf {
+        self.state.join("good")
+    }
+
+    /// Which interfaces forwarding was switched on for, and what was there before.
+    pub(crate) fn forwarding(&self) -> PathBuf {
+        self.runtime.join("forwarding.json")
+    }
+}

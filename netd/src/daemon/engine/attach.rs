@@ -1,0 +1,355 @@
+//! Attaching a container: closed at every moment until its policy is in force.
+//!
+//! ```text
+//! check ─► address ─► link, inside down ─► record ─► elements (guard, own, policy) ─► inside up ─► done
+//! ```
+//!
+//! Whatever fails undoes what came before it, newest first.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use firewall::model;
+use ipnet::IpNet;
+use zone::{Configure as PlanConfigure, ContainerName, MacAddr, PortSpec, ZoneName};
+
+use super::request::Request;
+use super::{Engine, ZoneState, no_such_zone, refused};
+use crate::api;
+use crate::daemon::chain;
+use crate::daemon::record::{Configure, Record};
+use crate::daemon::store::Kind;
+
+/// What an attach came to.
+pub(crate) struct Attached {
+    pub(crate) container: api::Container,
+    /// False when it was attached already, in the same way.
+    pub(crate) created: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Attaches a container, or finds that it is attached in this way already.
+    pub(crate) fn attach(
+        &mut self,
+        request: api::AttachRequest,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Attached, api::Error> {
+        let request = Request::check(request, fds)?;
+        if let Some(record) = self.ports.get(&request.container).cloned() {
+            return self.attached_already(&request, &record);
+        }
+        if !self.zones.contains_key(&request.zone) {
+            return Err(no_such_zone(request.zone.as_str()));
+        }
+        let what = format!("attach {} to zone {}", request.container, request.zone);
+        self.refuse_without_policy(&request, &what)?;
+        self.refuse_published(&request, &what)?;
+        let (addresses, fresh) = self.assign(&request, &what)?;
+        let outcome = self.attach_at(&request, &what, addresses);
+        if outcome.is_err()
+            && fresh
+            && let Some(state) = self.zones.get_mut(&request.zone)
+        {
+            state.pool.forget(&request.container);
+        }
+        let record = outcome?;
+        if fresh {
+            self.keep_addresses(&record);
+        }
+        let warnings = self.publish_warnings(&record);
+        Ok(Attached {
+            container: self.view(&record),
+            created: true,
+            warnings,
+        })
+    }
+
+    /// The same request again is a success; a different one is refused with the difference named.
+    fn attached_already(
+        &self,
+        request: &Request,
+        record: &Record,
+    ) -> Result<Attached, api::Error> {
+        let mut differences = Vec::new();
+        let mut differ = |what: &str, has: String, asked: String| {
+            if has != asked {
+                differences.push(format!("{what} is {has}, asked for is {asked}"));
+            }
+        };
+        differ("zone", record.zone.to_string(), request.zone.to_string());
+        differ("interface", record.ifname.to_string(), request.ifname.to_string());
+        differ(
+            "configure",
+            format!("{:?}", record.configure).to_lowercase(),
+            format!("{:?}", request.configure).to_lowercase(),
+        );
+        differ("labels", format!("{:?}", record.labels), format!("{:?}", request.labels));
+        let publish = |list: &[(String, model::Publish)]| {
+            let mut parsed: Vec<_> = list.iter().map(|(_, p)| p.clone()).collect();
+            parsed.sort();
+            format!("{parsed:?}")
+        };
+        differ("publish", publish(&record.publish), publish(&request.publish));
+        if let Some(mac) = request.mac {
+            differ("hardware address", record.mac.to_string(), mac.to_string());
+        }
+        for asked in &request.addresses {
+            if !record.ips().contains(asked) {
+                differ("addresses", format!("{:?}", record.ips()), asked.to_string());
+            }
+        }
+        if record.netns != request.netns.id() {
+            differ("network namespace", "another one".into(), "this one".into());
+        }
+        if differences.is_empty() {
+            return Ok(Attached {
+                container: self.view(record),
+                created: false,
+                warnings: Vec::new(),
+            });
+        }
+        Err(refused(format!(
+            "attach {}: it is attached already, and differently: {} (detach it first)",
+            request.container,
+            differences.join("; ")
+        )))
+    }
+
+    /// A policy file that is bad, with no last good one, refuses the containers it may be about.
+    fn refuse_without_policy(&self, request: &Request, what: &str) -> Result<(), api::Error> {
+        for (stem, bad) in &self.policy_files.bad {
+            if self.policy_files.good.contains_key(stem) {
+                continue;
+            }
+            let scope = super::reload::scope_of_bad(stem, &bad.text);
+            if scope.may_apply(&request.container, &request.zone, &request.labels) {
+                return Err(refused(format!(
+                    "{what}: its policy cannot be read, and there is no last good one:\n{}",
+                    bad.message
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_published(&self, request: &Request, what: &str) -> Result<(), api::Error> {
+        if request.publish.is_empty() {
+            return Ok(());
+        }
+        if self.zones.get(&request.zone).is_some_and(|z| z.zone.internal) {
+            return Err(refused(format!(
+                "{what}: zone {} is internal: nothing in it can be published",
+                request.zone
+            )));
+        }
+        for (text, publish) in &request.publish {
+            if let Some(owner) = self.firewall.publish_conflict(publish) {
+                return Err(refused(format!(
+                    "{what}: publish {text}: the port is published by container {owner} already (choose another one, or detach {owner})"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its addresses, and whether they are new to the name.
+    fn assign(&mut self, request: &Request, what: &str) -> Result<(Vec<IpAddr>, bool), api::Error> {
+        let Some(state) = self.zones.get_mut(&request.zone) else {
+            return Err(no_such_zone(request.zone.as_str()));
+        };
+        let before = state.pool.of(&request.container);
+        let addresses = state
+            .pool
+            .assign(&request.container, &request.addresses)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        let fresh = before != addresses;
+        if fresh && let Some(reason) = self.cannot_store() {
+            if let Some(state) = self.zones.get_mut(&request.zone) {
+                state.pool.forget(&request.container);
+                for address in &before {
+                    // It had them a moment ago, and nobody else ran in between.
+                    let _ = state.pool.reserve(&request.container, *address);
+                }
+            }
+            return Err(refused(format!(
+                "{what}: its address cannot be stored in {}: {reason} (make room, then try again)",
+                self.dirs.state.display()
+            )));
+        }
+        Ok((addresses, fresh))
+    }
+
+    /// Why nothing can be stored now, if so.
+    fn cannot_store(&self) -> Option<String> {
+        if let Some(reason) = self.store.failure() {
+            return Some(reason);
+        }
+        let free = rustix::fs::statvfs(&self.dirs.state).ok()?;
+        let room = free.f_bavail.saturating_mul(free.f_frsize);
+        // One commit copies a few pages; below this it may not fit.
+        (room < 64 * 1024).then(|| format!("no space left on the device ({room} bytes free)"))
+    }
+
+    fn attach_at(
+        &mut self,
+        request: &Request,
+        what: &str,
+        addresses: Vec<IpAddr>,
+    ) -> Result<Record, api::Error> {
+        let Some(state) = self.zones.get(&request.zone) else {
+            return Err(no_such_zone(request.zone.as_str()));
+        };
+        let mac = request.mac.unwrap_or_else(|| request.container.mac());
+        if let Some(other) = self.ports.values().find(|r| r.zone == request.zone && r.mac == mac) {
+            return Err(refused(format!(
+                "{what}: hardware address {mac} belongs to container {} already",
+                other.container
+            )));
+        }
+        let spec = spec(state, request, mac, &addresses);
+        let port = self
+            .links
+            .create_port(&spec, &request.netns)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        let record = Record {
+            container: request.container.clone(),
+            zone: request.zone.clone(),
+            ifname: request.ifname.clone(),
+            host_ifname: port.host_ifname.clone(),
+            ifindex: port.ifindex,
+            mac,
+            addresses: spec.addresses.clone(),
+            configure: request.configure,
+            labels: request.labels.clone(),
+            publish: request.publish.clone(),
+            netns: request.netns.id(),
+        };
+        let opened = self.enforce(&record, what).and_then(|()| {
+            self.links
+                .open_port(&port, &spec, &request.netns)
+                .map_err(|e| refused(format!("{what}: {}", chain(&e))))
+        });
+        let recorded = opened.and_then(|()| {
+            self.records
+                .write(&record)
+                .map_err(|e| refused(format!("{what}: record it in {}: {e}", self.dirs.runtime.display())))
+        });
+        if let Err(e) = recorded {
+            self.undo_attach(&record);
+            return Err(e);
+        }
+        self.bind_lease(&record);
+        self.ports.insert(record.container.clone(), record.clone());
+        tracing::info!(container = %record.container, zone = %record.zone, addresses = ?record.ips(), "attached");
+        Ok(record)
+    }
+
+    /// Puts guard and policy of a container in force.
+    pub(super) fn enforce(&mut self, record: &Record, what: &str) -> Result<(), api::Error> {
+        let changes = self.firewall.attach(model_of(record));
+        self.apply(&changes).map_err(|e| match e {
+            api::Error::Refused { message } => refused(format!("{what}: {message}")),
+            other => other,
+        })
+    }
+
+    /// Takes back what an attach did before it failed; goes on past errors.
+    fn undo_attach(&mut self, record: &Record) {
+        let changes = self.firewall.detach(&record.container);
+        if let Err(e) = self.apply(&changes) {
+            tracing::error!(container = %record.container, error = ?e, "undo attach: remove elements");
+        }
+        if let Err(e) = self.records.remove(&record.container) {
+            tracing::error!(container = %record.container, error = %e, "undo attach: remove its record");
+        }
+        self.close_link(record);
+    }
+
+    /// Stores addresses that the name had not before; durable with the next commit.
+    fn keep_addresses(&mut self, record: &Record) {
+        let name = (record.zone.clone(), record.container.clone());
+        self.kept.insert(name, record.ips());
+        let key = address_key(&record.zone, &record.container);
+        let ips: Vec<String> = record.ips().iter().map(ToString::to_string).collect();
+        let value = serde_json::to_string(&ips).unwrap_or_default();
+        self.store.put(Kind::Address, key, Some(value));
+    }
+
+    fn publish_warnings(&self, record: &Record) -> Vec<String> {
+        record
+            .publish
+            .iter()
+            .filter(|(_, publish)| self.firewall.publish_is_closed(&record.container, publish))
+            .map(|(text, _)| {
+                format!(
+                    "publish {text}: no ingress rule of {} lets anybody through to that port",
+                    record.container
+                )
+            })
+            .collect()
+    }
+}
+
+/// The key of a name's addresses in the store.
+pub(super) fn address_key(zone: &ZoneName, container: &ContainerName) -> String {
+    format!("{zone}/{container}")
+}
+
+/// The container as the firewall sees it.
+pub(super) fn model_of(record: &Record) -> model::Container {
+    model::Container {
+        name: record.container.clone(),
+        zone: record.zone.clone(),
+        ifindex: record.ifindex,
+        mac: record.mac,
+        addresses: record.ips(),
+        labels: record.labels.clone(),
+        publish: record.publish.iter().map(|(_, p)| p.clone()).collect(),
+    }
+}
+
+/// What a link has to be for this record.
+pub(super) fn spec_of(state: &ZoneState, record: &Record) -> PortSpec {
+    PortSpec {
+        container: record.container.clone(),
+        zone: record.zone.clone(),
+        bridge: state.zone.bridge.clone(),
+        ifname: record.ifname.clone(),
+        mac: record.mac,
+        addresses: record.addresses.clone(),
+        gateway4: state.zone.gateway4,
+        gateway6_ll: state.zone.gateway6.map(|_| state.zone.mac.link_local()),
+        mtu: state.zone.mtu,
+        configure: match record.configure {
+            Configure::Static => PlanConfigure::Static,
+            Configure::Dhcp => PlanConfigure::Dhcp,
+            Configure::None => PlanConfigure::None,
+        },
+    }
+}
+
+fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]) -> PortSpec {
+    let with_prefix = |address: &IpAddr| {
+        let length = match address {
+            IpAddr::V4(_) => state.zone.subnet4.map_or(32, |net| net.prefix_len()),
+            // On-link is off: every packet goes by the gateway, also to the same zone.
+            IpAddr::V6(_) => 128,
+        };
+        IpNet::new(*address, length).unwrap_or_else(|_| IpNet::from(*address))
+    };
+    let record = Record {
+        container: request.container.clone(),
+        zone: request.zone.clone(),
+        ifname: request.ifname.clone(),
+        host_ifname: request.container.host_ifname(),
+        ifindex: 0,
+        mac,
+        addresses: addresses.iter().map(with_prefix).collect(),
+        configure: request.configure,
+        labels: Default::default(),
+        publish: Vec::new(),
+        netns: (0, 0),
+    };
+    spec_of(state, &record)
+}

@@ -1,0 +1,92 @@
+//! Detaching: closed at once, deleted behind the caller's back.
+
+use zone::{ContainerName, ZoneName};
+
+use super::{Engine, no_such_container, refused};
+use crate::api;
+use crate::daemon::chain;
+use crate::daemon::record::Record;
+
+impl Engine {
+    /// Detaches a container. False when it was not attached.
+    pub(crate) fn detach(
+        &mut self,
+        container: &str,
+        zone: Option<&str>,
+    ) -> Result<bool, api::Error> {
+        let name: ContainerName = container
+            .parse()
+            .map_err(|e| super::invalid(format!("detach: {e}")))?;
+        let zone: Option<ZoneName> = match zone {
+            None => None,
+            Some(text) => Some(
+                text.parse()
+                    .map_err(|e| super::invalid(format!("detach {name}: {e}")))?,
+            ),
+        };
+        let Some(record) = self.ports.get(&name).cloned() else {
+            return Ok(false);
+        };
+        if zone.is_some_and(|zone| zone != record.zone) {
+            return Ok(false);
+        }
+        self.close(&record)?;
+        tracing::info!(container = %record.container, zone = %record.zone, "detached");
+        Ok(true)
+    }
+
+    /// Closes a container: no packet of it passes when this returns. Its name stays blocked until its
+    /// link is deleted.
+    fn close(&mut self, record: &Record) -> Result<(), api::Error> {
+        self.close_link(record);
+        let changes = self.firewall.detach(&record.container);
+        let outcome = self.apply(&changes);
+        self.ports.remove(&record.container);
+        self.unbind_lease(record);
+        if let Err(e) = self.records.remove(&record.container) {
+            tracing::error!(container = %record.container, error = %e, "remove its record");
+        }
+        outcome.map_err(|e| match e {
+            api::Error::Refused { message } => {
+                refused(format!("detach {}: {message}", record.container))
+            }
+            other => other,
+        })
+    }
+
+    /// Takes the link down and hands it to the reaper.
+    pub(super) fn close_link(&mut self, record: &Record) {
+        match self.links.close_port(record.ifindex, self.reaper.group()) {
+            Ok(()) => {
+                self.closing.insert(record.container.clone());
+                self.reaper.gather(record.container.clone());
+            }
+            Err(e) => {
+                tracing::error!(container = %record.container, error = %chain(&e), "close its link");
+            }
+        }
+    }
+
+    /// The host end is gone: the container's namespace ended, or somebody deleted the link.
+    pub(super) fn port_vanished(&mut self, name: &ContainerName) {
+        let Some(record) = self.ports.remove(name) else {
+            return;
+        };
+        let changes = self.firewall.detach(name);
+        if let Err(e) = self.apply(&changes) {
+            tracing::error!(container = %name, error = ?e, "remove elements of a container that ended");
+        }
+        self.unbind_lease(&record);
+        if let Err(e) = self.records.remove(name) {
+            tracing::error!(container = %name, error = %e, "remove the record of a container that ended");
+        }
+        tracing::info!(container = %name, zone = %record.zone, "its link is gone; detached");
+    }
+
+    /// The record of an attached container.
+    pub(super) fn record(&self, container: &str) -> Result<&Record, api::Error> {
+        self.ports
+            .get(container)
+            .ok_or_else(|| no_such_container(container))
+    }
+}

@@ -1,0 +1,110 @@
+//! Verdicts in words.
+
+use std::net::IpAddr;
+
+use firewall::model::{Endpoint, Flow, Traffic};
+use firewall::sets::Family;
+
+use super::{Engine, invalid, no_such_container};
+use crate::api;
+
+impl Engine {
+    /// Whether `from` may open a connection to `to`, and why.
+    pub(crate) fn explain(
+        &mut self,
+        from: &str,
+        to: &str,
+        traffic: Option<&str>,
+        family: Option<i64>,
+    ) -> Result<api::Explanation, api::Error> {
+        let from = self.endpoint(from)?;
+        let to = self.endpoint(to)?;
+        let traffic = match traffic {
+            None => Traffic::Port(6, 80),
+            Some(text) => firewall::policy::traffic(text)
+                .map_err(|e| invalid(format!("explain: {text:?}: {e}")))?,
+        };
+        let family = match family {
+            Some(4) => Family::V4,
+            Some(6) => Family::V6,
+            Some(other) => return Err(invalid(format!("explain: family {other} is neither 4 nor 6"))),
+            None => self.family_of(&from, &to),
+        };
+        let flow = Flow {
+            from,
+            to,
+            traffic,
+            family,
+            published: false,
+        };
+        let mut world = self.firewall.world().clone();
+        world.host = self.host_addresses();
+        let explanation = firewall::explain::explain(&world, self.firewall.policies(), &flow);
+        Ok(super::view::explanation(&explanation))
+    }
+
+    /// The policy in force for a container.
+    pub(crate) fn policy_show(&self, container: &str, nft: bool) -> Result<api::PolicyView, api::Error> {
+        let record = self.record(container)?;
+        let rules = firewall::explain::policy_of(
+            self.firewall.world(),
+            self.firewall.policies(),
+            &record.container,
+        );
+        let files = self
+            .firewall
+            .policies()
+            .0
+            .iter()
+            .filter(|(_, file)| {
+                file.applies_to
+                    .matches(&record.container, &record.zone, &record.labels)
+            })
+            .map(|(path, _)| path.clone())
+            .collect();
+        let elements = || self.firewall.elements_of(&record.container);
+        Ok(api::PolicyView {
+            container: record.container.to_string(),
+            zone: record.zone.to_string(),
+            files,
+            rules: rules.iter().map(super::view::reason).collect(),
+            nft: nft.then(|| firewall::skeleton::render_text(&elements())),
+        })
+    }
+
+    fn endpoint(&self, text: &str) -> Result<Endpoint, api::Error> {
+        if self.ports.contains_key(text) {
+            let name = text.parse().map_err(|e| invalid(format!("explain: {e}")))?;
+            return Ok(Endpoint::Container(name));
+        }
+        match text {
+            "host" => Ok(Endpoint::Host),
+            "world" => Ok(Endpoint::World),
+            _ => match text.parse::<IpAddr>() {
+                Ok(address) => Ok(Endpoint::Address(address)),
+                Err(_) => Err(no_such_container(text)),
+            },
+        }
+    }
+
+    /// The family of an address that is named, else one that both sides have; v4 first.
+    fn family_of(&self, from: &Endpoint, to: &Endpoint) -> Family {
+        for side in [from, to] {
+            if let Endpoint::Address(address) = side {
+                return Family::of(*address);
+            }
+        }
+        let has_v4 = |side: &Endpoint| match side {
+            Endpoint::Container(name) => self
+                .ports
+                .get(name)
+                .is_none_or(|r| r.ips().iter().any(IpAddr::is_ipv4)),
+            _ => true,
+        };
+        if has_v4(from) && has_v4(to) {
+            Family::V4
+        } else {
+            Family::V6
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The engine: everything that happens, in one order.
+//!
+//! It holds what should be (zones, policies, attached containers) and makes the kernel agree. Each
+//! operation either holds afterwards or has been undone; its errors are sentences for people.
+
+mod attach;
+mod detach;
+mod explain;
+mod forward;
+mod lease;
+mod recover;
+mod reload;
+mod request;
+mod view;
+mod watch;
+mod zones;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use firewall::Firewall;
+use firewall::kernel::Tables;
+use firewall::policy::PolicyFile;
+use ipnet::{Ipv4Net, Ipv6Net};
+use tokio::sync::{Notify, mpsc};
+use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneName};
+
+use super::Dirs;
+use super::files::Files;
+use super::reaper::Reaper;
+use super::record::{Record, Records};
+use super::store::Store;
+use crate::api;
+
+pub(crate) use recover::StartError;
+
+/// A zone that is up.
+pub(crate) struct ZoneState {
+    pub(crate) zone: Zone,
+    pub(crate) file: ZoneFile,
+    pub(crate) pool: Pool,
+    /// Index of the bridge.
+    pub(crate) ifindex: u32,
+    pub(crate) responder: dhcp::Responder,
+}
+
+/// What the tasks that own DHCP sockets have to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ZoneEvent {
+    /// Serve DHCP on this bridge; the bridge may be a new one under an old name.
+    Up {
+        zone: ZoneName,
+        bridge: IfName,
+        ifindex: u32,
+    },
+    /// Stop serving.
+    Down { zone: ZoneName },
+}
+
+/// See the [module](self).
+pub(crate) struct Engine {
+    dirs: Dirs,
+    started: Instant,
+    machine_id: Vec<u8>,
+    pub(crate) store: Store,
+    records: Records,
+    links: Links,
+    tables: Tables,
+    firewall: Firewall,
+    zone_files: Files<ZoneFile>,
+    policy_files: Files<PolicyFile>,
+    zones: BTreeMap<ZoneName, ZoneState>,
+    ports: BTreeMap<ContainerName, Record>,
+    /// Addresses that names have, attached or not; what the store holds.
+    kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
+    /// Subnets chosen for zones; what the store holds.
+    chosen: BTreeMap<ZoneName, (Option<Ipv4Net>, Option<Ipv6Net>)>,
+    /// Names whose old link is closed and not yet deleted.
+    closing: BTreeSet<ContainerName>,
+    /// Told each time names leave `closing`.
+    pub(crate) reaped: std::rc::Rc<Notify>,
+    reaper: Reaper,
+    forwarding: Option<Forwarding>,
+    zone_events: mpsc::UnboundedSender<ZoneEvent>,
+    /// How often the ruleset had to be restored.
+    restored: u64,
+    /// What is wrong besides files, by subject.
+    problems: BTreeMap<String, String>,
+}
+
+impl Engine {
+    /// Whether the name's old link is still being deleted.
+    pub(crate) fn is_closing(&self, container: &str) -> bool {
+        self.closing.contains(container)
+    }
+
+    /// The reaper deleted the links of these containers.
+    pub(crate) fn links_reaped(&mut self, names: &[ContainerName]) {
+        for name in names {
+            self.closing.remove(name);
+        }
+        self.reaper.done();
+        self.reaped.notify_waiters();
+    }
+
+    /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.
+    fn apply(&mut self, changes: &firewall::sets::Changes) -> Result<(), api::Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let Err(first) = self.tables.apply(changes) else {
+            return Ok(());
+        };
+        tracing::warn!(error = %super::chain(&first), "elements do not fit the ruleset in force; writing it anew");
+        self.restored += 1;
+        self.tables
+            .install(&self.firewall.elements())
+            .map_err(|e| refused(format!("write the ruleset: {}", super::chain(&e))))
+    }
+
+    /// Addresses of the host outside the zones, for explanations.
+    fn host_addresses(&mut self) -> Vec<IpAddr> {
+        match self.links.addresses() {
+            Ok(addresses) => addresses
+                .into_iter()
+                .filter(|a| !self.zones.values().any(|z| z.zone.contains(*a)))
+                .collect(),
+            Err(e) => {
+                tracing::warn!(error = %super::chain(&e), "cannot read the host's addresses");
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// The request was understood, and was refused or failed.
+fn refused(message: impl Into<String>) -> api::Error {
+    api::Error::Refused {
+        message: message.into(),
+    }
+}
+
+/// The request cannot be understood.
+fn invalid(message: impl Into<String>) -> api::Error {
+    api::Error::Invalid {
+        message: message.into(),
+    }
+}
+
+/// There is no such zone.
+fn no_such_zone(zone: &str) -> api::Error {
+    api::Error::NoSuchZone {
+        message: format!("no such zone: {zone} (`netd zone list` shows those there are, `netd zone create {zone}` makes it)"),
+    }
+}
+
+/// There is no such container.
+fn no_such_container(container: &str) -> api::Error {
+    api::Error::NoSuchContainer {
+        message: format!("no such container: {container} (`netd list` shows those that are attached)"),
+    }
+}

@@ -1,0 +1,267 @@
+//! The start: take over what runs, finish or undo what was half done, then be in force.
+//!
+//! Until [`Engine::start`] replaces the ruleset in one transaction, the one of the daemon before stays
+//! in force, so no packet is lost or let through in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use firewall::Firewall;
+use firewall::kernel::{Tables, TablesError, keeper};
+use tokio::sync::{Notify, mpsc};
+use zone::{ContainerName, LinkError, Links, ZoneName};
+
+use super::attach::model_of;
+use super::{Engine, ZoneEvent, lease};
+use crate::daemon::chain;
+use crate::daemon::dirs::Dirs;
+use crate::daemon::files::Files;
+use crate::daemon::reaper::Reaper;
+use crate::daemon::record::{Record, Records};
+use crate::daemon::store::{Kind, Store, StoreError, Stored};
+
+/// Why the daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("use the directory {path}")]
+    Dir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("another netd daemon runs with the runtime directory {path} (its socket is netd.sock there)")]
+    Running { path: PathBuf },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("open netlink sockets (netd needs CAP_NET_ADMIN)")]
+    Links(#[source] LinkError),
+    #[error("take the ruleset over (netd needs CAP_NET_ADMIN)")]
+    Tables(#[source] TablesError),
+    #[error("ask the keeper for the ruleset's socket")]
+    Keeper(#[source] keeper::KeeperError),
+    #[error("start a thread")]
+    Thread(#[source] io::Error),
+}
+
+impl Engine {
+    /// Starts the engine; the second value is where names of deleted links arrive.
+    pub(crate) fn start(
+        dirs: Dirs,
+        zone_events: mpsc::UnboundedSender<ZoneEvent>,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Vec<ContainerName>>), StartError> {
+        let dir = |path: PathBuf| move |source| StartError::Dir { path, source };
+        let (store, stored) = Store::open(&dirs.state)?;
+        let records = Records::open(&dirs.runtime).map_err(dir(dirs.runtime.clone()))?;
+        let zone_files = Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
+        let policy_files =
+            Files::open(dirs.policies(), dirs.good().join("policies")).map_err(dir(dirs.policies()))?;
+        let machine_id = machine_id(&dirs).map_err(dir(dirs.state.clone()))?;
+        let links = Links::open().map_err(StartError::Links)?;
+        let socket = keeper::take(&dirs.keeper_socket()).map_err(StartError::Keeper)?;
+        let tables = Tables::open(socket).map_err(StartError::Tables)?;
+        let (reaper, reaped) = Reaper::start().map_err(StartError::Thread)?;
+        let forwarding = std::fs::read(dirs.forwarding())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut engine = Self {
+            dirs,
+            started: Instant::now(),
+            machine_id,
+            store,
+            records,
+            links,
+            tables,
+            firewall: Firewall::new(),
+            zone_files,
+            policy_files,
+            zones: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            kept: kept_addresses(&stored),
+            chosen: chosen_subnets(&stored),
+            closing: BTreeSet::new(),
+            reaped: std::rc::Rc::new(Notify::new()),
+            reaper,
+            forwarding,
+            zone_events,
+            restored: 0,
+            problems: BTreeMap::new(),
+        };
+        engine.take_over(&stored)?;
+        Ok((engine, reaped))
+    }
+
+    fn take_over(&mut self, stored: &Stored) -> Result<(), StartError> {
+        if let Some(aside) = &stored.put_aside {
+            self.problems.insert(
+                self.dirs.state.display().to_string(),
+                format!(
+                    "the state file was damaged and is kept as {}; addresses of containers that are not attached now may change",
+                    aside.display()
+                ),
+            );
+        }
+        let (records, unreadable) = self.records.read().map_err(|source| StartError::Dir {
+            path: self.dirs.runtime.clone(),
+            source,
+        })?;
+        for path in unreadable {
+            tracing::error!(file = %path.display(), "the record cannot be read; its link is taken down");
+            // Its link has no record then, and is undone below.
+            let _ = std::fs::remove_file(&path);
+        }
+        self.read_files(&records)?;
+        // What is attached must be known before zones come up, so that the pools keep its addresses.
+        for record in &records {
+            self.ports.insert(record.container.clone(), record.clone());
+            self.kept
+                .entry((record.zone.clone(), record.container.clone()))
+                .or_insert_with(|| record.ips());
+        }
+        self.rules_in_force(&records)?;
+        self.follow_zone_files();
+        self.match_links(records);
+        self.restore_leases(stored);
+        if let Err(e) = self.forward() {
+            self.note("forwarding".into(), Err(e));
+        }
+        Ok(())
+    }
+
+    fn read_files(&mut self, records: &[Record]) -> Result<(), StartError> {
+        self.policy_files.read(|_| false).map_err(|source| StartError::Dir {
+            path: self.dirs.policies(),
+            source,
+        })?;
+        self.zone_files.read(|_| false).map_err(|source| StartError::Dir {
+            path: self.dirs.zones(),
+            source,
+        })?;
+        for zone in records.iter().map(|r| &r.zone).collect::<BTreeSet<_>>() {
+            if !self.zone_files.revive(zone.as_str()) {
+                tracing::error!(zone = %zone, "its file is gone; its containers are detached");
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction replaces the ruleset of the daemon before by ours, for all that is recorded.
+    fn rules_in_force(&mut self, records: &[Record]) -> Result<(), StartError> {
+        // The changes of each step are not sent: all elements together are, below.
+        let set = self.policy_set();
+        self.firewall.set_policies(set);
+        let names: Vec<ZoneName> = self
+            .zone_files
+            .good
+            .keys()
+            .filter_map(|stem| stem.parse().ok())
+            .collect();
+        for name in names {
+            let Some(file) = self.zone_files.good.get(name.as_str()).map(|g| g.value.clone()) else {
+                continue;
+            };
+            match self.resolve(&name, &file, &format!("zone {name}")) {
+                Ok(zone) => {
+                    self.firewall.set_zone(super::zones::model(&zone));
+                }
+                Err(e) => self.note(format!("zone {name}"), Err(e)),
+            }
+        }
+        for record in records {
+            self.firewall.attach(model_of(record));
+        }
+        self.tables
+            .install(&self.firewall.elements())
+            .map_err(StartError::Tables)
+    }
+
+    /// Links and records must agree: what only one side knows is undone.
+    fn match_links(&mut self, records: Vec<Record>) {
+        let bridges: Vec<_> = self.zones.values().map(|z| z.zone.bridge.clone()).collect();
+        let mut there = BTreeMap::new();
+        for bridge in bridges {
+            match self.links.ports(&bridge) {
+                Ok(ports) => there.extend(ports.into_iter().map(|p| (p.ifindex, p.name))),
+                Err(e) => tracing::error!(bridge = %bridge, error = %chain(&e), "list its ports"),
+            }
+        }
+        for record in records {
+            let known = self.zones.contains_key(&record.zone)
+                && self.links.is_port(record.ifindex, &record.host_ifname);
+            if known {
+                there.remove(&record.ifindex);
+                self.repair_port(&record);
+                self.bind_lease(&record);
+            } else {
+                self.port_vanished(&record.container);
+            }
+        }
+        for (ifindex, name) in there {
+            if !name.as_str().starts_with("vb-") {
+                // Somebody else's port on our bridge: without guard elements it stays closed.
+                continue;
+            }
+            tracing::info!(port = %name, "an attach was cut off before it was done; undone");
+            if let Err(e) = self.links.close_port(ifindex, self.reaper.group()) {
+                tracing::error!(port = %name, error = %chain(&e), "undo a cut-off attach");
+            }
+        }
+        for group in Reaper::groups() {
+            if let Err(e) = zone::reap(group) {
+                tracing::error!(error = %chain(&e), "delete links that were closed before the restart");
+            }
+        }
+    }
+
+    fn restore_leases(&mut self, stored: &Stored) {
+        let now = lease::now();
+        for (key, value) in stored.of(Kind::Lease) {
+            let zone = key.split('/').next().unwrap_or_default();
+            let Ok(lease) = serde_json::from_str::<dhcp::Lease>(value) else {
+                tracing::warn!(key, "a stored lease cannot be read");
+                continue;
+            };
+            match self.zones.get_mut(zone) {
+                Some(state) if lease.expires > now => state.responder.restore(lease),
+                _ => self.store.put(Kind::Lease, key.to_owned(), None),
+            }
+        }
+    }
+}
+
+fn kept_addresses(stored: &Stored) -> BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>> {
+    stored
+        .of(Kind::Address)
+        .filter_map(|(key, value)| {
+            let (zone, container) = key.split_once('/')?;
+            let addresses = serde_json::from_str(value).ok()?;
+            Some(((zone.parse().ok()?, container.parse().ok()?), addresses))
+        })
+        .collect()
+}
+
+fn chosen_subnets(
+    stored: &Stored,
+) -> BTreeMap<ZoneName, (Option<ipnet::Ipv4Net>, Option<ipnet::Ipv6Net>)> {
+    stored
+        .of(Kind::Subnet)
+        .filter_map(|(key, value)| Some((key.parse().ok()?, serde_json::from_str(value).ok()?)))
+        .collect()
+}
+
+/// What tells this machine from others: `/etc/machine-id`, else one of our own making.
+fn machine_id(dirs: &Dirs) -> io::Result<Vec<u8>> {
+    let own = dirs.state.join("machine-id");
+    for path in [PathBuf::from("/etc/machine-id"), own.clone()] {
+        match std::fs::read(&path) {
+            Ok(id) if id.len() >= 16 => return Ok(id),
+            _ => {}
+        }
+    }
+    let mut id = [0u8; 32];
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
+    std::fs::write(&own, id)?;
+    Ok(id.to_vec())
+}

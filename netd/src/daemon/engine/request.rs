@@ -1,0 +1,136 @@
+//! Requests to attach, checked: from text on the control socket to values that exist only when valid.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use firewall::model::Publish;
+use zone::{ContainerName, IfName, MacAddr, Netns, ZoneName};
+
+use super::{invalid, refused};
+use crate::api;
+use crate::daemon::chain;
+use crate::daemon::record::Configure;
+
+/// Interface name inside a container when none is asked for: systemd-nspawn's own.
+const DEFAULT_IFNAME: &str = "host0";
+/// Ceilings that keep one request from hurting others.
+const MOST_LABELS: usize = 64;
+const MOST_PUBLISHED: usize = 256;
+
+/// A request to attach that can be carried out as far as words go.
+pub(super) struct Request {
+    pub(super) container: ContainerName,
+    pub(super) zone: ZoneName,
+    pub(super) netns: Netns,
+    pub(super) ifname: IfName,
+    pub(super) configure: Configure,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) mac: Option<MacAddr>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) publish: Vec<(String, Publish)>,
+}
+
+impl Request {
+    /// Checks a request. `fds` are the descriptors that came with it.
+    pub(super) fn check(request: api::AttachRequest, fds: Vec<OwnedFd>) -> Result<Self, api::Error> {
+        let container: ContainerName = request.container.parse().map_err(|e| invalid(format!("attach: {e}")))?;
+        let what = format!("attach {container}");
+        let zone = request.zone.parse().map_err(|e| invalid(format!("{what}: {e}")))?;
+        let ifname = request.ifname.as_deref().unwrap_or(DEFAULT_IFNAME);
+        let ifname: IfName = ifname.parse().map_err(|e| invalid(format!("{what}: {e}")))?;
+        if ifname.as_str() == "lo" {
+            return Err(invalid(format!("{what}: interface name \"lo\" is taken by loopback in every namespace")));
+        }
+        let configure = request.configure.as_deref().unwrap_or("static");
+        let configure = Configure::parse(configure).ok_or_else(|| {
+            invalid(format!("{what}: configure {configure:?} is none of static, dhcp, none"))
+        })?;
+        let addresses = request
+            .addresses
+            .iter()
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| invalid(format!("{what}: {text:?} is not an IP address (without prefix length)")))
+            })
+            .collect::<Result<Vec<IpAddr>, _>>()?;
+        for v4 in [true, false] {
+            if addresses.iter().filter(|a| a.is_ipv4() == v4).count() > 1 {
+                return Err(invalid(format!("{what}: more than one address of one family is asked for")));
+            }
+        }
+        let mac = match request.mac.as_deref() {
+            None => None,
+            Some(text) => {
+                let mac: MacAddr = text.parse().map_err(|e| invalid(format!("{what}: {e}")))?;
+                if !mac.is_unicast() {
+                    return Err(invalid(format!("{what}: hardware address {mac} is not a unicast one")));
+                }
+                Some(mac)
+            }
+        };
+        if request.labels.len() > MOST_LABELS {
+            return Err(invalid(format!("{what}: {} labels; at most {MOST_LABELS} are taken", request.labels.len())));
+        }
+        for (key, value) in &request.labels {
+            label(key, value).map_err(|reason| invalid(format!("{what}: label {key}={value}: {reason}")))?;
+        }
+        if request.publish.len() > MOST_PUBLISHED {
+            return Err(invalid(format!("{what}: {} published ports; at most {MOST_PUBLISHED} are taken", request.publish.len())));
+        }
+        let publish = request
+            .publish
+            .iter()
+            .map(|text| match text.parse::<Publish>() {
+                Ok(publish) => Ok((text.clone(), publish)),
+                Err(e) => Err(invalid(format!("{what}: publish {text:?}: {e}"))),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let netns = netns(&what, &request, fds)?;
+        Ok(Self {
+            container,
+            zone,
+            netns,
+            ifname,
+            configure,
+            addresses,
+            mac,
+            labels: request.labels.into_iter().collect(),
+            publish,
+        })
+    }
+}
+
+fn netns(what: &str, request: &api::AttachRequest, fds: Vec<OwnedFd>) -> Result<Netns, api::Error> {
+    let failed = |e: zone::LinkError| refused(format!("{what}: {}", chain(&e)));
+    match (request.netns_fd, &request.netns, request.pid) {
+        (Some(index), None, None) => {
+            let fd = usize::try_from(index)
+                .ok()
+                .and_then(|index| fds.into_iter().nth(index))
+                .ok_or_else(|| invalid(format!("{what}: descriptor {index} did not come with the message")))?;
+            Netns::from_fd(fd).map_err(failed)
+        }
+        (None, Some(path), None) => Netns::from_path(path.as_ref()).map_err(failed),
+        (None, None, Some(pid)) => {
+            let pid = i32::try_from(pid)
+                .ok()
+                .filter(|pid| *pid > 0)
+                .ok_or_else(|| invalid(format!("{what}: {pid} is not a process id")))?;
+            Netns::from_pid(pid).map_err(failed)
+        }
+        _ => Err(invalid(format!("{what}: name the network namespace once, by --netns or by --pid"))),
+    }
+}
+
+/// Labels are `KEY=VALUE`: what policies can name as `label:KEY=VALUE`.
+fn label(key: &str, value: &str) -> Result<(), &'static str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+    if key.is_empty() || key.len() > 128 || value.len() > 128 {
+        return Err("keys have 1 to 128 bytes, values at most 128");
+    }
+    if !key.bytes().all(plain) || !value.bytes().all(plain) {
+        return Err("keys and values hold letters, digits, '.', '_', '-' and '/' only");
+    }
+    Ok(())
+}

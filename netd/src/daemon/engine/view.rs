@@ -1,0 +1,130 @@
+//! What people and programs are shown: the types of the control socket.
+
+use std::net::IpAddr;
+
+use super::{Engine, ZoneState};
+use crate::api;
+use crate::daemon::record::Record;
+
+impl Engine {
+    /// Every attached container.
+    pub(crate) fn list(&self) -> Vec<api::Container> {
+        self.ports.values().map(|record| self.view(record)).collect()
+    }
+
+    /// One container, and what is wrong with it.
+    pub(crate) fn show(&self, container: &str) -> Result<(api::Container, Vec<api::Problem>), api::Error> {
+        let record = self.record(container)?;
+        let subject = format!("container {container}");
+        let file = self.policy_files.path(container).display().to_string();
+        let problems = self
+            .problems()
+            .into_iter()
+            .filter(|p| p.subject == subject || p.subject == file)
+            .collect();
+        Ok((self.view(record), problems))
+    }
+
+    /// The daemon's own state.
+    pub(crate) fn status(&self) -> api::Status {
+        api::Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: i64::from(std::process::id()),
+            uptime: i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX),
+            zones: self.zones.keys().map(ToString::to_string).collect(),
+            containers: i64::try_from(self.ports.len()).unwrap_or(i64::MAX),
+            policies: i64::try_from(self.policy_files.good.len()).unwrap_or(i64::MAX),
+            tables: if self.tables.owned() { "owned" } else { "watched" }.into(),
+            restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
+            problems: self.problems(),
+        }
+    }
+
+    /// Everything that is wrong.
+    fn problems(&self) -> Vec<api::Problem> {
+        let mut problems = self.file_problems();
+        problems.extend(self.problems.iter().map(|(subject, message)| api::Problem {
+            subject: subject.clone(),
+            message: message.clone(),
+        }));
+        if let Some(reason) = self.store.failure() {
+            problems.push(api::Problem {
+                subject: self.dirs.state.display().to_string(),
+                message: format!("state cannot be stored: {reason}"),
+            });
+        }
+        problems
+    }
+
+    pub(super) fn zone_view(&self, state: &ZoneState) -> api::Zone {
+        let zone = &state.zone;
+        let text = |a: Option<&dyn ToString>| a.map(ToString::to_string);
+        api::Zone {
+            name: zone.name.to_string(),
+            bridge: zone.bridge.to_string(),
+            subnet4: text(zone.subnet4.as_ref().map(|v| v as _)),
+            subnet6: text(zone.subnet6.as_ref().map(|v| v as _)),
+            gateway4: text(zone.gateway4.as_ref().map(|v| v as _)),
+            gateway6: text(zone.gateway6.as_ref().map(|v| v as _)),
+            internal: zone.internal,
+            uplink: text(zone.uplink.as_ref().map(|v| v as _)),
+            default: format!("{:?}", zone.default).to_lowercase(),
+            mtu: i64::from(zone.mtu),
+            domain: zone.domain.clone(),
+            dns: self.resolvers(zone).iter().map(ToString::to_string).collect(),
+            pool: zone.pool.map(|(first, last)| format!("{first}-{last}")),
+            containers: self
+                .ports
+                .values()
+                .filter(|r| r.zone == zone.name)
+                .map(|r| r.container.to_string())
+                .collect(),
+        }
+    }
+
+    pub(super) fn view(&self, record: &Record) -> api::Container {
+        let state = self.zones.get(&record.zone);
+        let gateways = state.map_or_else(Vec::new, |s| {
+            let v4 = s.zone.gateway4.map(IpAddr::V4);
+            let v6 = s.zone.gateway6.map(IpAddr::V6);
+            v4.into_iter().chain(v6).map(|a| a.to_string()).collect()
+        });
+        api::Container {
+            container: record.container.to_string(),
+            zone: record.zone.to_string(),
+            ifname: record.ifname.to_string(),
+            host_ifname: record.host_ifname.to_string(),
+            mac: record.mac.to_string(),
+            addresses: record.addresses.iter().map(ToString::to_string).collect(),
+            gateways,
+            dns: state.map_or_else(Vec::new, |s| {
+                self.resolvers(&s.zone).iter().map(ToString::to_string).collect()
+            }),
+            domain: state.map_or_else(String::new, |s| s.zone.domain.clone()),
+            mtu: state.map_or(0, |s| i64::from(s.zone.mtu)),
+            labels: record.labels.clone().into_iter().collect(),
+            published: record.publish.iter().map(|(text, _)| text.clone()).collect(),
+            state: "attached".into(),
+        }
+    }
+}
+
+/// A reason of the firewall as the control socket carries it.
+pub(super) fn reason(reason: &firewall::explain::Reason) -> api::Reason {
+    api::Reason {
+        file: reason.file.clone(),
+        line: reason.line.and_then(|n| i64::try_from(n).ok()),
+        column: reason.column.and_then(|n| i64::try_from(n).ok()),
+        direction: reason.direction.map(|d| format!("{d:?}").to_lowercase()),
+        action: format!("{:?}", reason.action).to_lowercase(),
+        text: reason.text.clone(),
+    }
+}
+
+/// A verdict of the firewall as the control socket carries it.
+pub(super) fn explanation(explanation: &firewall::explain::Explanation) -> api::Explanation {
+    api::Explanation {
+        verdict: format!("{:?}", explanation.verdict).to_lowercase(),
+        reasons: explanation.reasons.iter().map(reason).collect(),
+    }
+}

@@ -1,0 +1,129 @@
+//! The kernel is checked against what should be: events of links and tables, and what to do about them.
+
+use std::collections::BTreeSet;
+
+use zone::{LinkEvent, ZoneName};
+
+use super::Engine;
+use crate::daemon::chain;
+
+impl Engine {
+    /// Links changed. Our own changes come by here as well; they agree with what should be.
+    pub(crate) fn links_changed(&mut self, events: Vec<LinkEvent>) {
+        let mut zones: BTreeSet<ZoneName> = BTreeSet::new();
+        let mut host_changed = false;
+        for event in events {
+            match event {
+                LinkEvent::Bridge { name, ifindex, gone } => {
+                    let Some(state) = self.zones.values().find(|s| s.zone.bridge == name) else {
+                        continue;
+                    };
+                    if gone && state.ifindex == ifindex {
+                        tracing::warn!(bridge = %name, "somebody deleted the bridge; making it again");
+                        zones.insert(state.zone.name.clone());
+                    }
+                }
+                LinkEvent::Port { ifindex, gone: true, .. } => {
+                    let name = self
+                        .ports
+                        .values()
+                        .find(|r| r.ifindex == ifindex)
+                        .map(|r| r.container.clone());
+                    if let Some(name) = name {
+                        self.port_vanished(&name);
+                    }
+                }
+                LinkEvent::Port { ifindex, changed: true, .. } => self.check_port(ifindex),
+                LinkEvent::Port { .. } => {}
+                LinkEvent::Other => host_changed = true,
+                LinkEvent::Overrun => {
+                    tracing::warn!("link events were lost; checking everything");
+                    self.check_everything();
+                }
+            }
+        }
+        for zone in zones {
+            let outcome = self.zone_repair(&zone);
+            self.note(format!("zone {zone}"), outcome);
+        }
+        if host_changed && !self.zones.is_empty() {
+            let outcome = self.forward();
+            self.note("forwarding".into(), outcome);
+        }
+    }
+
+    /// A port of ours does not have the flags it should have.
+    fn check_port(&mut self, ifindex: u32) {
+        let record = self.ports.values().find(|r| r.ifindex == ifindex).cloned();
+        if let Some(record) = record {
+            tracing::warn!(container = %record.container, "somebody changed its port; putting it right");
+            self.repair_port(&record);
+        }
+    }
+
+    /// Bridges, ports and ruleset against what should be.
+    pub(crate) fn check_everything(&mut self) {
+        let records: Vec<_> = self.ports.values().cloned().collect();
+        for record in records {
+            if !self.links.is_port(record.ifindex, &record.host_ifname) {
+                self.port_vanished(&record.container);
+            }
+        }
+        let names: Vec<ZoneName> = self.zones.keys().cloned().collect();
+        for name in names {
+            let outcome = self.zone_repair(&name);
+            self.note(format!("zone {name}"), outcome);
+        }
+        self.check_tables();
+    }
+
+    /// Compares the ruleset in force with what should be, and writes it anew where they differ.
+    pub(crate) fn check_tables(&mut self) {
+        match self.tables.verify(&self.firewall.elements()) {
+            Ok(differences) if differences.is_empty() => {}
+            Ok(differences) => {
+                tracing::warn!(differences = ?differences, "the ruleset was changed by somebody");
+                self.restore_tables();
+            }
+            Err(e) => {
+                tracing::warn!(error = %chain(&e), "the ruleset cannot be checked");
+                self.restore_tables();
+            }
+        }
+    }
+
+    /// Writes the ruleset anew, in one transaction.
+    pub(crate) fn restore_tables(&mut self) {
+        self.restored += 1;
+        match self.tables.install(&self.firewall.elements()) {
+            Ok(()) => {
+                self.problems.remove("ruleset");
+                tracing::warn!("ruleset restored");
+                let outcome = self.forward();
+                self.note("forwarding".into(), outcome);
+            }
+            Err(e) => {
+                let message = format!("the ruleset cannot be restored: {}", chain(&e));
+                tracing::error!("{message}");
+                self.problems.insert("ruleset".into(), message);
+            }
+        }
+    }
+
+    /// The socket that owns the tables, for the keeper.
+    pub(crate) fn tables_socket(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.tables.socket()
+    }
+
+    /// Whether nothing is left to keep: then tables and keeper can go when the daemon stops.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.zones.is_empty() && self.ports.is_empty()
+    }
+
+    /// Removes the tables. Only when idle.
+    pub(crate) fn remove_tables(&mut self) {
+        if let Err(e) = self.tables.remove() {
+            tracing::warn!(error = %chain(&e), "remove the tables");
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Zones: made, changed, deleted, and brought up from their files.
+
+use std::net::IpAddr;
+
+use zone::{Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
+
+use super::attach::model_of;
+use super::{Engine, ZoneEvent, ZoneState, lease, no_such_zone, refused};
+use crate::api::{self, ZoneSettings};
+use crate::daemon::chain;
+use crate::daemon::store::Kind;
+
+impl Engine {
+    /// Makes a zone. False when it was there already with the same settings.
+    pub(crate) fn zone_create(
+        &mut self,
+        name: &str,
+        settings: &ZoneSettings,
+    ) -> Result<(api::Zone, bool), api::Error> {
+        let name = zone_name(name)?;
+        let what = format!("create zone {name}");
+        if let Some(state) = self.zones.get(&name) {
+            let wanted = merge(&state.file, settings, &what)?;
+            let differences = differences(&state.zone, &state.file, &wanted);
+            if differences.is_empty() {
+                return Ok((self.zone_view(state), false));
+            }
+            return Err(refused(format!(
+                "{what}: it exists, and differently: {} (`netd zone set {name}` changes it)",
+                differences.join("; ")
+            )));
+        }
+        if self.zone_files.bad.contains_key(name.as_str()) {
+            return Err(refused(format!(
+                "{what}: {} exists and cannot be read; mend or remove it first",
+                self.zone_files.path(name.as_str()).display()
+            )));
+        }
+        let file = merge(&ZoneFile::default(), settings, &what)?;
+        let zone = self.resolve(&name, &file, &what)?;
+        // The file says what was chosen, so that it stays what it is.
+        let written = ZoneFile {
+            subnet4: zone.subnet4,
+            subnet6: zone.subnet6.map_or(Subnet6::None, Subnet6::Net),
+            ..file
+        };
+        self.zone_files
+            .write(name.as_str(), written.to_toml(), written.clone())
+            .map_err(|e| {
+                refused(format!(
+                    "{what}: write {}: {e}",
+                    self.zone_files.path(name.as_str()).display()
+                ))
+            })?;
+        if let Err(e) = self.zone_up(zone, written, &what) {
+            if let Err(e) = self.zone_files.remove(name.as_str()) {
+                tracing::error!(zone = %name, error = %e, "undo zone create: remove its file");
+            }
+            return Err(e);
+        }
+        tracing::info!(zone = %name, "zone created");
+        let state = self.zone(&name)?;
+        Ok((self.zone_view(state), true))
+    }
+
+    /// Changes a zone. What would take addresses away from attached containers is refused.
+    pub(crate) fn zone_set(
+        &mut self,
+        name: &str,
+        settings: &ZoneSettings,
+    ) -> Result<api::Zone, api::Error> {
+        let name = zone_name(name)?;
+        let what = format!("set zone {name}");
+        let state = self.zone(&name)?;
+        let file = merge(&state.file, settings, &what)?;
+        self.zone_change(&name, &file, &what)?;
+        self.zone_files
+            .write(name.as_str(), file.to_toml(), file)
+            .map_err(|e| {
+                refused(format!(
+                    "{what}: write {}: {e}",
+                    self.zone_files.path(name.as_str()).display()
+                ))
+            })?;
+        let state = self.zone(&name)?;
+        Ok(self.zone_view(state))
+    }
+
+    /// Puts another file of a zone in force.
+    pub(super) fn zone_change(
+        &mut self,
+        name: &ZoneName,
+        file: &ZoneFile,
+        what: &str,
+    ) -> Result<(), api::Error> {
+        let zone = self.resolve(name, file, what)?;
+        let attached: Vec<_> = self.ports.values().filter(|r| r.zone == *name).cloned().collect();
+        let old = self.zone(name)?;
+        let moved = (old.zone.subnet4, old.zone.subnet6) != (zone.subnet4, zone.subnet6);
+        if moved && !attached.is_empty() {
+            return Err(refused(format!(
+                "{what}: its subnet cannot change while containers are attached ({}); detach them first",
+                attached.iter().map(|r| r.container.as_str()).collect::<Vec<_>>().join(", ")
+            )));
+        }
+        self.zone_up(zone, file.clone(), what)
+    }
+
+    /// Deletes a zone. False when there was none.
+    pub(crate) fn zone_delete(&mut self, name: &str, force: bool) -> Result<bool, api::Error> {
+        let name = zone_name(name)?;
+        let what = format!("delete zone {name}");
+        if !self.zones.contains_key(&name) {
+            // Perhaps only a file that cannot be read.
+            let there = self.zone_files.bad.contains_key(name.as_str());
+            self.zone_files
+                .remove(name.as_str())
+                .map_err(|e| refused(format!("{what}: remove its file: {e}")))?;
+            return Ok(there);
+        }
+        let attached: Vec<String> = self
+            .ports
+            .values()
+            .filter(|r| r.zone == name)
+            .map(|r| r.container.to_string())
+            .collect();
+        if !attached.is_empty() && !force {
+            return Err(refused(format!(
+                "{what}: containers are attached: {} (detach them, or use --force)",
+                attached.join(", ")
+            )));
+        }
+        for container in &attached {
+            self.detach(container, None)?;
+        }
+        self.zone_down(&name, &what)?;
+        self.zone_files
+            .remove(name.as_str())
+            .map_err(|e| refused(format!("{what}: remove its file: {e}")))?;
+        for (kind, key) in self.stored_keys(&name) {
+            self.store.put(kind, key, None);
+        }
+        tracing::info!(zone = %name, "zone deleted");
+        Ok(true)
+    }
+
+    /// Brings a zone up, or makes what is there agree with it.
+    pub(super) fn zone_up(
+        &mut self,
+        zone: Zone,
+        file: ZoneFile,
+        what: &str,
+    ) -> Result<(), api::Error> {
+        let name = zone.name.clone();
+        let existed = self.zones.contains_key(&name);
+        // Rules first: the bridge must not carry a packet before they know it.
+        let changes = self.firewall.set_zone(model(&zone));
+        self.apply(&changes)?;
+        let raised = self
+            .links
+            .ensure_bridge(&zone)
+            .map_err(|e| chain(&e))
+            .and_then(|ifindex| match firewall::kernel::gate::install(ifindex) {
+                Ok(()) => Ok(ifindex),
+                Err(e) => Err(chain(&e)),
+            });
+        let ifindex = match raised {
+            Ok(ifindex) => ifindex,
+            Err(reason) => {
+                if !existed {
+                    let changes = self.firewall.remove_zone(&name);
+                    if let Err(e) = self.apply(&changes) {
+                        tracing::error!(zone = %name, error = ?e, "undo zone create: remove elements");
+                    }
+                    if let Err(e) = self.links.delete_bridge(&zone.bridge) {
+                        tracing::error!(zone = %name, error = %chain(&e), "undo zone create: delete its bridge");
+                    }
+                }
+                return Err(refused(format!("{what}: {reason}")));
+            }
+        };
+        let pool = self.filled_pool(&zone);
+        let dns = self.resolvers(&zone);
+        let responder = lease::responder(&zone, &dns);
+        let bridge = zone.bridge.clone();
+        let state = ZoneState {
+            zone,
+            file,
+            pool,
+            ifindex,
+            responder,
+        };
+        self.zones.insert(name.clone(), state);
+        let attached: Vec<_> = self.ports.values().filter(|r| r.zone == name).cloned().collect();
+        for record in &attached {
+            self.bind_lease(record);
+        }
+        self.forward()?;
+        let event = ZoneEvent::Up {
+            zone: name,
+            bridge,
+            ifindex,
+        };
+        // The receiver ends with the daemon only.
+        let _ = self.zone_events.send(event);
+        Ok(())
+    }
+
+    /// Takes a zone down: bridge, rules, sockets. Its file stays.
+    pub(super) fn zone_down(&mut self, name: &ZoneName, what: &str) -> Result<(), api::Error> {
+        let bridge = self.zone(name)?.zone.bridge.clone();
+        self.links
+            .delete_bridge(&bridge)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        let changes = self.firewall.remove_zone(name);
+        self.apply(&changes)?;
+        self.zones.remove(name);
+        let _ = self.zone_events.send(ZoneEvent::Down { zone: name.clone() });
+        self.forward()
+    }
+
+    /// Every zone.
+    pub(crate) fn zone_list(&self) -> Vec<api::Zone> {
+        self.zones.values().map(|state| self.zone_view(state)).collect()
+    }
+
+    /// One zone.
+    pub(crate) fn zone_show(&self, name: &str) -> Result<api::Zone, api::Error> {
+        let name = zone_name(name)?;
+        Ok(self.zone_view(self.zone(&name)?))
+    }
+
+    pub(super) fn zone(&self, name: &ZoneName) -> Result<&ZoneState, api::Error> {
+        self.zones.get(name).ok_or_else(|| no_such_zone(name.as_str()))
+    }
+
+    /// Chooses what the file leaves open, and checks the rest against zones and host routes.
+    pub(super) fn resolve(
+        &mut self,
+        name: &ZoneName,
+        file: &ZoneFile,
+        what: &str,
+    ) -> Result<Zone, api::Error> {
+        let routes = self
+            .links
+            .routes()
+            .map_err(|e| refused(format!("{what}: read the host's routes: {}", chain(&e))))?;
+        let own = self.zones.get(name).map(|state| (state.zone.subnet4, state.zone.subnet6));
+        let is_own = |net: &ipnet::IpNet| {
+            own.is_some_and(|(v4, v6)| match net {
+                ipnet::IpNet::V4(net) => v4.is_some_and(|v4| v4.contains(net)),
+                ipnet::IpNet::V6(net) => v6.is_some_and(|v6| v6.contains(net)),
+            })
+        };
+        let zones = self
+            .zones
+            .values()
+            .filter(|state| state.zone.name != *name)
+            .flat_map(|state| {
+                let v4 = state.zone.subnet4.map(ipnet::IpNet::V4);
+                let v6 = state.zone.subnet6.map(ipnet::IpNet::V6);
+                v4.into_iter().chain(v6).map(|net| (state.zone.name.clone(), net))
+            })
+            .collect();
+        let taken = Taken {
+            zones,
+            routes: routes.into_iter().filter(|net| !is_own(net)).collect(),
+        };
+        // What was chosen for a file that leaves it open stays chosen.
+        let mut file = file.clone();
+        if let Some(chosen) = self.chosen.get(name) {
+            if file.subnet4.is_none() {
+                file.subnet4 = chosen.0;
+            }
+            if let (Subnet6::Auto, Some(net)) = (&file.subnet6, chosen.1) {
+                file.subnet6 = Subnet6::Net(net);
+            }
+        }
+        let zone = zone::resolve(name, &file, &taken, &self.machine_id)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        let chosen = (zone.subnet4, zone.subnet6);
+        if self.chosen.insert(name.clone(), chosen) != Some(chosen) {
+            let value = serde_json::to_string(&chosen).unwrap_or_default();
+            self.store.put(Kind::Subnet, name.to_string(), Some(value));
+        }
+        Ok(zone)
+    }
+
+    /// Resolvers that are handed to the zone's containers: its own, else the host's upstream ones.
+    pub(super) fn resolvers(&self, zone: &Zone) -> Vec<IpAddr> {
+        if !zone.dns.is_empty() {
+            return zone.dns.clone();
+        }
+        // systemd-resolved's stub is of no use to others; its upstreams are in the second file.
+        ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
+            .iter()
+            .filter_map(|path| std::fs::read_to_string(path).ok())
+            .map(|text| nameservers(&text))
+            .find(|servers| !servers.is_empty())
+            .unwrap_or_default()
+    }
+
+    /// A pool with the addresses that names of this zone have.
+    fn filled_pool(&self, zone: &Zone) -> Pool {
+        let mut pool = Pool::new(zone);
+        let attached = self
+            .ports
+            .values()
+            .filter(|r| r.zone == zone.name)
+            .map(|r| (r.container.clone(), r.ips()));
+        let kept = self
+            .kept
+            .iter()
+            .filter(|((z, _), _)| *z == zone.name)
+            .map(|((_, c), ips)| (c.clone(), ips.clone()));
+        for (container, ips) in attached.chain(kept) {
+            for ip in ips {
+                if pool.owner(ip) == Some(&container) {
+                    continue;
+                }
+                if let Err(e) = pool.reserve(&container, ip) {
+                    tracing::warn!(zone = %zone.name, container = %container, address = %ip, reason = %chain(&e),
+                        "the address kept for this name cannot be kept any longer");
+                }
+            }
+        }
+        pool
+    }
+
+    fn stored_keys(&mut self, zone: &ZoneName) -> Vec<(Kind, String)> {
+        self.chosen.remove(zone);
+        let gone: Vec<_> = self
+            .kept
+            .keys()
+            .filter(|(z, _)| z == zone)
+            .cloned()
+            .collect();
+        let mut keys = vec![(Kind::Subnet, zone.to_string())];
+        for key in gone {
+            keys.push((Kind::Address, super::attach::address_key(&key.0, &key.1)));
+            self.kept.remove(&key);
+        }
+        keys
+    }
+
+    /// After a bridge was made anew: its ports, its rules' view of it, its sockets.
+    pub(super) fn zone_repair(&mut self, name: &ZoneName) -> Result<(), api::Error> {
+        let what = format!("repair zone {name}");
+        let state = self.zone(name)?;
+        let (zone, file) = (state.zone.clone(), state.file.clone());
+        self.zone_up(zone, file, &what)?;
+        let attached: Vec<_> = self.ports.values().filter(|r| r.zone == *name).cloned().collect();
+        for record in attached {
+            self.repair_port(&record);
+        }
+        Ok(())
+    }
+
+    /// Makes a port what it should be again: on its bridge, isolated, locked, up.
+    pub(super) fn repair_port(&mut self, record: &crate::daemon::record::Record) {
+        let Some(state) = self.zones.get(&record.zone) else {
+            return;
+        };
+        let spec = super::attach::spec_of(state, record);
+        if let Err(e) = self.links.repair_port(&spec, record.ifindex) {
+            tracing::error!(container = %record.container, error = %chain(&e), "repair its port");
+            let subject = format!("container {}", record.container);
+            self.problems.insert(subject, chain(&e));
+            return;
+        }
+        let changes = self.firewall.attach(model_of(record));
+        if let Err(e) = self.apply(&changes) {
+            tracing::error!(container = %record.container, error = ?e, "repair its elements");
+        }
+    }
+}
+
+fn zone_name(text: &str) -> Result<ZoneName, api::Error> {
+    text.parse().map_err(|e| super::invalid(format!("zone: {e}")))
+}
+
+/// Nameservers of a resolv.conf that others than the host can use.
+fn nameservers(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
+        .filter(|address| !address.is_loopback())
+        .collect()
+}
+
+/// A zone file with settings laid over it. Parsing is the file's own, so that the command line and a
+/// text editor are judged alike.
+fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFile, api::Error> {
+    base.with(&zone::Overrides {
+        subnet4: settings.subnet4.clone(),
+        subnet6: settings.subnet6.clone(),
+        internal: settings.internal,
+        uplink: settings.uplink.clone(),
+        default: settings.default.clone(),
+        mtu: settings.mtu,
+        domain: settings.domain.clone(),
+        pool: settings.pool.clone(),
+        dns: settings.dns.clone(),
+    })
+    .map_err(|e| super::invalid(format!("{what}: {}", chain(&e))))
+}
+
+/// What differs between a zone as it stands and as it is wanted; open subnets agree with any.
+fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut differ = |what: &str, has: String, wanted: String| {
+        if has != wanted {
+            differences.push(format!("{what} is {has}, asked for is {wanted}"));
+        }
+    };
+    if wanted.subnet4.is_some() {
+        differ("subnet4", format!("{:?}", zone.subnet4), format!("{:?}", wanted.subnet4));
+    }
+    match &wanted.subnet6 {
+        Subnet6::Auto => {}
+        Subnet6::None => differ("subnet6", format!("{:?}", zone.subnet6), "None".into()),
+        Subnet6::Net(net) => {
+            differ("subnet6", format!("{:?}", zone.subnet6), format!("{:?}", Some(net)));
+        }
+    }
+    differ("internal", has.internal.to_string(), wanted.internal.to_string());
+    differ("uplink", format!("{:?}", has.uplink), format!("{:?}", wanted.uplink));
+    differ("default", format!("{:?}", has.default), format!("{:?}", wanted.default));
+    differ("mtu", format!("{:?}", has.mtu), format!("{:?}", wanted.mtu));
+    differ("domain", format!("{:?}", has.domain), format!("{:?}", wanted.domain));
+    differ("pool", format!("{:?}", has.pool), format!("{:?}", wanted.pool));
+    differ("dns", format!("{:?}", has.dns), format!("{:?}", wanted.dns));
+    differences
+}
+
+/// The zone as the firewall sees it.
+pub(super) fn model(zone: &Zone) -> firewall::model::Zone {
+    let is_ula = |net: ipnet::Ipv6Net| net.addr().octets()[0] & 0xfe == 0xfc;
+    firewall::model::Zone {
+        name: zone.name.clone(),
+        bridge: zone.bridge.clone(),
+        subnet4: zone.subnet4,
+        subnet6: zone.subnet6,
+        gateway4: zone.gateway4,
+        gateway6: zone.gateway6,
+        internal: zone.internal,
+        default: zone.default,
+        masquerade6: !zone.internal && zone.subnet6.is_some_and(is_ula),
+    }
+}

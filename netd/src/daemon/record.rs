@@ -1,0 +1,117 @@
+//! What is attached, as one small file for each container under `RUNTIME/ports/`.
+//!
+//! A record is written before an attach is acknowledged and removed by detach. It needs no fsync: it
+//! survives a killed daemon, and a reboot that takes it takes the links as well. After a start, the
+//! records and the kernel's links together tell what runs: a link without a record was never
+//! acknowledged and is undone, a record without a link is over.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use firewall::model::Publish;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use zone::{ContainerName, IfName, MacAddr, ZoneName};
+
+/// How the inside of the link is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Configure {
+    Static,
+    Dhcp,
+    None,
+}
+
+impl Configure {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "static" => Some(Self::Static),
+            "dhcp" => Some(Self::Dhcp),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+/// An attached container, as it was asked for and as it became.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) container: ContainerName,
+    pub(crate) zone: ZoneName,
+    pub(crate) ifname: IfName,
+    pub(crate) host_ifname: IfName,
+    pub(crate) ifindex: u32,
+    pub(crate) mac: MacAddr,
+    pub(crate) addresses: Vec<IpNet>,
+    pub(crate) configure: Configure,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// As parsed, with the text it came from.
+    pub(crate) publish: Vec<(String, Publish)>,
+    /// Device and inode of the network namespace: tells whether a request is the same again.
+    pub(crate) netns: (u64, u64),
+}
+
+impl Record {
+    /// Its addresses without prefix length.
+    pub(crate) fn ips(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(|net| net.addr()).collect()
+    }
+}
+
+/// The folder of records.
+pub(crate) struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    /// Opens `RUNTIME/ports`, making it where missing.
+    pub(crate) fn open(runtime_dir: &Path) -> io::Result<Self> {
+        let dir = runtime_dir.join("ports");
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self { dir })
+    }
+
+    fn path(&self, container: &ContainerName) -> PathBuf {
+        self.dir.join(format!("{container}.json"))
+    }
+
+    /// Writes a record: complete under its name, or not there at all.
+    pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
+        let bytes = serde_json::to_vec(record)?;
+        let temporary = self.dir.join(format!(".{}.tmp", record.container));
+        std::fs::write(&temporary, bytes)?;
+        std::fs::rename(&temporary, self.path(&record.container))
+    }
+
+    /// Removes a record; absent is fine.
+    pub(crate) fn remove(&self, container: &ContainerName) -> io::Result<()> {
+        match std::fs::remove_file(self.path(container)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every record that can be read; the paths of those that cannot.
+    pub(crate) fn read(&self) -> io::Result<(Vec<Record>, Vec<PathBuf>)> {
+        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+        for entry in std::fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|e| e != "json") {
+                // A half-written record of a daemon that was killed: never acknowledged.
+                std::fs::remove_file(&path)?;
+                continue;
+            }
+            match std::fs::read(&path)
+                .ok()
+                .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
+            {
+                Some(record) => records.push(record),
+                None => unreadable.push(path),
+            }
+        }
+        records.sort_by(|a, b| a.container.cmp(&b.container));
+        Ok((records, unreadable))
+    }
+}

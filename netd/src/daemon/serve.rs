@@ -1,0 +1,164 @@
+//! The life of the daemon: lock, engine, sockets, READY, events, end.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, MissedTickBehavior, interval};
+
+use super::engine::{Engine, StartError};
+use super::{DaemonArgs, chain, control, dhcp, keep};
+use crate::daemon::dirs::Dirs;
+
+/// How often leases expire and, where the tables are not ours alone, the ruleset is compared.
+const TICK: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) fn serve(args: &DaemonArgs) -> Result<(), Box<dyn Error>> {
+    let dirs = &args.dirs;
+    for dir in [&dirs.config, &dirs.state, &dirs.runtime] {
+        std::fs::create_dir_all(dir).map_err(|source| StartError::Dir {
+            path: dir.clone(),
+            source,
+        })?;
+    }
+    let _lock = lock(dirs)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, live(dirs))
+}
+
+async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    // Monitors first: what happens while the engine starts must not be missed.
+    let mut links = AsyncFd::with_interest(zone::Monitor::open()?, Interest::READABLE)?;
+    let mut tables = AsyncFd::with_interest(firewall::kernel::TableMonitor::open()?, Interest::READABLE)?;
+    let (zone_events, zone_changes) = mpsc::unbounded_channel();
+    let (engine, mut reaped) = Engine::start(dirs.clone(), zone_events)?;
+    tables.get_mut().trust(engine.tables_portid());
+    if let Err(e) = keep::start(dirs, engine.tables_socket()) {
+        tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
+    }
+    let engine = Rc::new(RefCell::new(engine));
+    let mut files = AsyncFd::with_interest(watch_files(dirs)?, Interest::READABLE)?;
+    let control = control::listen(dirs)?;
+    tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ready();
+    tracing::info!(socket = %dirs.socket().display(), "ready");
+    let serving = control::serve(control, engine.clone());
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&engine, "SIGHUP"),
+            ended = &mut serving => ended?,
+            guard = files.readable_mut() => {
+                let mut guard = guard?;
+                let mut buffer = [0u8; 4096];
+                // What changed does not matter: all files are read again, unchanged ones cost a look.
+                while guard.get_inner_mut().read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some()) {}
+                guard.clear_ready();
+                drop(guard);
+                reload(&engine, "a file changed");
+            }
+            guard = links.readable_mut() => {
+                let mut guard = guard?;
+                let events = guard.get_inner_mut().drain()?;
+                guard.clear_ready();
+                drop(guard);
+                engine.borrow_mut().links_changed(events);
+            }
+            guard = tables.readable_mut() => {
+                let mut guard = guard?;
+                let foreign = guard.get_inner_mut().drain();
+                guard.clear_ready();
+                drop(guard);
+                match foreign {
+                    Ok(false) => {}
+                    Ok(true) => engine.borrow_mut().check_tables(),
+                    Err(e) => {
+                        tracing::warn!(error = %chain(&e), "watch the tables");
+                        engine.borrow_mut().check_tables();
+                    }
+                }
+            }
+            Some(names) = reaped.recv() => engine.borrow_mut().links_reaped(&names),
+            _ = tick.tick() => {
+                let mut engine = engine.borrow_mut();
+                engine.expire_leases();
+                if !engine.tables_owned() {
+                    engine.check_tables();
+                }
+            }
+        }
+    }
+    tracing::info!("stopping; what is attached stays as it is");
+    let mut engine = engine.borrow_mut();
+    if engine.is_idle() {
+        engine.remove_tables();
+        if let Err(e) = firewall::kernel::keeper::dismiss(&dirs.keeper_socket()) {
+            tracing::warn!(error = %chain(&e), "dismiss the keeper");
+        }
+    }
+    let _ = std::fs::remove_file(dirs.socket());
+    Ok(())
+}
+
+fn reload(engine: &RefCell<Engine>, why: &str) {
+    match engine.borrow_mut().reload() {
+        Ok(refused) => tracing::info!(why, refused = refused.len(), "reloaded"),
+        Err(e) => tracing::error!(why, "{}", control::message(&e)),
+    }
+}
+
+/// One daemon for one runtime directory. The lock ends with the process, however it ends.
+fn lock(dirs: &Dirs) -> Result<OwnedFd, StartError> {
+    let path = dirs.lock();
+    let failed = |source: std::io::Error| StartError::Dir {
+        path: path.clone(),
+        source,
+    };
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file.into()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Running {
+            path: dirs.runtime.clone(),
+        }),
+        Err(e) => Err(failed(e.into())),
+    }
+}
+
+/// Files come into force when their writer closes or renames them.
+fn watch_files(dirs: &Dirs) -> std::io::Result<inotify::Inotify> {
+    use inotify::WatchMask;
+    let inotify = inotify::Inotify::init()?;
+    for dir in [dirs.zones(), dirs.policies()] {
+        let what = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+        inotify.watches().add(dir, what)?;
+    }
+    Ok(inotify)
+}
+
+fn ready() {
+    if let Err(e) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(error = %e, "nobody to notify");
+    }
+}
