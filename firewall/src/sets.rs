@@ -43,6 +43,14 @@ pub enum Direction {
 impl Direction {
     /// Both.
     pub const ALL: [Direction; 2] = [Direction::Egress, Direction::Ingress];
+
+    /// The word for it in policy files and in reasons.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Egress => "egress",
+            Direction::Ingress => "ingress",
+        }
+    }
 }
 
 /// What a matching rule does.
@@ -52,6 +60,16 @@ pub enum Action {
     Allow,
     /// The connection may not be opened, whatever allows it.
     Deny,
+}
+
+impl Action {
+    /// The word for it in policy files and in reasons.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Allow => "allow",
+            Action::Deny => "deny",
+        }
+    }
 }
 
 /// The shape of a policy key. Exact shapes live in hash sets, ranges in interval sets.

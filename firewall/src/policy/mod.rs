@@ -1,1 +1,183 @@
-//! Policy text → [`PolicyFile`](self), with the position of everything in it.
+//! Policy text → [`PolicyFile`], with the position of everything in it.
+//!
+//! ```text
+//! text ─► toml (spans) ─► read ─► PolicyFile ─► compile, oracle, explain
+//!                          └────► Diagnostics: every error of the file, with line, column, help
+//! ```
+//!
+//! Whatever can be wrong with a policy is found here: what comes out can be compiled without errors.
+//! The syntax is that of the design, §2, whole; the parts that the engine cannot enforce yet are read,
+//! checked and then refused, because a rule that is silently left out would open or close what the
+//! file says otherwise.
+
+mod icmp;
+mod lint;
+mod peer;
+mod ports;
+mod rate;
+mod read;
+mod suggest;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use zone::{ContainerName, ZoneName};
+
+use crate::diagnostics::{Diagnostics, Position};
+use crate::model::Container;
+use crate::sets::{Action, Direction};
+
+pub use icmp::counterpart as icmp_counterpart;
+pub use peer::Peer;
+pub use ports::{Ports, has_ports};
+pub use rate::Rate;
+
+/// The largest policy file, in bytes.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// To whom a file applies. All given keys must match; at least one is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppliesTo {
+    /// The container of this name.
+    pub container: Option<ContainerName>,
+    /// Containers of this zone.
+    pub zone: Option<ZoneName>,
+    /// Containers that have all these labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl AppliesTo {
+    /// Whether a container is meant.
+    pub fn matches(&self, container: &Container) -> bool {
+        self.container.as_ref().is_none_or(|n| *n == container.name)
+            && self.zone.as_ref().is_none_or(|z| *z == container.zone)
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| container.labels.get(key) == Some(value))
+    }
+}
+
+/// Whether a file is in force.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is.
+    #[default]
+    Enforce,
+    /// It is on trial: verdicts are as if it were not there.
+    Audit,
+}
+
+/// One `[[ingress]]` or `[[egress]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Where it begins.
+    pub at: Position,
+    /// What a match does.
+    pub action: Action,
+    /// The other side: `from` or `to`. Never empty; [`Peer::Any`] when the file gives none.
+    pub peers: Vec<Peer>,
+    /// Protocols and ports. `None`: every one. Never an empty list.
+    pub ports: Option<Vec<Ports>>,
+    /// New connections of each source.
+    pub rate: Option<Rate>,
+    /// Connections of each source at one time.
+    pub max_connections: Option<u32>,
+    /// Whether decisions are recorded.
+    pub log: bool,
+}
+
+/// What a file says of one direction that it mentions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Where the file mentions the direction first.
+    pub at: Position,
+    /// Its rules, in the order of the file (which means nothing).
+    pub rules: Vec<Rule>,
+}
+
+/// A policy file that was read without errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Its name without folder and `.toml`.
+    pub name: String,
+    /// As the caller named it; stands in diagnostics and reasons.
+    pub file: String,
+    /// To whom it applies.
+    pub applies_to: AppliesTo,
+    /// Whether it is in force or on trial.
+    pub mode: Mode,
+    /// Who may open connections to the containers. `None`: the file does not mention it.
+    pub ingress: Option<Section>,
+    /// Whom the containers may open connections to. `None`: the file does not mention it.
+    pub egress: Option<Section>,
+    /// What the file probably does not mean as it stands.
+    pub warnings: Diagnostics,
+}
+
+impl PolicyFile {
+    /// Reads a policy. `file` is how messages name it; its last part without `.toml` is the container
+    /// that the file applies to unless it says otherwise.
+    ///
+    /// # Errors
+    /// All that is wrong with the file, each with line and column.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Diagnostics> {
+        read::file(file, text)
+    }
+
+    /// Reads a policy from bytes that may turn out not to be text.
+    ///
+    /// # Errors
+    /// As [`PolicyFile::parse`]; and where the bytes are not UTF-8, the place of the first such byte.
+    pub fn parse_bytes(file: &str, bytes: &[u8]) -> Result<Self, Diagnostics> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(file, text),
+            Err(error) => Err(read::not_text(file, bytes, error.valid_up_to())),
+        }
+    }
+
+    /// To whom a file applies that may be full of other errors: so that the containers it was meant
+    /// for, and no others, can be refused until it is mended. `None` when that cannot be told; then it
+    /// may be meant for anybody.
+    pub fn salvage_applies_to(file: &str, text: &str) -> Option<AppliesTo> {
+        read::applies_to(file, text)
+    }
+
+    /// What the file says of a direction, if it mentions it.
+    pub fn section(&self, direction: Direction) -> Option<&Section> {
+        match direction {
+            Direction::Ingress => self.ingress.as_ref(),
+            Direction::Egress => self.egress.as_ref(),
+        }
+    }
+
+    /// All rules of both directions.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let sections = [self.ingress.as_ref(), self.egress.as_ref()];
+        sections.into_iter().flatten().flat_map(|s| &s.rules)
+    }
+}
+
+/// The policies in force, by file. The key is what the caller tells files apart by, usually the name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicySet(pub BTreeMap<String, Arc<PolicyFile>>);
+
+impl PolicySet {
+    /// The files in force that apply to a container, in the order of their keys.
+    pub fn applying<'a>(
+        &'a self,
+        container: &'a Container,
+    ) -> impl Iterator<Item = &'a PolicyFile> {
+        self.0
+            .values()
+            .map(|file| &**file)
+            .filter(|file| file.mode == Mode::Enforce && file.applies_to.matches(container))
+    }
+}
+
+/// Peers as a file writes them, separated by commas.
+pub(crate) fn list<T: fmt::Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    items.join(", ")
+}

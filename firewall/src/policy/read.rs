@@ -1,0 +1,450 @@
+//! Walks the parsed TOML of a policy file and collects every error on the way.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+use zone::ContainerName;
+
+use super::suggest::nearest;
+use super::{AppliesTo, MAX_BYTES, Mode, Peer, PolicyFile, Ports, Rate, Rule, Section};
+use super::{lint, peer, ports, rate};
+use crate::diagnostics::{Diagnostics, Source};
+use crate::sets::{Action, Direction};
+
+const FILE_KEYS: [&str; 4] = ["applies-to", "mode", "ingress", "egress"];
+const TARGET_KEYS: [&str; 3] = ["container", "zone", "labels"];
+
+type Span = Range<usize>;
+
+/// The file's name without folder and `.toml`.
+fn stem(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".toml").unwrap_or(name)
+}
+
+/// See [`PolicyFile::parse`].
+pub(super) fn file(file: &str, text: &str) -> Result<PolicyFile, Diagnostics> {
+    let mut source = Source::new(file, text);
+    if text.len() > MAX_BYTES {
+        let message = format!(
+            "the file has {} bytes; a policy file has at most 1 MiB ({MAX_BYTES} bytes)",
+            text.len()
+        );
+        source.error(
+            0..0,
+            message,
+            Some("split it: the rules of several files that apply to one container add up".into()),
+        );
+        return Err(source.finish().err().unwrap_or_default());
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        source.error(
+            error.span().unwrap_or(0..0),
+            error.message().to_owned(),
+            None,
+        );
+    }
+    // what was left out of a line that cannot be read says nothing about the rest of it
+    let unreadable = source.lines_with_errors();
+    let mut reader = Reader { source, unreadable };
+    let read = reader.file(file, table.get_ref());
+    reader
+        .source
+        .finish()
+        .map(|warnings| PolicyFile { warnings, ..read })
+}
+
+/// See [`PolicyFile::parse_bytes`].
+pub(super) fn not_text(file: &str, bytes: &[u8], good: usize) -> Diagnostics {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_BYTES)]);
+    let mut source = Source::new(file, &text);
+    source.error(
+        good..good,
+        "not a text file: this is not UTF-8".into(),
+        None,
+    );
+    source.finish().err().unwrap_or_default()
+}
+
+/// See [`PolicyFile::salvage_applies_to`].
+pub(super) fn applies_to(file: &str, text: &str) -> Option<AppliesTo> {
+    let text = text.get(..MAX_BYTES.min(text.len())).unwrap_or_default();
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let before = errors.len();
+    let mut reader = Reader {
+        source: Source::new(file, text),
+        unreadable: Vec::new(),
+    };
+    let target = reader.applies_to(file, table.get_ref());
+    // without the key, a syntax error may have swallowed it
+    let told = table.get_ref().contains_key("applies-to") || before == 0;
+    (told && reader.source.lines_with_errors().is_empty()).then_some(target)
+}
+
+struct Reader<'a> {
+    source: Source<'a>,
+    /// Lines with syntax errors.
+    unreadable: Vec<u32>,
+}
+
+impl Reader<'_> {
+    fn error(&mut self, span: Span, message: impl Into<String>, help: Option<String>) {
+        let line = self.source.position(span.start).line;
+        if !self.unreadable.contains(&line) {
+            self.source.error(span, message.into(), help);
+        }
+    }
+
+    /// The one place that refuses what the engine does not enforce yet.
+    fn unsupported(&mut self, span: Span, what: &str) {
+        let message = format!("{what} is not supported yet");
+        let help = "remove it: netd refuses the file rather than put a part of it in force";
+        self.error(span, message, Some(help.into()));
+    }
+
+    fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, key: &str, expected: &str) {
+        let message = format!(
+            "`{key}` is {expected}, not {}",
+            a(value.get_ref().type_str())
+        );
+        self.error(value.span(), message, None);
+    }
+
+    fn file(&mut self, file: &str, table: &DeTable<'_>) -> PolicyFile {
+        for (key, _) in table.iter() {
+            let name: &str = key.get_ref();
+            if !FILE_KEYS.contains(&name) {
+                self.unknown_key(key.span(), name, &FILE_KEYS, "a policy file");
+            }
+        }
+        let applies_to = self.applies_to(file, table);
+        let mode = table
+            .get("mode")
+            .map_or(Mode::Enforce, |value| self.mode(value));
+        let ingress = self.section(table, Direction::Ingress);
+        let egress = self.section(table, Direction::Egress);
+        PolicyFile {
+            name: stem(file).to_owned(),
+            file: file.to_owned(),
+            applies_to,
+            mode,
+            ingress,
+            egress,
+            warnings: Diagnostics::default(),
+        }
+    }
+
+    fn unknown_key(&mut self, span: Span, key: &str, known: &[&str], place: &str) {
+        let help = match nearest(key, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("{place} knows {}", known.join(", ")),
+        };
+        self.error(span, format!("unknown key `{key}` in {place}"), Some(help));
+    }
+
+    /// The target that the file names, or the container that its name names.
+    fn applies_to(&mut self, file: &str, table: &DeTable<'_>) -> AppliesTo {
+        let mut target = AppliesTo::default();
+        let Some(value) = table.get("applies-to") else {
+            match stem(file).parse::<ContainerName>() {
+                Ok(name) => target.container = Some(name),
+                Err(error) => self.error(
+                    0..0,
+                    format!("the file is named like no container: {error}"),
+                    Some("rename it to CONTAINER.toml, or say applies-to = { container = \"NAME\" }, { zone = \"NAME\" } or { labels = { KEY = \"VALUE\" } }".into()),
+                ),
+            }
+            return target;
+        };
+        let DeValue::Table(keys) = value.get_ref() else {
+            self.wrong_type(value, "applies-to", "a table such as { zone = \"dmz\" }");
+            return target;
+        };
+        for (key, value) in keys.iter() {
+            match &**key.get_ref() {
+                "container" => target.container = self.name(value, "container"),
+                "zone" => target.zone = self.name(value, "zone"),
+                "labels" => self.labels(value, &mut target),
+                other => self.unknown_key(key.span(), other, &TARGET_KEYS, "`applies-to`"),
+            }
+        }
+        if keys.is_empty() {
+            self.error(
+                value.span(),
+                "`applies-to` names nobody",
+                Some("give container, zone or labels; all that are given must match".into()),
+            );
+        }
+        target
+    }
+
+    fn name<T>(&mut self, value: &Spanned<DeValue<'_>>, key: &str) -> Option<T>
+    where
+        T: std::str::FromStr<Err = zone::NameError>,
+    {
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong_type(value, key, "a string");
+            return None;
+        };
+        text.parse()
+            .map_err(|error: zone::NameError| self.error(value.span(), error.to_string(), None))
+            .ok()
+    }
+
+    fn labels(&mut self, value: &Spanned<DeValue<'_>>, target: &mut AppliesTo) {
+        let DeValue::Table(labels) = value.get_ref() else {
+            self.wrong_type(value, "labels", "a table such as { tier = \"front\" }");
+            return;
+        };
+        if labels.is_empty() {
+            self.error(value.span(), "`labels` names no label", None);
+        }
+        for (key, value) in labels.iter() {
+            match value.get_ref().as_str() {
+                Some(text) => {
+                    let key: &str = key.get_ref();
+                    target.labels.insert(key.to_owned(), text.to_owned());
+                }
+                None => self.wrong_type(value, key.get_ref(), "a string"),
+            }
+        }
+    }
+
+    fn mode(&mut self, value: &Spanned<DeValue<'_>>) -> Mode {
+        match value.get_ref().as_str() {
+            Some("enforce") => Mode::Enforce,
+            Some("audit") => {
+                self.unsupported(value.span(), "mode = \"audit\"");
+                Mode::Audit
+            }
+            Some(other) => {
+                let near = nearest(other, ["enforce", "audit"]).unwrap_or("enforce");
+                let help = format!("did you mean \"{near}\"?");
+                self.error(value.span(), format!("unknown mode {other:?}"), Some(help));
+                Mode::Enforce
+            }
+            None => {
+                self.wrong_type(value, "mode", "\"enforce\" or \"audit\"");
+                Mode::Enforce
+            }
+        }
+    }
+
+    fn section(&mut self, table: &DeTable<'_>, direction: Direction) -> Option<Section> {
+        let word = direction.as_str();
+        let (key, value) = table.get_key_value(word)?;
+        let DeValue::Array(rules) = value.get_ref() else {
+            let message = format!(
+                "`{word}` is a list of rules, not {}",
+                a(value.get_ref().type_str())
+            );
+            let help = format!(
+                "begin each rule with [[{word}]], or write {word} = [] to close the direction"
+            );
+            self.error(value.span(), message, Some(help));
+            return None;
+        };
+        // the key of `ingress = []`, the header of `[[ingress]]`
+        let first = rules
+            .first()
+            .map_or(key.span(), |rule| rule.span().start..rule.span().end);
+        let at = self.source.position(key.span().start.min(first.start));
+        let mut read = Vec::with_capacity(rules.len());
+        let mut spans = Vec::with_capacity(rules.len());
+        for rule in rules.iter() {
+            match rule.get_ref() {
+                DeValue::Table(keys) => {
+                    read.push(self.rule(rule.span(), keys, direction));
+                    spans.push(rule.span());
+                }
+                _ => self.wrong_type(rule, word, "a list of rules"),
+            }
+        }
+        lint::section(&mut self.source, direction, &read, &spans);
+        Some(Section { at, rules: read })
+    }
+
+    fn rule(&mut self, span: Span, keys: &DeTable<'_>, direction: Direction) -> Rule {
+        let (who, other) = match direction {
+            Direction::Ingress => ("from", "to"),
+            Direction::Egress => ("to", "from"),
+        };
+        let known = [who, "ports", "action", "rate", "max-connections", "log"];
+        let mut rule = Rule {
+            at: self.source.position(span.start),
+            action: Action::Allow,
+            peers: vec![Peer::Any],
+            ports: None,
+            rate: None,
+            max_connections: None,
+            log: false,
+        };
+        for (key, value) in keys.iter() {
+            match &**key.get_ref() {
+                name if name == who => rule.peers = self.peers(value, who, direction),
+                name if name == other => {
+                    let message = format!("[[{}]] has no `{other}`", direction.as_str());
+                    let help = format!("did you mean `{who}`?");
+                    self.error(key.span(), message, Some(help));
+                }
+                "ports" => rule.ports = Some(self.ports(value)),
+                "action" => rule.action = self.action(value),
+                "rate" => rule.rate = self.rate(value),
+                "max-connections" => rule.max_connections = self.max_connections(value),
+                "log" => rule.log = self.log(value),
+                name => {
+                    let place = format!("[[{}]]", direction.as_str());
+                    self.unknown_key(key.span(), name, &known, &place);
+                }
+            }
+        }
+        rule
+    }
+
+    /// The strings of a list that may not be empty, with their places.
+    fn strings<'v>(
+        &mut self,
+        value: &'v Spanned<DeValue<'_>>,
+        key: &str,
+        empty: &str,
+    ) -> Vec<(Span, &'v str)> {
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(value, key, "a list of strings");
+            return Vec::new();
+        };
+        if items.is_empty() {
+            self.error(
+                value.span(),
+                format!("`{key}` is empty"),
+                Some(empty.to_owned()),
+            );
+        }
+        self.strings_of(items, key)
+    }
+
+    fn strings_of<'v>(&mut self, items: &'v DeArray<'_>, key: &str) -> Vec<(Span, &'v str)> {
+        let mut strings = Vec::with_capacity(items.len());
+        for item in items.iter() {
+            match item.get_ref().as_str() {
+                Some(text) => strings.push((item.span(), text)),
+                None => self.wrong_type(item, key, "a list of strings"),
+            }
+        }
+        strings
+    }
+
+    fn peers(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        key: &str,
+        direction: Direction,
+    ) -> Vec<Peer> {
+        let help = format!("leave `{key}` out to mean anybody");
+        let mut peers: Vec<(Peer, Span)> = Vec::new();
+        for (span, text) in self.strings(value, key, &help) {
+            match peer::parse(text) {
+                Ok(Peer::Dns(_)) if direction == Direction::Ingress => {
+                    let message = "`dns:` opens addresses of the world to containers: it has no meaning in `from`";
+                    self.error(span, message, None);
+                }
+                Ok(peer) => {
+                    if matches!(peer, Peer::Dns(_)) {
+                        self.unsupported(span.clone(), "`dns:`");
+                    }
+                    peers.push((peer, span));
+                }
+                Err((message, help)) => self.error(span, message, help),
+            }
+        }
+        lint::once(&mut self.source, peers)
+    }
+
+    fn ports(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Ports> {
+        let mut entries: Vec<(Ports, Span)> = Vec::new();
+        let help = "leave `ports` out to mean every protocol and port";
+        for (span, text) in self.strings(value, "ports", help) {
+            match ports::parse(text) {
+                Ok(entry) => {
+                    lint::ports(&mut self.source, entry, &span);
+                    entries.push((entry, span));
+                }
+                Err((message, help)) => self.error(span, message, help),
+            }
+        }
+        lint::once(&mut self.source, entries)
+    }
+
+    fn action(&mut self, value: &Spanned<DeValue<'_>>) -> Action {
+        match value.get_ref().as_str() {
+            Some("allow") => return Action::Allow,
+            Some("deny") => return Action::Deny,
+            Some(other) => {
+                let help = match nearest(other, ["allow", "deny"]) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "write \"allow\" or \"deny\"".into(),
+                };
+                self.error(
+                    value.span(),
+                    format!("unknown action {other:?}"),
+                    Some(help),
+                );
+            }
+            None => self.wrong_type(value, "action", "\"allow\" or \"deny\""),
+        }
+        Action::Deny
+    }
+
+    fn rate(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Rate> {
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong_type(value, "rate", "a string such as \"50/second burst 100\"");
+            return None;
+        };
+        match rate::parse(text) {
+            Ok(rate) => {
+                self.unsupported(value.span(), "`rate`");
+                Some(rate)
+            }
+            Err((message, help)) => {
+                self.error(value.span(), message, Some(help));
+                None
+            }
+        }
+    }
+
+    fn max_connections(&mut self, value: &Spanned<DeValue<'_>>) -> Option<u32> {
+        let number = value
+            .get_ref()
+            .as_integer()
+            .and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok())
+            .filter(|&n| n > 0);
+        match number {
+            Some(_) => self.unsupported(value.span(), "`max-connections`"),
+            None => self.wrong_type(value, "max-connections", "a number from 1 to 4294967295"),
+        }
+        number
+    }
+
+    fn log(&mut self, value: &Spanned<DeValue<'_>>) -> bool {
+        match value.get_ref().as_bool() {
+            Some(true) => {
+                self.unsupported(value.span(), "`log`");
+                true
+            }
+            Some(false) => false,
+            None => {
+                self.wrong_type(value, "log", "true or false");
+                false
+            }
+        }
+    }
+}
+
+/// With its article.
+fn a(word: &str) -> String {
+    match word.bytes().next() {
+        Some(b'a' | b'e' | b'i' | b'o' | b'u') => format!("an {word}"),
+        _ => format!("a {word}"),
+    }
+}
