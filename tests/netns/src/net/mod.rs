@@ -1,0 +1,9 @@
+//! Packets of the stories: namespaces, servers, probes, raw frames and traps.
+
+pub mod frame;
+pub mod netns;
+pub mod probe;
+pub mod raw;
+pub mod server;
+pub mod steady;
+pub mod trap;
