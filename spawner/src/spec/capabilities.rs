@@ -1,0 +1,32 @@
+//! What root may do inside.
+
+use crate::settings::Network;
+
+/// Capabilities that concern the container's own files, users and processes.
+const ALWAYS: [&str; 12] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// Capabilities over a network namespace of its own: interfaces, routes, raw sockets (DHCP clients, ping).
+const OVER_ITS_NETWORK: [&str; 2] = ["CAP_NET_ADMIN", "CAP_NET_RAW"];
+
+/// The capabilities of a container. Not among them, though systemd-nspawn has them: CAP_SYS_ADMIN, and CAP_MKNOD,
+/// which would reach every disk of the host as long as no device cgroup forbids that.
+pub fn capabilities(network: &Network) -> Vec<&'static str> {
+    let mut all = ALWAYS.to_vec();
+    if network.is_private() {
+        all.extend(OVER_ITS_NETWORK);
+    }
+    all
+}

@@ -1,0 +1,185 @@
+//! Plan → OCI runtime configuration (`config.json`), pure.
+//!
+//! Defaults are those of systemd-nspawn or stricter: fewer capabilities, a seccomp allow-list, masked files in /proc and /sys.
+//! What is asked of libcontainer and what it is spared:
+//! - no `resources` and no cgroup mount: this crate's own `cgroup` module sets limits,
+//! - no `readonlyPaths` inside /proc/sys/net where the network is private, as systemd-nspawn has it: DHCP clients write there,
+//! - `noNewPrivileges` is absent, not false, when it is off: libcontainer loads seccomp filters too late otherwise.
+
+mod capabilities;
+mod mounts;
+mod seccomp;
+
+use serde_json::{Map, Value, json};
+
+use crate::plan::{Plan, UidRange};
+use crate::settings::{Hook, Network};
+
+pub use capabilities::capabilities;
+
+/// Files of /proc and /sys that tell about, or change, the whole machine: hidden.
+const MASKED: [&str; 13] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/pstore",
+];
+
+/// Files of /proc that change the whole machine: read-only.
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// The configuration for `plan`.
+pub fn spec(plan: &Plan<'_>) -> Value {
+    let settings = plan.settings;
+    let hostname = settings.hostname.as_deref();
+    let mut spec = json!({
+        "ociVersion": "1.0.2",
+        "hostname": hostname.unwrap_or_else(|| hostname_of(settings.name.as_str())),
+        "root": { "path": plan.root, "readonly": settings.read_only },
+        "process": process(plan),
+        "mounts": mounts::mounts(plan),
+        "annotations": annotations(plan),
+        "linux": {
+            "namespaces": namespaces(plan),
+            "rootfsPropagation": "slave",
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+            "seccomp": seccomp::profile(),
+        },
+    });
+    if let Some(range) = plan.range {
+        let mapping = json!([{ "containerID": 0, "hostID": range.base, "size": UidRange::SIZE }]);
+        spec["linux"]["uidMappings"] = mapping.clone();
+        spec["linux"]["gidMappings"] = mapping;
+    }
+    let hooks = create_runtime(plan);
+    if !hooks.is_empty() {
+        spec["hooks"] = json!({ "createRuntime": hooks });
+    }
+    spec
+}
+
+/// The part of a machine name that fits in a host name (64 bytes, uts(7)).
+fn hostname_of(name: &str) -> &str {
+    name.get(..64).unwrap_or(name)
+}
+
+fn process(plan: &Plan<'_>) -> Value {
+    let settings = plan.settings;
+    let caps = capabilities(&settings.network);
+    let mut user = json!({ "uid": plan.user.uid, "gid": plan.user.gid, "umask": 0o022 });
+    if !plan.user.groups.is_empty() {
+        user["additionalGids"] = json!(plan.user.groups);
+    }
+    let mut process = json!({
+        "terminal": plan.pty,
+        "user": user,
+        "args": settings.command,
+        "env": environment(plan),
+        "cwd": settings.chdir.as_deref().unwrap_or("/".as_ref()),
+        "capabilities": {
+            "bounding": caps,
+            "effective": caps,
+            "permitted": caps,
+            // not inheritable: a program of another user gains nothing by exec (CVE-2022-24769)
+        },
+    });
+    if settings.no_new_privileges {
+        process["noNewPrivileges"] = json!(true);
+    }
+    process
+}
+
+/// The command's environment. `--setenv=` wins over what we set.
+fn environment(plan: &Plan<'_>) -> Vec<String> {
+    let mut env: Vec<(String, String)> = vec![
+        (
+            "PATH".into(),
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+        ),
+        ("container".into(), "netd".into()),
+    ];
+    if plan.pty {
+        let term = plan.term.clone().unwrap_or_else(|| "vt220".into());
+        env.push(("TERM".into(), term));
+    }
+    if let Some(home) = &plan.user.home {
+        env.push(("HOME".into(), home.to_string_lossy().into_owned()));
+    }
+    if let Some(name) = &plan.user.name {
+        env.push(("USER".into(), name.clone()));
+        env.push(("LOGNAME".into(), name.clone()));
+    }
+    for (key, value) in &plan.settings.env {
+        env.retain(|(known, _)| known != key);
+        env.push((key.clone(), value.clone()));
+    }
+    env.into_iter().map(|(k, v)| format!("{k}={v}")).collect()
+}
+
+fn namespaces(plan: &Plan<'_>) -> Vec<Value> {
+    let mut types = vec!["pid", "mount", "ipc", "uts", "cgroup"];
+    if plan.settings.network.is_private() {
+        types.push("network");
+    }
+    if plan.range.is_some() {
+        types.push("user");
+    }
+    types.into_iter().map(|typ| json!({ "type": typ })).collect()
+}
+
+/// Annotations of the OCI state: those asked for, and the labels and the name where they do not say otherwise.
+pub(crate) fn annotations(plan: &Plan<'_>) -> Map<String, Value> {
+    let settings = plan.settings;
+    let mut all = Map::new();
+    all.insert("io.netd.name".into(), json!(settings.name.as_str()));
+    if !settings.labels.is_empty() {
+        let labels: Vec<_> = settings.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        all.insert("io.netd.labels".into(), json!(labels.join(",")));
+    }
+    for (key, value) in &settings.annotations {
+        all.insert(key.clone(), json!(value));
+    }
+    all
+}
+
+/// createRuntime hooks, the network's first. poststop hooks are run by the monitor itself, because libcontainer
+/// would run them only after a start that went well.
+fn create_runtime(plan: &Plan<'_>) -> Vec<Value> {
+    let network = match &plan.settings.network {
+        Network::Hook { attach, .. } => Some(attach),
+        Network::Host | Network::Private => None,
+    };
+    network
+        .into_iter()
+        .chain(&plan.settings.hooks.create_runtime)
+        .map(hook)
+        .collect()
+}
+
+fn hook(hook: &Hook) -> Value {
+    let mut value = json!({ "path": hook.path, "args": hook.args, "env": hook.env });
+    if let Some(timeout) = hook.timeout {
+        // OCI counts whole seconds, and 0 is not allowed
+        value["timeout"] = json!(timeout.as_millis().div_ceil(1000).max(1) as u64);
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests;

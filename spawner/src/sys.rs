@@ -1,0 +1,249 @@
+//! The system calls that rustix does not wrap, or wraps as unsafe. All of this crate's `unsafe` is here.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::process::Pid;
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        value => Ok(value),
+    }
+}
+
+/// Which side of a fork this is.
+pub(crate) enum Fork {
+    /// The new process.
+    Child,
+    /// The old one, and who the new one is.
+    Parent(Pid),
+}
+
+/// fork(2). The caller has made sure that the process has one thread.
+pub(crate) fn fork() -> io::Result<Fork> {
+    // SAFETY: with a single thread no lock can be held by somebody who does not exist in the child; `run` checks
+    // for that, and the pid 1 of a container, the other caller, was itself made by a single-threaded clone.
+    let pid = check(unsafe { libc::fork() }.into())?;
+    Ok(match Pid::from_raw(pid as i32) {
+        None => Fork::Child,
+        Some(pid) => Fork::Parent(pid),
+    })
+}
+
+/// Ends this process at once: no atexit handlers, no flushing of buffers that the parent owns, too.
+pub(crate) fn exit(status: u8) -> ! {
+    // SAFETY: _exit takes any number and does not return.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// Moves this process into a mount namespace of its own.
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNS changes nothing that Rust code relies on; it also unshares the working directory, which
+    // is no memory.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into()).map(drop)
+}
+
+/// Attributes for [`mount_setattr`].
+#[derive(Default)]
+pub(crate) struct MountAttributes<'a> {
+    /// `MOUNT_ATTR_…` to set.
+    pub(crate) set: u64,
+    /// `MOUNT_ATTR_…` to clear.
+    pub(crate) clear: u64,
+    /// The user namespace whose map `MOUNT_ATTR_IDMAP` takes.
+    pub(crate) userns: Option<BorrowedFd<'a>>,
+}
+
+/// mount_setattr(2) on the mount that `mount` was opened from, without those below it.
+pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, what: &MountAttributes<'_>) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: what.set,
+        attr_clr: what.clear,
+        propagation: 0,
+        userns_fd: what.userns.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    // SAFETY: the path is a NUL-terminated constant, the structure is initialised, lives across the call, and its
+    // size is passed with it.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &attributes,
+            mem::size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// A user namespace that maps `size` ids from 0 on to `base` and up. It lives as long as the descriptor.
+pub(crate) fn user_namespace(base: u32, size: u32) -> io::Result<OwnedFd> {
+    let (ready, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let pid = match fork()? {
+        Fork::Child => {
+            // SAFETY: unshare and pause have no memory effects; the child does nothing else.
+            let done = unsafe { libc::unshare(libc::CLONE_NEWUSER) } == 0;
+            let _ = rustix::io::write(&tell, &[u8::from(done)]);
+            loop {
+                // SAFETY: as above.
+                unsafe { libc::pause() };
+            }
+        }
+        Fork::Parent(pid) => pid,
+    };
+    drop(tell);
+    let opened = (|| {
+        let mut done = [0];
+        rustix::io::read(&ready, &mut done)?;
+        if done != [1] {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        let dir = format!("/proc/{}", pid.as_raw_nonzero());
+        for file in ["uid_map", "gid_map"] {
+            std::fs::write(format!("{dir}/{file}"), format!("0 {base} {size}\n"))?;
+        }
+        Ok(OwnedFd::from(std::fs::File::open(format!("{dir}/ns/user"))?))
+    })();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    opened
+}
+
+/// pidfd_send_signal(2) with any signal number, real-time ones too.
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo asks for the one kill(2) would send; the other arguments are plain numbers.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// kill(2), for the stub that is pid 1.
+pub(crate) fn kill(pid: Pid, signal: i32) {
+    // SAFETY: plain numbers. Failure means that the process is gone, which the caller learns by waiting.
+    unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
+}
+
+/// Closes everything but standard input, output and error.
+pub(crate) fn close_all_but_stdio() -> io::Result<()> {
+    // SAFETY: only for a process that ends without running destructors (the stub), so nobody uses or closes the
+    // descriptors again.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) }).map(drop)
+}
+
+fn set_of(signals: impl IntoIterator<Item = i32>) -> libc::sigset_t {
+    // SAFETY: sigemptyset initialises the set that it is given, sigaddset ignores numbers that are none.
+    unsafe {
+        let mut set = mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, signal);
+        }
+        set
+    }
+}
+
+/// Signals that arrive as data. Dropping it lets them act again as they did.
+pub(crate) struct SignalFd {
+    fd: OwnedFd,
+    old: libc::sigset_t,
+}
+
+impl SignalFd {
+    /// Blocks `signals` and opens a descriptor (non-blocking) that they can be read from.
+    pub(crate) fn open(signals: impl IntoIterator<Item = i32>) -> io::Result<Self> {
+        let set = set_of(signals);
+        // SAFETY: both sets are initialised and live across the calls; a new descriptor is owned by nobody else.
+        unsafe {
+            let mut old = mem::zeroed();
+            check(libc::sigprocmask(libc::SIG_BLOCK, &set, &mut old).into())?;
+            let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+            let fd = check(libc::signalfd(-1, &set, flags).into()).inspect_err(|_| {
+                libc::sigprocmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
+            })?;
+            Ok(Self {
+                fd: OwnedFd::from_raw_fd(fd as RawFd),
+                old,
+            })
+        }
+    }
+
+    /// The next signal that has arrived, if there is one.
+    pub(crate) fn next(&self) -> Option<i32> {
+        let mut buffer = [0u8; mem::size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(&self.fd, &mut buffer) {
+            // ssi_signo is the first field, signalfd(2)
+            Ok(n) if n == buffer.len() => {
+                Some(i32::from_ne_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for SignalFd {
+    fn drop(&mut self) {
+        // SAFETY: `old` was filled by sigprocmask.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.old, std::ptr::null_mut()) };
+    }
+}
+
+/// For the stub: every signal waits until it is asked for.
+pub(crate) fn block_all_signals() {
+    // SAFETY: sigfillset initialises the set.
+    unsafe {
+        let mut set = mem::zeroed();
+        libc::sigfillset(&mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+    }
+}
+
+/// For the stub: the next signal, and whether the terminal sent it (to the whole foreground group, the stub's child
+/// among them).
+pub(crate) fn wait_for_signal() -> (i32, bool) {
+    // SAFETY: both structures are plain data that live across the calls.
+    unsafe {
+        let mut set = mem::zeroed();
+        libc::sigfillset(&mut set);
+        loop {
+            let mut info: libc::siginfo_t = mem::zeroed();
+            let signal = libc::sigwaitinfo(&set, &mut info);
+            if signal > 0 {
+                return (signal, info.si_code == libc::SI_KERNEL);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_signal_arrives_as_data_and_acts_again_afterwards() {
+        // SIGURG is ignored by default, so nothing breaks if another thread of the harness takes it
+        let fd = SignalFd::open([libc::SIGURG]).unwrap();
+        assert_eq!(fd.next(), None);
+        // SAFETY: raise sends a signal, that is blocked, to this thread.
+        unsafe { libc::raise(libc::SIGURG) };
+        assert_eq!(fd.next(), Some(libc::SIGURG));
+        assert_eq!(fd.next(), None);
+    }
+}
