@@ -1,1 +1,267 @@
-fn main() {}
+//! `bench`: the floor, and the comparisons of design and documentation, each printing both sides.
+//!
+//! ```text
+//! main ─ ns::privately ─ measures/* ─┬ floor, rt, nft, wire   the kernel messages of an attach, by hand
+//!                                    ├ sides/*, daemon        netd and what people use today
+//!                                    └ paths, traffic         real packets
+//! ```
+//!
+//! Sides take turns in one run (A B A B …), each on a private host of its own. Ratios carry over to other machines;
+//! times do not. Nothing here is a test: no figure ever fails a build.
+#![allow(
+    clippy::print_stdout,
+    reason = "tables are what this program is for, and it prints them on standard output"
+)]
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{During, Error, Result};
+
+mod container;
+mod daemon;
+mod error;
+mod floor;
+mod measures;
+mod nft;
+mod ns;
+mod paths;
+mod policy;
+mod root;
+mod rt;
+mod sides;
+mod stats;
+mod traffic;
+mod wire;
+
+/// Measures netd against the floor and against what people use today. Needs root.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    /// The netd to measure; by default the one beside this program, built in release mode for figures that mean
+    /// something.
+    #[arg(long, env = "NETD", global = true)]
+    netd: Option<PathBuf>,
+    /// Folder with programs that `bench setup` built.
+    #[arg(
+        long,
+        env = "NETD_BENCH_PEERS",
+        default_value = "target/peers",
+        global = true
+    )]
+    peers: PathBuf,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Install what netd is compared with: Debian packages, and netavark from its crate
+    Setup,
+    /// The kernel messages of an attach from one warm process: steps, growth, deleting
+    Floor {
+        /// Attaches measured at each number of ports
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+    },
+    /// Attach one container: netd, the floor, a shell script, netavark, CNI
+    Attach {
+        /// Turns of each side
+        #[arg(long, default_value_t = 40)]
+        rounds: u32,
+        /// Instead, measure netd and the floor beside this many containers
+        #[arg(long, value_parser = clap::value_parser!(u32).range(2..=1000))]
+        at: Option<u32>,
+        /// Rules of each container beside
+        #[arg(long, default_value_t = 50)]
+        rules: u32,
+    },
+    /// Attaches and detaches a second, many in a row
+    Sustained {
+        /// Containers of one turn
+        #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        count: u32,
+        /// Turns of each side
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+    },
+    /// Detach as the caller sees it, against one RTM_DELLINK
+    Detach {
+        /// Turns of each side
+        #[arg(long, default_value_t = 40)]
+        rounds: u32,
+    },
+    /// Round trips in one zone, against a bridge without a firewall
+    Rtt {
+        /// Turns of 2,000 round trips
+        #[arg(long, default_value_t = 25)]
+        rounds: u32,
+        #[command(flatten)]
+        crowd: Crowd,
+    },
+    /// New connections a second in one zone, against linear rules
+    Connect {
+        /// Turns of 200 connections
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+        /// Linear rules on the other side
+        #[arg(long, default_value_t = 10_000)]
+        linear: u32,
+        #[command(flatten)]
+        crowd: Crowd,
+    },
+    /// A policy edit: from writing the file until a connection meets the new verdict
+    Edit {
+        /// Edits each way
+        #[arg(long, default_value_t = 30)]
+        rounds: u32,
+        #[command(flatten)]
+        crowd: Crowd,
+    },
+    /// Start /bin/true: netd run with network and policy, systemd-nspawn, runc, podman, crun, bwrap
+    Start {
+        /// Starts of each
+        #[arg(long, default_value_t = 20)]
+        rounds: u32,
+    },
+    /// Memory of the daemon
+    Memory {
+        /// Containers attached
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        count: u32,
+    },
+    /// Everything, one after the other
+    All,
+}
+
+/// The others on netd's host.
+#[derive(clap::Args, Clone, Copy)]
+struct Crowd {
+    /// Other containers on the crowded side
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    crowd: u32,
+    /// Rules of each of them
+    #[arg(long, default_value_t = 50)]
+    rules: u32,
+}
+
+/// What all measures need to know.
+struct Options {
+    netd: PathBuf,
+    peers: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {}", error.chain());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let options = Options {
+        netd: match arguments.netd {
+            Some(netd) => netd,
+            None => std::env::current_exe()
+                .during(|| "find this program".into())?
+                .with_file_name("netd"),
+        },
+        peers: arguments.peers,
+    };
+    if let What::Setup = arguments.what {
+        return setup(&options);
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::Missing {
+            what: "privilege to make network namespaces".into(),
+            remedy: "run it as root",
+        });
+    }
+    // Each measure of `all` runs in a process of its own, so that nothing of one is in another's way.
+    if let What::All = arguments.what {
+        return all(&options);
+    }
+    ns::privately()?;
+    match arguments.what {
+        What::Setup | What::All => Ok(()),
+        What::Floor { rounds } => measures::floor::run(rounds),
+        What::Attach {
+            rounds, at: None, ..
+        } => measures::attach::run(&options, rounds),
+        What::Attach {
+            rounds,
+            at: Some(at),
+            rules,
+        } => measures::attach::run_at(&options, rounds, at, rules),
+        What::Sustained { count, rounds } => measures::sustained::run(&options, count, rounds),
+        What::Detach { rounds } => measures::detach::run(&options, rounds),
+        What::Rtt { rounds, crowd } => {
+            measures::rtt::run(&options, rounds, crowd.crowd, crowd.rules)
+        }
+        What::Connect {
+            rounds,
+            linear,
+            crowd,
+        } => measures::connect::run(&options, rounds, linear, crowd.crowd, crowd.rules),
+        What::Edit { rounds, crowd } => {
+            measures::edit::run(&options, rounds, crowd.crowd, crowd.rules)
+        }
+        What::Start { rounds } => measures::start::run(&options, rounds),
+        What::Memory { count } => measures::memory::run(&options, count),
+    }
+}
+
+fn setup(options: &Options) -> Result<()> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/setup");
+    let mut command = Command::new(script);
+    let status = command
+        .arg(&options.peers)
+        .status()
+        .during(|| format!("run {script}"))?;
+    succeeded(&command, status)
+}
+
+fn all(options: &Options) -> Result<()> {
+    let program = std::env::current_exe().during(|| "find this program".into())?;
+    let measures: [&[&str]; 9] = [
+        &["floor"],
+        &["attach"],
+        &["attach", "--at", "1000"],
+        &["sustained"],
+        &["rtt"],
+        &["connect"],
+        &["edit"],
+        &["start"],
+        &["memory"],
+    ];
+    let mut failed = Ok(());
+    for words in measures {
+        let mut command = Command::new(&program);
+        command
+            .args(words)
+            .env("NETD", &options.netd)
+            .env("NETD_BENCH_PEERS", &options.peers);
+        let status = command
+            .status()
+            .during(|| format!("run bench {}", words.join(" ")))?;
+        failed = failed.and(succeeded(&command, status));
+    }
+    failed
+}
+
+fn succeeded(command: &Command, status: std::process::ExitStatus) -> Result<()> {
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::Command {
+            command: format!("{command:?}"),
+            status: status.to_string(),
+            stderr: "see above".into(),
+        }),
+    }
+}

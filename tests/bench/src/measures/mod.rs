@@ -1,0 +1,11 @@
+//! One file a comparison: what is set up, what is measured, what is printed.
+
+pub(crate) mod attach;
+pub(crate) mod connect;
+pub(crate) mod detach;
+pub(crate) mod edit;
+pub(crate) mod floor;
+pub(crate) mod memory;
+pub(crate) mod rtt;
+pub(crate) mod start;
+pub(crate) mod sustained;

@@ -1,0 +1,167 @@
+//! netd as a side: through a warm connection to its control socket, or by a process of its command line.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::container::Container;
+use crate::daemon::{Daemon, ZONE};
+use crate::error::{Error, Result};
+use crate::ns::Netns;
+use crate::policy;
+use crate::sides::{Side, run};
+
+/// How netd is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// One connection, kept open.
+    Socket,
+    /// A process each.
+    Process,
+}
+
+/// netd with a policy of ten rules in force for every container attached.
+pub(crate) struct Netd {
+    daemon: Daemon,
+    prefix: &'static str,
+    door: Door,
+    dual_stack: bool,
+    present: Vec<Container>,
+    rules: u32,
+}
+
+impl Netd {
+    /// Starts a daemon on a host of its own. `prefix` is that of its containers' names.
+    pub(crate) fn start(
+        program: &Path,
+        prefix: &'static str,
+        door: Door,
+        dual_stack: bool,
+    ) -> Result<Self> {
+        let mut daemon = Daemon::start(program, &format!("netd-{prefix}"), dual_stack)?;
+        daemon.write_policy("ten", &policy::ten("ten"))?;
+        daemon.reload()?;
+        Ok(Self {
+            daemon,
+            prefix,
+            door,
+            dual_stack,
+            present: Vec::new(),
+            rules: 0,
+        })
+    }
+
+    /// The same with `count` containers attached already, each with a policy of `rules` rules of its own.
+    pub(crate) fn crowded(
+        program: &Path,
+        prefix: &'static str,
+        count: u32,
+        rules: u32,
+    ) -> Result<Self> {
+        let mut netd = Self::start(program, prefix, Door::Socket, false)?;
+        netd.crowd(count, rules)?;
+        Ok(netd)
+    }
+
+    fn crowd(&mut self, count: u32, rules: u32) -> Result<()> {
+        for number in 0..count {
+            let name = format!("n{number}");
+            let text = policy::many(&name, number, rules);
+            self.daemon.write_policy(&name, &text)?;
+        }
+        self.daemon.reload()?;
+        for number in 0..count {
+            let name = format!("n{number}");
+            let netns = Netns::create(&format!("{}-{name}", self.host().name()))?;
+            let container = Container {
+                name,
+                number,
+                netns,
+            };
+            self.daemon.attach(&container, "crowd")?;
+            self.present.push(container);
+        }
+        self.rules = rules;
+        Ok(())
+    }
+
+    /// The daemon.
+    pub(crate) fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+}
+
+impl Side for Netd {
+    fn name(&self) -> String {
+        let door = match self.door {
+            Door::Socket => "netd, control socket",
+            Door::Process => "netd attach, a process each",
+        };
+        let families = if self.dual_stack { ", v4 and v6" } else { "" };
+        let crowd = match self.present.len() {
+            0 => String::new(),
+            n => format!(", {n} × {} rules present", self.rules),
+        };
+        format!("{door}{families}{crowd}")
+    }
+
+    fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
+    fn host(&self) -> &Netns {
+        self.daemon.host()
+    }
+
+    fn attach(&mut self, container: &Container) -> Result<()> {
+        match self.door {
+            Door::Socket => self.daemon.attach(container, "ten").map(|_| ()),
+            Door::Process => {
+                let mut command = self.daemon.command();
+                command.args([
+                    "attach",
+                    &container.name,
+                    "--zone",
+                    ZONE,
+                    "--label",
+                    "role=ten",
+                ]);
+                command.arg("--netns").arg(container.netns.path());
+                run(&mut command, b"").map(|_| ())
+            }
+        }
+    }
+
+    fn detach(&mut self, container: &Container) -> Result<()> {
+        match self.door {
+            Door::Socket => self.daemon.detach(&container.name),
+            Door::Process => {
+                let mut command = self.daemon.command();
+                run(command.args(["detach", &container.name]), b"").map(|_| ())
+            }
+        }
+    }
+
+    fn settle(&mut self, container: &Container) -> Result<()> {
+        let patience = Instant::now() + Duration::from_secs(5);
+        while inside(&container.netns)? > 1 {
+            if Instant::now() > patience {
+                return Err(Error::void(format!(
+                    "the link of {} is still there 5 s after its detach",
+                    container.name
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+/// How many interfaces a network namespace has, lo included.
+pub(crate) fn inside(netns: &Netns) -> Result<usize> {
+    netns.on(|| {
+        // /proc/thread-self/net follows the thread's namespace; two lines of heading.
+        let text = std::fs::read_to_string("/proc/thread-self/net/dev")
+            .map_err(|e| Error::os("list interfaces", e))?;
+        Ok(text.lines().count().saturating_sub(2))
+    })
+}
