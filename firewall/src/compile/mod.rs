@@ -1,1 +1,385 @@
 //! World and policies → set elements, event by event.
+//!
+//! ```text
+//! event ─► who is concerned (indexes) ─► their elements before ─┐
+//!                                  └──► their elements after  ─┴► difference ─► Changes
+//! ```
+//!
+//! Elements are not kept: a container's elements are a pure function of the world, the policies and the
+//! numbers given to zones and sets of labels, so what an event removes is computed from how things were.
+//! That takes no memory, and an event after another can never drift from what a fresh start would
+//! give (a property test holds the two together).
+//!
+//! What an event costs depends on those it concerns and on nobody else: indexes lead from a container to
+//! its files, from a name, zone or label to the files with rules about it, and from a file to its
+//! containers.
+
+mod difference;
+mod index;
+mod links;
+mod numbers;
+mod owner;
+mod publish;
+mod ranges;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use zone::{ContainerName, ZoneName};
+
+use crate::model::{Container, Publish, World, Zone};
+use crate::policy::{AppliesTo, Mode, PolicyFile, PolicySet};
+use crate::sets::{Changes, Element};
+use index::{FileIndex, FileKey};
+use numbers::{LabelSets, ZoneNumbers};
+use owner::{Focus, View};
+
+/// World and policies, and the elements that follow from them.
+///
+/// The caller sees to it that no address, interface or host port belongs to two containers at once
+/// ([`Firewall::publish_conflict`] tells for host ports), and that subnets of zones do not overlap.
+#[derive(Debug, Default, Clone)]
+pub struct Firewall {
+    world: World,
+    policies: PolicySet,
+    files: FileIndex,
+    zones: ZoneNumbers,
+    labels: LabelSets,
+    /// Containers of each zone, also of zones that do not exist (any more).
+    members: BTreeMap<ZoneName, BTreeSet<ContainerName>>,
+    host_ports: publish::HostPorts,
+    /// Addresses given back since verdicts were last forgotten: connections may remember a verdict about
+    /// whoever had them.
+    given_back: BTreeSet<IpAddr>,
+}
+
+impl Firewall {
+    /// An empty world without policies.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The world as the events so far have made it.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
+
+    /// The mark that stands for a zone's containers in group keys, while the zone exists.
+    pub fn zone_group(&self, zone: &ZoneName) -> Option<u32> {
+        self.zones.group(zone)
+    }
+
+    /// The mark that stands for containers with exactly these labels, while there is one.
+    pub fn labels_group(&self, labels: &BTreeMap<String, String>) -> Option<u32> {
+        self.labels.group(labels)
+    }
+
+    /// Tells the host's own addresses outside the zones. Changes no element: in the kernel the hook
+    /// knows.
+    pub fn set_host(&mut self, addresses: Vec<IpAddr>) {
+        self.world.host = addresses;
+    }
+
+    /// Somebody who already listens on one of the host ports that `wanted` would take.
+    pub fn publish_conflict(&self, wanted: &Publish) -> Option<&ContainerName> {
+        self.host_ports.conflict(wanted)
+    }
+
+    /// A zone comes, or is not any more what it was.
+    pub fn set_zone(&mut self, zone: Zone) -> Changes {
+        if self.world.zones.get(&zone.name) == Some(&zone) {
+            return Changes::default();
+        }
+        let name = zone.name.clone();
+        self.zone_event(&name, |firewall| {
+            firewall.zones.add(&zone.name);
+            firewall.world.zones.insert(zone.name.clone(), zone);
+        })
+    }
+
+    /// A zone goes. Its containers, if any are left, have no default and nothing published.
+    pub fn remove_zone(&mut self, name: &ZoneName) -> Changes {
+        if !self.world.zones.contains_key(name) {
+            return Changes::default();
+        }
+        self.zone_event(name, |firewall| {
+            firewall.zones.remove(name);
+            firewall.world.zones.remove(name);
+        })
+    }
+
+    fn zone_event(&mut self, name: &ZoneName, event: impl FnOnce(&mut Self)) -> Changes {
+        let mut concerned: BTreeSet<ContainerName> =
+            self.members.get(name).cloned().unwrap_or_default();
+        for file in self.files.naming_zone(name) {
+            concerned.extend(self.targets_of(file));
+        }
+        let elements = |firewall: &Self| {
+            let mut out = Vec::new();
+            if let Some(zone) = firewall.world.zones.get(name) {
+                links::zone(zone, &mut out);
+            }
+            for container in concerned.iter().filter_map(|n| firewall.world.containers.get(n)) {
+                firewall.all_of(container, &mut out);
+            }
+            out
+        };
+        let before = elements(self);
+        event(self);
+        let mut changes = Changes::default();
+        difference::between(before, elements(self), &mut changes);
+        // addresses may have become, or ceased to be, the world's
+        changes.forget = !changes.is_empty();
+        self.note(changes)
+    }
+
+    /// A container comes, or is not any more what it was.
+    pub fn attach(&mut self, container: Container) -> Changes {
+        let name = container.name.clone();
+        let old = self.world.containers.get(&name).cloned();
+        if old.as_ref() == Some(&container) {
+            return Changes::default();
+        }
+        let fresh = old.is_none();
+        let remembered = fresh && self.may_be_remembered(&container);
+        let mut changes = self.container_event(old, Some(container));
+        changes.forget = remembered || !fresh;
+        self.note(changes)
+    }
+
+    /// A container goes.
+    pub fn detach(&mut self, name: &ContainerName) -> Changes {
+        let Some(old) = self.world.containers.get(name).cloned() else {
+            return Changes::default();
+        };
+        // not a tightening: its port is closed, and nobody is behind its addresses. They count once
+        // somebody gets them again.
+        self.given_back.extend(&old.addresses);
+        self.container_event(Some(old), None)
+    }
+
+    /// Whether a connection may remember a verdict that was passed when an address of a newcomer was
+    /// somebody else's or nobody's.
+    fn may_be_remembered(&self, container: &Container) -> bool {
+        let subnets = self.world.zones.get(&container.zone);
+        container.addresses.iter().any(|address| {
+            let in_zone = subnets.is_some_and(|zone| match address {
+                IpAddr::V4(a) => zone.subnet4.is_some_and(|net| net.contains(a)),
+                IpAddr::V6(a) => zone.subnet6.is_some_and(|net| net.contains(a)),
+            });
+            // an address outside its zone was the world's; one in it was open to networks only
+            self.given_back.contains(address) || !in_zone || self.files.allows_address(*address)
+        })
+    }
+
+    fn container_event(&mut self, old: Option<Container>, new: Option<Container>) -> Changes {
+        let mut changes = Changes::default();
+        if let (Some(_), Some(new)) = (&old, &new) {
+            // everything may differ: as if it went and came
+            let new = new.clone();
+            let went = self.container_event(old, None);
+            let came = self.container_event(None, Some(new));
+            difference::between(
+                [went.remove, came.remove].concat(),
+                [went.add, came.add].concat(),
+                &mut changes,
+            );
+            return changes;
+        }
+        let Some(subject) = old.clone().or_else(|| new.clone()) else {
+            return changes;
+        };
+        // whether its labels begin or cease to be somebody's with it
+        let labels_too = match &new {
+            Some(_) => self.labels.is_new(&subject.labels),
+            None => self.labels.is_last(&subject.labels),
+        };
+        let mut files: BTreeSet<&FileKey> = self.files.naming(&subject.name).collect();
+        if labels_too {
+            files.extend(self.files.naming_labels(&subject.labels));
+        }
+        let mut concerned: BTreeSet<ContainerName> = BTreeSet::new();
+        for file in files {
+            concerned.extend(self.targets_of(file));
+        }
+        concerned.remove(&subject.name);
+        let elements = |firewall: &Self| {
+            let mut out = Vec::new();
+            if let Some(container) = firewall.world.containers.get(&subject.name) {
+                firewall.all_of(container, &mut out);
+            }
+            let group = firewall.labels.group(&subject.labels);
+            let focus = Focus::Peer {
+                peer: &subject,
+                group: group.filter(|_| labels_too),
+            };
+            for container in concerned.iter().filter_map(|n| firewall.world.containers.get(n)) {
+                firewall.policy_of(container, focus, &mut out);
+            }
+            out
+        };
+        let before = elements(self);
+        match new {
+            Some(container) => self.insert(container),
+            None => self.take_out(&subject),
+        }
+        difference::between(before, elements(self), &mut changes);
+        changes
+    }
+
+    fn insert(&mut self, container: Container) {
+        self.labels.add(&container.labels, &container.name);
+        self.host_ports.add(&container);
+        let members = self.members.entry(container.zone.clone()).or_default();
+        members.insert(container.name.clone());
+        self.world.containers.insert(container.name.clone(), container);
+    }
+
+    fn take_out(&mut self, container: &Container) {
+        self.world.containers.remove(&container.name);
+        self.labels.remove(&container.labels, &container.name);
+        self.host_ports.remove(container);
+        if let Some(members) = self.members.get_mut(&container.zone) {
+            members.remove(&container.name);
+            if members.is_empty() {
+                self.members.remove(&container.zone);
+            }
+        }
+    }
+
+    /// These policies, and no others, are in force.
+    pub fn set_policies(&mut self, policies: PolicySet) -> Changes {
+        let gone = self.policies.0.keys().filter(|key| !policies.0.contains_key(*key));
+        let mut edits: Vec<(String, Option<Arc<PolicyFile>>)> =
+            gone.map(|key| (key.clone(), None)).collect();
+        for (key, file) in policies.0 {
+            let same = self.policies.0.get(&key).is_some_and(|old| {
+                // cheap for the many that were not read again
+                Arc::ptr_eq(old, &file) || **old == *file
+            });
+            if !same {
+                edits.push((key, Some(file)));
+            }
+        }
+        self.edit_policies(edits)
+    }
+
+    /// Some files are put in force, or not any more (`None`). Costs nothing for all the others.
+    pub fn edit_policies(
+        &mut self,
+        edits: impl IntoIterator<Item = (String, Option<Arc<PolicyFile>>)>,
+    ) -> Changes {
+        let edits: BTreeMap<String, Option<Arc<PolicyFile>>> = edits.into_iter().collect();
+        let mut concerned: BTreeSet<ContainerName> = BTreeSet::new();
+        for (key, new) in &edits {
+            let old = self.policies.0.get(key);
+            for file in old.into_iter().chain(new) {
+                if file.mode == Mode::Enforce {
+                    concerned.extend(self.targets(&file.applies_to));
+                }
+            }
+        }
+        let files_of = |firewall: &Self, name: &ContainerName| {
+            let container = firewall.world.containers.get(name);
+            container.map(|c| firewall.files.applying(&firewall.policies, c))
+        };
+        let before: Vec<_> = concerned.iter().map(|name| files_of(self, name)).collect();
+        for (key, new) in edits {
+            let shared: FileKey = key.as_str().into();
+            if let Some(old) = self.policies.0.remove(&key) {
+                self.files.remove(&shared, &old);
+            }
+            if let Some(new) = new {
+                self.files.add(&shared, &new);
+                self.policies.0.insert(key, new);
+            }
+        }
+        let mut changes = Changes::default();
+        for (name, before) in concerned.iter().zip(before) {
+            // one by one: an edit of a file that applies to thousands must not hold all their elements
+            let (Some(container), Some(before), Some(after)) =
+                (self.world.containers.get(name), before, files_of(self, name))
+            else {
+                continue;
+            };
+            let elements = |files: &[Arc<PolicyFile>]| {
+                let mut out = Vec::new();
+                owner::elements(self.view(), container, files, Focus::Everything, &mut out);
+                out
+            };
+            difference::between(elements(&before), elements(&after), &mut changes);
+        }
+        changes.forget = difference::tightens(&changes);
+        self.note(changes)
+    }
+
+    /// Every element, for a rebuild. The same world, policies and history give the same list.
+    pub fn elements(&self) -> Vec<Element> {
+        let mut all = Vec::new();
+        for zone in self.world.zones.values() {
+            links::zone(zone, &mut all);
+        }
+        for container in self.world.containers.values() {
+            self.all_of(container, &mut all);
+        }
+        all
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            world: &self.world,
+            zones: &self.zones,
+            labels: &self.labels,
+        }
+    }
+
+    /// All elements that exist because of a container, but for those of others' rules about it.
+    fn all_of(&self, container: &Container, out: &mut Vec<Element>) {
+        links::container(self.view(), container, out);
+        publish::translations(&self.world, container, out);
+        self.policy_of(container, Focus::Everything, out);
+    }
+
+    fn policy_of(&self, container: &Container, focus: Focus<'_>, out: &mut Vec<Element>) {
+        let files = self.files.applying(&self.policies, container);
+        owner::elements(self.view(), container, &files, focus, out);
+    }
+
+    /// Attached containers to which a file applies.
+    fn targets_of(&self, key: &FileKey) -> Vec<ContainerName> {
+        let file = self.policies.0.get(&**key);
+        file.map(|file| self.targets(&file.applies_to)).unwrap_or_default()
+    }
+
+    fn targets(&self, target: &AppliesTo) -> Vec<ContainerName> {
+        let mut names = if let Some(name) = &target.container {
+            vec![name.clone()]
+        } else if !target.labels.is_empty() {
+            self.labels.members(&target.labels)
+        } else if let Some(zone) = &target.zone {
+            let members = self.members.get(zone);
+            members.into_iter().flatten().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        names.retain(|name| {
+            let container = self.world.containers.get(name);
+            container.is_some_and(|container| target.matches(container))
+        });
+        names
+    }
+
+    /// Once verdicts are forgotten, nobody remembers one about the former owner of an address.
+    fn note(&mut self, changes: Changes) -> Changes {
+        if changes.forget {
+            self.given_back.clear();
+        }
+        changes
+    }
+}

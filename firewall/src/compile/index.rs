@@ -1,0 +1,169 @@
+//! Which files apply to a container, and which files an event concerns, without asking every file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use zone::{ContainerName, ZoneName};
+
+use super::numbers::Labels;
+use crate::model::Container;
+use crate::policy::{Mode, Peer, PolicyFile, PolicySet};
+use crate::sets::Action;
+
+/// A file's key in the [`PolicySet`].
+pub(super) type FileKey = Arc<str>;
+
+/// One entry of an index by `K`: the files there.
+type Files<K> = BTreeMap<K, BTreeSet<FileKey>>;
+
+/// Label and value.
+type Pair = (String, String);
+
+/// Indexes of the files in force.
+#[derive(Debug, Default, Clone)]
+pub(super) struct FileIndex {
+    /// Files that apply to this container (if their other keys match).
+    by_container: Files<ContainerName>,
+    /// Files that name no container and apply to this zone (if their labels match).
+    by_zone: Files<ZoneName>,
+    /// Files that name neither and apply to containers with this label, which is their first one.
+    by_label: Files<Pair>,
+    /// Files with a rule about this container.
+    naming: Files<ContainerName>,
+    /// Files with a rule about this zone.
+    naming_zone: Files<ZoneName>,
+    /// Files with a rule about this label.
+    naming_label: Files<Pair>,
+    /// Networks that rules allow, and how often.
+    allowed: BTreeMap<IpNet, usize>,
+}
+
+fn insert<K: Ord>(files: &mut Files<K>, key: K, file: &FileKey) {
+    files.entry(key).or_default().insert(file.clone());
+}
+
+fn remove<K: Ord>(files: &mut Files<K>, key: &K, file: &FileKey) {
+    if let Some(set) = files.get_mut(key) {
+        set.remove(file);
+        if set.is_empty() {
+            files.remove(key);
+        }
+    }
+}
+
+impl FileIndex {
+    pub(super) fn add(&mut self, key: &FileKey, file: &PolicyFile) {
+        if file.mode != Mode::Enforce {
+            return;
+        }
+        let target = &file.applies_to;
+        if let Some(name) = &target.container {
+            insert(&mut self.by_container, name.clone(), key);
+        } else if let Some(zone) = &target.zone {
+            insert(&mut self.by_zone, zone.clone(), key);
+        } else if let Some((label, value)) = target.labels.first_key_value() {
+            insert(&mut self.by_label, (label.clone(), value.clone()), key);
+        }
+        for rule in file.rules() {
+            for peer in &rule.peers {
+                match peer {
+                    Peer::Container(name) => insert(&mut self.naming, name.clone(), key),
+                    Peer::Zone(zone) => insert(&mut self.naming_zone, zone.clone(), key),
+                    Peer::Label(label, value) => {
+                        insert(&mut self.naming_label, (label.clone(), value.clone()), key);
+                    }
+                    Peer::Net(net) if rule.action == Action::Allow => {
+                        *self.allowed.entry(*net).or_default() += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &FileKey, file: &PolicyFile) {
+        if file.mode != Mode::Enforce {
+            return;
+        }
+        let target = &file.applies_to;
+        if let Some(name) = &target.container {
+            remove(&mut self.by_container, name, key);
+        } else if let Some(zone) = &target.zone {
+            remove(&mut self.by_zone, zone, key);
+        } else if let Some((label, value)) = target.labels.first_key_value() {
+            remove(&mut self.by_label, &(label.clone(), value.clone()), key);
+        }
+        for rule in file.rules() {
+            for peer in &rule.peers {
+                match peer {
+                    Peer::Container(name) => remove(&mut self.naming, name, key),
+                    Peer::Zone(zone) => remove(&mut self.naming_zone, zone, key),
+                    Peer::Label(label, value) => {
+                        remove(&mut self.naming_label, &(label.clone(), value.clone()), key);
+                    }
+                    Peer::Net(net) if rule.action == Action::Allow => {
+                        if let Some(count) = self.allowed.get_mut(net) {
+                            *count -= 1;
+                            if *count == 0 {
+                                self.allowed.remove(net);
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The files in force that apply to a container, in the order of their keys.
+    pub(super) fn applying(
+        &self,
+        policies: &PolicySet,
+        container: &Container,
+    ) -> Vec<Arc<PolicyFile>> {
+        let mut keys: BTreeSet<&FileKey> = BTreeSet::new();
+        keys.extend(self.by_container.get(&container.name).into_iter().flatten());
+        keys.extend(self.by_zone.get(&container.zone).into_iter().flatten());
+        if !self.by_label.is_empty() {
+            for (label, value) in &container.labels {
+                let pair = (label.clone(), value.clone());
+                keys.extend(self.by_label.get(&pair).into_iter().flatten());
+            }
+        }
+        keys.into_iter()
+            .filter_map(|key| policies.0.get(&**key))
+            .filter(|file| file.applies_to.matches(container))
+            .cloned()
+            .collect()
+    }
+
+    /// Files with a rule about a container by name.
+    pub(super) fn naming(&self, name: &ContainerName) -> impl Iterator<Item = &FileKey> {
+        self.naming.get(name).into_iter().flatten()
+    }
+
+    /// Files with a rule about a zone.
+    pub(super) fn naming_zone(&self, zone: &ZoneName) -> impl Iterator<Item = &FileKey> {
+        self.naming_zone.get(zone).into_iter().flatten()
+    }
+
+    /// Files with a rule about one of these labels.
+    pub(super) fn naming_labels(&self, labels: &Labels) -> impl Iterator<Item = &FileKey> {
+        labels.iter().flat_map(|(label, value)| {
+            let pair = (label.clone(), value.clone());
+            self.naming_label.get(&pair).into_iter().flatten()
+        })
+    }
+
+    /// Whether some rule of somebody allows a network with this address in it.
+    pub(super) fn allows_address(&self, address: IpAddr) -> bool {
+        let whole = IpNet::from(address);
+        !self.allowed.is_empty()
+            && (0..=whole.max_prefix_len()).any(|length| {
+                IpNet::new(address, length)
+                    .is_ok_and(|net| self.allowed.contains_key(&net.trunc()))
+            })
+    }
+}
