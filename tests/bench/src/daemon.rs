@@ -54,16 +54,18 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let child = host.on(|| {
+        let mut child = host.on(|| {
             command
                 .spawn()
                 .during(|| format!("start {}", program.display()))
         })?;
-        let client = match Client::connect(&folder.join("run/netd.sock")) {
+        let client = match Client::connect(&folder.join("run/netd.sock"), &mut child) {
             Ok(client) => client,
             Err(error) => {
                 let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
-                eprintln!("the daemon's log:\n{log}");
+                if !log.is_empty() {
+                    eprintln!("the daemon's log:\n{log}");
+                }
                 stop(child);
                 return Err(error);
             }
@@ -190,9 +192,14 @@ struct Client {
 }
 
 impl Client {
-    fn connect(socket: &Path) -> Result<Self> {
+    /// Connects as soon as the daemon listens; gives up when it has ended.
+    fn connect(socket: &Path, daemon: &mut Child) -> Result<Self> {
         let deadline = Instant::now() + PATIENCE;
         loop {
+            let ended = daemon.try_wait().during(|| "watch the daemon".into())?;
+            if let Some(status) = ended {
+                return Err(Error::void(format!("netd daemon ended at once ({status})")));
+            }
             match UnixStream::connect(socket) {
                 Ok(stream) => {
                     stream

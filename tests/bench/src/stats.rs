@@ -54,6 +54,7 @@ pub(crate) struct Comparison {
     unit: Unit,
     reference: Option<f64>,
     lines: Vec<[String; 6]>,
+    notes: Vec<String>,
 }
 
 /// What is compared.
@@ -85,6 +86,7 @@ impl Comparison {
             unit,
             reference: None,
             lines: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -106,15 +108,14 @@ impl Comparison {
 
     /// Adds a side that could not be measured: nothing is left out in silence.
     pub(crate) fn missing(&mut self, side: &str, why: &str) {
-        let dash = || "—".to_owned();
-        self.lines
-            .push([side.into(), dash(), dash(), dash(), dash(), why.into()]);
+        self.notes.push(format!("not measured: {side}: {why}"));
     }
 
     fn line(&mut self, side: &str, count: usize, value: f64, high: Option<f64>, held: &str) {
         let ratio = match self.reference {
-            Some(reference) => format!("{:.2}×", value / reference),
-            None => String::new(),
+            // Without a reference (its side is missing) there is nothing to divide by.
+            Some(reference) if reference.is_finite() => format!("{:.2}×", value / reference),
+            _ => String::new(),
         };
         self.lines.push([
             side.to_owned(),
@@ -147,6 +148,18 @@ impl Comparison {
             table.add_row(line);
         }
         println!("\n### {}\n\n{table}", self.title);
+        for note in &self.notes {
+            println!("\n{note}");
+        }
+    }
+}
+
+/// Prints a sentence about two figures, with `{}` standing for the first divided by the second; nothing when one of them
+/// was not measured.
+pub(crate) fn conclude(sentence: &str, value: f64, reference: f64) {
+    let ratio = value / reference;
+    if ratio.is_finite() {
+        println!("\n{}", sentence.replace("{}", &format!("{ratio:.2}×")));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sides::floor::FloorSide;
 use crate::sides::netavark::Netavark;
 use crate::sides::netd::{Door, Netd};
 use crate::sides::shell::Shell;
-use crate::stats::{Comparison, Samples, Unit, number, timed};
+use crate::stats::{Comparison, Samples, Unit, conclude, timed};
 
 /// A side and what was measured of it.
 pub(crate) struct Contestant {
@@ -184,11 +184,12 @@ pub(crate) fn run_at(options: &Options, rounds: u32, at: u32, rules: u32) -> Res
     print(&title, &all, 0, |c| &c.attach, &[""; 4]);
     let growth = |few: usize, many: usize| all[many].attach.median() / all[few].attach.median();
     let (floor, netd) = (growth(0, 1), growth(2, 3));
-    println!(
-        "\ngrowth: floor {}×, netd {}×: netd's is {}× the floor's (held to ≤ 1.2×)",
-        number(floor),
-        number(netd),
-        number(netd / floor)
+    conclude("the floor's growth: {}", floor, 1.0);
+    conclude("netd's growth: {}", netd, 1.0);
+    conclude(
+        "netd's against the floor's: {} (held to ≤ 1.2×)",
+        netd,
+        floor,
     );
     print("Detach in the same run", &all, 2, |c| &c.detach, &[""; 4]);
     Ok(())

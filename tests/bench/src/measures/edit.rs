@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::paths::Path;
 use crate::policy::{PORT, ten};
 use crate::sides::run as run_command;
-use crate::stats::{Comparison, Samples, Unit, number};
+use crate::stats::{Comparison, Samples, Unit, conclude};
 use crate::traffic::passes;
 
 /// Between two edits: longer than any limit on how many refusals are answered.
@@ -61,9 +61,10 @@ pub(crate) fn run(options: &Options, rounds: u32, crowd: u32, rules: u32) -> Res
         );
     }
     table.print();
-    println!(
-        "\nmany against 1: {}× (held to ≤ 1.2×)",
-        number(all[1].opened.median() / all[0].opened.median())
+    conclude(
+        "many against 1, until a connection passes: {} (held to ≤ 1.2×)",
+        all[1].opened.median(),
+        all[0].opened.median(),
     );
     Ok(())
 }

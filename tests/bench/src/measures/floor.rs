@@ -19,7 +19,6 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
         "The floor: one attach, by ports on the bridge",
         Unit::Micros,
     );
-    let mut steps = Comparison::new("The floor: steps of one attach, 1 port there", Unit::Micros);
     let mut deletes = Comparison::new("The floor: detaching", Unit::Micros);
     for ports in AT {
         while present.len() < ports as usize {
@@ -29,8 +28,8 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
         }
         let containers = Container::several(&format!("x{ports}-"), 0, rounds)?;
         let mut all = Samples::default();
-        let [mut link, mut inside, mut element, mut alone] =
-            [const { None }; 4].map(|_: Option<()>| Samples::default());
+        let mut samples: [Samples; 4] = Default::default();
+        let [link, inside, element, alone] = &mut samples;
         for container in &containers {
             let took = floor.attach(container)?;
             all.push(took.total());
@@ -43,13 +42,8 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
         }
         if ports == AT[0] {
             growth.against(all.median());
-            steps.against(all.median());
-            steps.samples("veth: RTM_NEWLINK", &link, "");
-            steps.samples("inside: lo, link, address, route", &inside, "");
-            steps.samples("nft element", &element, "");
-            steps.samples("all", &all, "");
             deletes.against(alone.median());
-            deletes.samples("one RTM_DELLINK", &alone, "");
+            deletes.samples("one RTM_DELLINK", alone, "");
             deletes.samples(
                 &format!("{GROUP} by one group, each"),
                 &grouped(&mut floor)?,
@@ -57,8 +51,10 @@ pub(crate) fn run(rounds: u32) -> Result<()> {
             );
         }
         growth.samples(&format!("{ports} ports"), &all, "");
+        growth.samples("- veth: RTM_NEWLINK", link, "");
+        growth.samples("- inside: lo, link, address, route", inside, "");
+        growth.samples("- nft element", element, "");
     }
-    steps.print();
     growth.print();
     deletes.print();
     Ok(())

@@ -3,7 +3,7 @@
 use crate::Options;
 use crate::error::Result;
 use crate::paths::Path;
-use crate::stats::{Comparison, Samples, Unit};
+use crate::stats::{Comparison, Samples, Unit, conclude};
 use crate::traffic::{Line, pin};
 
 /// Round trips of one turn.
@@ -49,9 +49,10 @@ pub(crate) fn run(options: &Options, rounds: u32, crowd: u32, rules: u32) -> Res
         }
     }
     table.print();
-    println!(
-        "\ncrowded against alone: {:.3}× (held to ≤ 1.02×)",
-        lines[3].2.median() / lines[2].2.median()
+    conclude(
+        "crowded against alone: {} (held to ≤ 1.02×)",
+        lines[3].2.median(),
+        lines[2].2.median(),
     );
     Ok(())
 }

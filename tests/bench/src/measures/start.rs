@@ -15,14 +15,17 @@ use crate::root;
 use crate::sides::{empty_folder, need, run as run_command};
 use crate::stats::{Comparison, Samples, Unit, timed};
 
-const FOLDER: &str = "/run/bench-start";
+const FOLDER: &str = "/run/starts";
 
-/// One way to start a container.
+/// Makes the command line of a round.
+type Make = Box<dyn Fn(u32) -> Command>;
+
+/// One way to start a container, or why it cannot be had.
 struct Starter<'a> {
     label: &'static str,
     held: &'static str,
     host: &'a Netns,
-    command: Result<Box<dyn Fn(u32) -> Command>>,
+    command: Result<Make, String>,
     samples: Samples,
 }
 
@@ -37,19 +40,21 @@ pub(crate) fn run(options: &Options, rounds: u32) -> Result<()> {
         daemon.reload()?;
         Ok(daemon)
     });
-    let (home, why) = match &daemon {
-        Ok(daemon) => (daemon.host(), None),
-        Err(error) => (&others, Some(error.chain())),
+    let (ours, home) = match &daemon {
+        Ok(daemon) => (Ok(netd_run(daemon, &root)), daemon.host()),
+        Err(error) => (Err(error.chain()), &others),
     };
-    let mut all = starters(&folder, &root, home, &others);
-    match &daemon {
-        Ok(daemon) => {
-            all[0].command = Ok(netd_run(daemon, &root));
-        }
-        Err(_) => {
-            all[0].command = Err(Error::void(why.unwrap_or_default()));
-        }
-    }
+    let mut all = starters(&folder, &root, &others);
+    all.insert(
+        0,
+        Starter {
+            label: "netd run, zone and ten rules",
+            held: "",
+            host: home,
+            command: ours,
+            samples: Samples::default(),
+        },
+    );
     // One start of each that does not count: caches, and the bridges that some tools make.
     for round in 0..=rounds {
         for starter in &mut all {
@@ -62,7 +67,7 @@ pub(crate) fn run(options: &Options, rounds: u32) -> Result<()> {
             match result {
                 Ok(_) if round > 0 => starter.samples.push(time),
                 Ok(_) => {}
-                Err(error) => starter.command = Err(error),
+                Err(error) => starter.command = Err(error.chain()),
             }
         }
     }
@@ -74,14 +79,14 @@ pub(crate) fn run(options: &Options, rounds: u32) -> Result<()> {
     for starter in &all {
         match &starter.command {
             Ok(_) => table.samples(starter.label, &starter.samples, starter.held),
-            Err(error) => table.missing(starter.label, &error.chain()),
+            Err(why) => table.missing(starter.label, why),
         }
     }
     table.print();
     Ok(())
 }
 
-fn netd_run(daemon: &Daemon, root: &Path) -> Box<dyn Fn(u32) -> Command> {
+fn netd_run(daemon: &Daemon, root: &Path) -> Make {
     let environment: Vec<_> = daemon
         .command()
         .get_envs()
@@ -101,20 +106,15 @@ fn netd_run(daemon: &Daemon, root: &Path) -> Box<dyn Fn(u32) -> Command> {
     })
 }
 
-fn starters<'a>(
-    folder: &Path,
-    root: &Path,
-    home: &'a Netns,
-    others: &'a Netns,
-) -> Vec<Starter<'a>> {
+fn starters<'a>(folder: &Path, root: &Path, host: &'a Netns) -> Vec<Starter<'a>> {
     let root = root.display().to_string();
     let bundle = folder.join("bundle");
     let bundled = spec(&bundle, &root);
     let bundle = bundle.display().to_string();
-    let with_bundle = |program: &str, words: Vec<String>| -> Result<Box<dyn Fn(u32) -> Command>> {
-        let program = need(program)?;
+    let with_bundle = |program: &str, words: Vec<String>| -> Result<Make, String> {
+        let program = need(program).map_err(|error| error.chain())?;
         if let Err(error) = &bundled {
-            return Err(Error::void(error.chain()));
+            return Err(error.chain());
         }
         Ok(Box::new(move |round| {
             let mut command = Command::new(&program);
@@ -122,8 +122,8 @@ fn starters<'a>(
             command
         }))
     };
-    let plain = |program: &str, words: &[&str]| -> Result<Box<dyn Fn(u32) -> Command>> {
-        let program = need(program)?;
+    let plain = |program: &str, words: &[&str]| -> Result<Make, String> {
+        let program = need(program).map_err(|error| error.chain())?;
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         Ok(Box::new(move |_| {
             let mut command = Command::new(&program);
@@ -154,6 +154,7 @@ fn starters<'a>(
             "run",
             "--rm",
             "--cgroups=disabled",
+            "--ulimit=host",
             "--network=none",
             "--rootfs",
             &root,
@@ -178,46 +179,35 @@ fn starters<'a>(
     let runc = format!("--root {FOLDER}/runc run -b {bundle}");
     [
         (
-            "netd run, zone and ten rules",
-            "",
-            home,
-            Err(Error::void("no daemon")),
-        ),
-        (
             "systemd-nspawn, --network-zone",
             "netd 5× faster",
-            others,
             nspawn("--network-zone=bench"),
         ),
         (
             "systemd-nspawn, --private-network",
             "",
-            others,
             nspawn("--private-network"),
         ),
         (
             "runc, empty network",
             "netd 2× faster",
-            others,
             with_bundle("runc", words(&runc)),
         ),
-        ("podman, no network", "netd 8× faster", others, podman),
+        ("podman, no network", "netd 8× faster", podman),
         (
             "crun, empty network",
             "netd within 2×",
-            others,
             with_bundle("crun", words(&crun)),
         ),
-        ("bwrap --unshare-all", "", others, bwrap),
+        ("bwrap --unshare-all", "", bwrap),
         (
             "chroot (fork and exec)",
             "",
-            others,
             plain("chroot", &[&root, "/bin/true"]),
         ),
     ]
     .into_iter()
-    .map(|(label, held, host, command)| Starter {
+    .map(|(label, held, command)| Starter {
         label,
         held,
         host,
