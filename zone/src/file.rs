@@ -1,6 +1,29 @@
 //! The zone file, `zones/NAME.toml`.
+//!
+//! ```toml
+//! subnet4  = "10.89.3.0/24"      # absent: the next free /24 of 10.89.0.0/16
+//! subnet6  = "fd12:3456::/64"    # absent: a ULA /64 of machine and zone; "none": no IPv6
+//! internal = false               # true: no path to or from the world
+//! uplink   = "eth0"              # the only interface through which the zone reaches the world
+//! default  = "egress"            # or "deny", "allow"
+//! mtu      = 1500
+//! domain   = "dmz.internal"
+//! pool     = "10.89.3.100-10.89.3.199"
+//! dns      = ["192.0.2.53"]
+//! ```
+//!
+//! Every key may be absent. What is wrong is found here, with line and column, and nothing of a
+//! file that has an error is used.
 
+mod parse;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+
+use crate::name::IfName;
 
 /// What a container may do in a direction that no applying file mentions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,4 +36,130 @@ pub enum DefaultPolicy {
     Deny,
     /// Everything but other zones: its own zone's containers, host and world, both ways.
     Allow,
+}
+
+impl DefaultPolicy {
+    /// The word that stands for it in files and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Egress => "egress",
+            Self::Deny => "deny",
+            Self::Allow => "allow",
+        }
+    }
+
+    /// The policy that `word` stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Egress, Self::Deny, Self::Allow]
+            .into_iter()
+            .find(|policy| policy.as_str() == word)
+    }
+}
+
+impl fmt::Display for DefaultPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a zone file says of IPv6.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subnet6 {
+    /// A unique local /64 derived from the machine and the zone's name.
+    #[default]
+    Auto,
+    /// No IPv6 in this zone.
+    None,
+    /// This one.
+    Net(Ipv6Net),
+}
+
+/// A zone as its file describes it. Absent values are `None`, empty or the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneFile {
+    /// IPv4 subnet, /8 to /30; the next free one when absent.
+    pub subnet4: Option<Ipv4Net>,
+    /// IPv6 subnet, /48 to /120.
+    pub subnet6: Subnet6,
+    /// No path to or from the world, whatever policies say.
+    pub internal: bool,
+    /// The only interface through which the zone reaches the world; any when absent.
+    pub uplink: Option<IfName>,
+    /// For directions that no policy file mentions.
+    pub default: DefaultPolicy,
+    /// Bytes: 1280 to 65535, from 576 without IPv6; 1500 when absent.
+    pub mtu: Option<u32>,
+    /// DNS domain handed to containers; `ZONE.internal` when absent.
+    pub domain: Option<String>,
+    /// First and last address that are given out unasked; the whole subnet when absent.
+    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Resolvers handed to containers instead of the gateway's own.
+    pub dns: Vec<IpAddr>,
+}
+
+impl ZoneFile {
+    /// Reads a zone file. `file` is the name shown in errors.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: syntax, an unknown key, a bad value, values that contradict
+    /// one another.
+    pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
+        parse::zone_file(file, text)
+    }
+
+    /// The file that says this, keys in the order of the documentation, defaults left out.
+    /// `parse(to_toml(f)) == f` for every file that `parse` accepts.
+    pub fn to_toml(&self) -> String {
+        let mut table = toml_edit::DocumentMut::new();
+        let mut set = |key: &str, value: toml_edit::Value| {
+            table.insert(key, toml_edit::Item::Value(value));
+        };
+        if let Some(net) = self.subnet4 {
+            set("subnet4", net.to_string().into());
+        }
+        match self.subnet6 {
+            Subnet6::Auto => {}
+            Subnet6::None => set("subnet6", "none".into()),
+            Subnet6::Net(net) => set("subnet6", net.to_string().into()),
+        }
+        if self.internal {
+            set("internal", true.into());
+        }
+        if let Some(uplink) = &self.uplink {
+            set("uplink", uplink.as_str().into());
+        }
+        if self.default != DefaultPolicy::default() {
+            set("default", self.default.as_str().into());
+        }
+        if let Some(mtu) = self.mtu {
+            set("mtu", i64::from(mtu).into());
+        }
+        if let Some(domain) = &self.domain {
+            set("domain", domain.as_str().into());
+        }
+        if let Some((first, last)) = self.pool {
+            set("pool", format!("{first}-{last}").into());
+        }
+        if !self.dns.is_empty() {
+            let list: toml_edit::Array = self.dns.iter().map(IpAddr::to_string).collect();
+            set("dns", list.into());
+        }
+        table.to_string()
+    }
+}
+
+/// Something wrong in a file, where, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}; {remedy}")]
+pub struct FileError {
+    /// The file, as it was named to the parser.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong, with the value.
+    pub message: String,
+    /// What to write instead.
+    pub remedy: String,
 }

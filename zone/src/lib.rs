@@ -1,13 +1,24 @@
 //! Zones: validated names, zone files, address allocation, and the links that make a zone.
 //!
 //! ```text
-//! names, zone file ──► allocation ──► plan (pure) ──► perform (rtnetlink, feature `kernel`)
+//! names, zone file ──► resolve, Pool ──► plan (pure) ──► kernel::Links performs it (feature `kernel`)
 //! ```
 //!
 //! Without the feature `kernel` this crate is pure: no IO, no clock, no netlink.
 
+pub mod alloc;
 pub mod file;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod name;
+pub mod plan;
+pub mod pool;
+pub mod port;
 
-pub use file::DefaultPolicy;
+pub use alloc::{AllocError, Owner, Taken, Zone, resolve};
+pub use file::{DefaultPolicy, FileError, Subnet6, ZoneFile};
+#[cfg(feature = "kernel")]
+pub use kernel::{Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Port, PortState, reap};
 pub use name::{ContainerName, IfName, MacAddr, NameError, ZoneName};
+pub use pool::Pool;
+pub use port::{Configure, PortSpec};

@@ -1,0 +1,188 @@
+//! The bridge of a zone.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustix::io::Errno;
+
+use super::encode;
+use super::error::LinkError;
+use super::links::Links;
+use super::socket::Refused;
+use super::sysctl;
+use super::wire::{Link, attributes, u32_at};
+use crate::alloc::Zone;
+use crate::name::IfName;
+use crate::plan;
+
+// linux/if_addr.h
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+
+impl Links {
+    /// Makes the zone's bridge what the zone says, and creates it if it is missing: settings, sysctls,
+    /// addresses, up. Addresses that the zone does not have (its subnet was changed) are taken off.
+    /// Doing it again changes nothing. Returns its index.
+    ///
+    /// # Errors
+    /// A link of its name is no bridge, or the kernel refuses. A bridge made by this call is gone
+    /// again then.
+    pub fn ensure_bridge(&mut self, zone: &Zone) -> Result<u32, LinkError> {
+        let name = &zone.bridge;
+        let found = self.bridge(name)?;
+        let created = found.is_none();
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let action = format!("add bridge {name}");
+                self.all(&action, vec![encode::add_bridge(zone)])?;
+                let index = self.host.index_of(name.as_str());
+                index.map_err(|source| LinkError::kernel(action, source))?
+            }
+        };
+        let settled = self.settle(zone, index, created);
+        if let Err(error) = settled {
+            if created {
+                // it holds no port yet; what cannot be deleted is found by the next call
+                let _ = self.host.batch(vec![encode::delete(name)]);
+            }
+            return Err(error);
+        }
+        Ok(index)
+    }
+
+    fn settle(&mut self, zone: &Zone, index: u32, created: bool) -> Result<(), LinkError> {
+        let name = &zone.bridge;
+        let action = format!("set up bridge {name}");
+        let mut requests = Vec::new();
+        if !created {
+            requests.push(encode::set_bridge(index, zone));
+        }
+        requests.push(encode::bridge_protocols(index));
+        self.all(&action, requests)?;
+        self.altname(zone, index)?;
+        bridge_sysctls(zone)?;
+        let wanted = addresses(zone);
+        let stale = self.addresses_of(index)?;
+        let stale = stale.into_iter().filter(|net| !wanted.contains(net));
+        let mut requests: Vec<_> = stale
+            .map(|net| encode::delete_address(index, net))
+            .collect();
+        requests.extend(wanted.iter().map(|net| encode::put_address(index, *net)));
+        requests.push(encode::up(index));
+        self.all(&action, requests)
+    }
+
+    /// The full name, where the bridge's is shortened. It may be there already.
+    fn altname(&mut self, zone: &Zone, index: u32) -> Result<(), LinkError> {
+        let Some(altname) = plan::altname(&zone.bridge, format!("vz-{}", zone.name)) else {
+            return Ok(());
+        };
+        if self.host.index_of(&altname) == Ok(index) {
+            return Ok(());
+        }
+        let action = format!("name {} also {altname}", zone.bridge);
+        self.all(&action, vec![encode::altname_of(index, &altname)])
+    }
+
+    /// Deletes a zone's bridge, ports or not. One that is gone is deleted. Blocks some 35 ms.
+    ///
+    /// # Errors
+    /// A link of its name is no bridge, or the kernel refuses.
+    pub fn delete_bridge(&mut self, bridge: &IfName) -> Result<(), LinkError> {
+        if self.bridge(bridge)?.is_none() {
+            return Ok(());
+        }
+        match self.host.batch(vec![encode::delete(bridge)]) {
+            Err(Refused(errors)) if !errors[0].1.is(Errno::NODEV) => {
+                let action = format!("delete bridge {bridge}");
+                Err(LinkError::kernel(action, errors[0].1.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The index of a bridge; none when no link has the name.
+    fn bridge(&mut self, name: &IfName) -> Result<Option<u32>, LinkError> {
+        let link = self.host.link(encode::get_link(name));
+        let link = link.map_err(|e| LinkError::kernel(format!("look for bridge {name}"), e))?;
+        match link {
+            None => Ok(None),
+            Some(Link { kind, index, .. }) if kind == "bridge" => Ok(Some(index)),
+            Some(Link { kind, .. }) => Err(LinkError::NotABridge {
+                name: name.clone(),
+                kind,
+            }),
+        }
+    }
+
+    /// Addresses of one link, with prefix length.
+    fn addresses_of(&mut self, index: u32) -> Result<Vec<IpNet>, LinkError> {
+        let all = self.host.dump(encode::get_addresses(index), address);
+        let all = all.map_err(|error| error.of("list the host's addresses"))?;
+        let own = all.into_iter().filter(|(of, _)| *of == index);
+        Ok(own.map(|(_, net)| net).collect())
+    }
+
+    /// Indices of the links that have addresses of use to others: global ones, of each family.
+    pub(super) fn addressed(&mut self) -> Result<Vec<(u32, IpNet)>, LinkError> {
+        let all = self.host.dump(encode::get_addresses(0), address);
+        all.map_err(|error| error.of("list the host's addresses"))
+    }
+}
+
+/// What the bridge has: the gateway of each family, and the link-local next hop of IPv6.
+fn addresses(zone: &Zone) -> Vec<IpNet> {
+    let mut nets = Vec::with_capacity(3);
+    if let (Some(gateway), Some(subnet)) = (zone.gateway4, zone.subnet4) {
+        nets.extend(Ipv4Net::new(gateway, subnet.prefix_len()).map(IpNet::V4));
+    }
+    if let (Some(gateway), Some(subnet)) = (zone.gateway6, zone.subnet6) {
+        nets.extend(Ipv6Net::new(gateway, subnet.prefix_len()).map(IpNet::V6));
+        nets.extend(Ipv6Net::new(zone.mac.link_local(), 64).map(IpNet::V6));
+    }
+    nets
+}
+
+/// What netlink cannot set. See design §3, "Links".
+fn bridge_sysctls(zone: &Zone) -> Result<(), LinkError> {
+    let name = &zone.bridge;
+    // the default adds up to a second to first packets
+    sysctl::ensure(&format!("ipv4/neigh/{name}/proxy_delay"), "0")?;
+    let six = [
+        (
+            "disable_ipv6",
+            if zone.subnet6.is_some() { "0" } else { "1" },
+        ),
+        ("accept_ra", "0"),
+        ("accept_dad", "0"),
+        ("accept_redirects", "0"),
+    ];
+    for (key, value) in six {
+        sysctl::ensure(&format!("ipv6/conf/{name}/{key}"), value)?;
+    }
+    Ok(())
+}
+
+/// Index of the link and address with prefix length, from `struct ifaddrmsg` and its attributes.
+fn address(payload: &[u8]) -> Option<(u32, IpNet)> {
+    let (length, index) = (*payload.get(1)?, u32_at(payload, 4)?);
+    let (mut local, mut remote) = (None, None);
+    for (kind, value) in attributes(payload.get(8..)?) {
+        let ip = || -> Option<IpAddr> {
+            match value.len() {
+                4 => Some(<[u8; 4]>::try_from(value).ok()?.into()),
+                16 => Some(<[u8; 16]>::try_from(value).ok()?.into()),
+                _ => None,
+            }
+        };
+        match kind {
+            // with a peer (point to point) this is the peer's
+            IFA_ADDRESS => remote = ip(),
+            IFA_LOCAL => local = ip(),
+            _ => {}
+        }
+    }
+    let net = IpNet::new(local.or(remote)?, length).ok()?;
+    Some((index, net))
+}

@@ -1,0 +1,240 @@
+//! Performs plans: ports of containers, on warm sockets.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::io::Errno;
+
+use super::doorman::Doorman;
+use super::encode::{self, Target};
+use super::error::LinkError;
+use super::netns::Netns;
+use super::socket::{Netlink, Refused, Request};
+use super::sysctl;
+use crate::name::{IfName, MacAddr};
+use crate::plan::{self, Step};
+use crate::port::PortSpec;
+
+/// A port that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Index of the host end.
+    pub ifindex: u32,
+    /// Its name.
+    pub host_ifname: IfName,
+    /// Hardware address inside.
+    pub mac: MacAddr,
+}
+
+/// Links of one network namespace: the one of the thread that opened it.
+///
+/// Holds two sockets' worth of state and one sleeping thread; owned by one thread, which need not be the
+/// one that opened it but must be in the same namespace (sysctls are written as files).
+#[derive(Debug)]
+pub struct Links {
+    pub(super) host: Netlink,
+    doorman: Doorman,
+}
+
+impl Links {
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    /// No netlink, no `/proc`, or no thread can be had.
+    pub fn open() -> Result<Self, LinkError> {
+        let failed = |error: std::io::Error| LinkError::kernel("open a netlink socket", error);
+        let home = Netns::current()?;
+        let home = home.as_fd().try_clone_to_owned().map_err(failed)?;
+        Ok(Self {
+            host: Netlink::open().map_err(failed)?,
+            doorman: Doorman::start(home).map_err(failed)?,
+        })
+    }
+
+    /// Makes a container's port: the veth, its host end on the bridge, isolated, locked and with its
+    /// static FDB entry, its inside in `netns`, down. No packet passes yet.
+    ///
+    /// # Errors
+    /// The bridge is missing, a name is taken on either side, or the kernel refuses. Then the port is gone
+    /// again, or the error says what is left.
+    pub fn create_port(&mut self, spec: &PortSpec, netns: &Netns) -> Result<Port, LinkError> {
+        let bridge = self.host.index_of(spec.bridge.as_str());
+        let bridge = bridge.map_err(|_| LinkError::NoBridge {
+            name: spec.bridge.clone(),
+        })?;
+        let enter = |source| LinkError::EnterNetns {
+            ifname: spec.ifname.clone(),
+            source,
+        };
+        self.doorman.order(netns).map_err(enter)?;
+        let created = self.perform_host(spec, bridge, netns);
+        if created.is_err() {
+            self.doorman.cancel();
+        }
+        created
+    }
+
+    fn perform_host(
+        &mut self,
+        spec: &PortSpec,
+        bridge: u32,
+        netns: &Netns,
+    ) -> Result<Port, LinkError> {
+        let steps = plan::host(spec);
+        let host_ifname = spec.host_ifname();
+        let mut target = Target {
+            index: 0,
+            bridge,
+            netns: netns.as_fd().as_raw_fd(),
+        };
+        // The first step alone: the others need the index that the kernel gives the link.
+        let (first, rest) = steps.split_at(1);
+        perform(&mut self.host, first, target)?;
+        let guarded = self.guard(&host_ifname, rest, &mut target);
+        if let Err(error) = guarded {
+            return Err(undone(&mut self.host, first, target, error));
+        }
+        Ok(Port {
+            ifindex: target.index,
+            host_ifname,
+            mac: spec.mac,
+        })
+    }
+
+    /// The steps after the first, on the link that it made.
+    fn guard(
+        &mut self,
+        host: &IfName,
+        steps: &[Step],
+        target: &mut Target,
+    ) -> Result<(), LinkError> {
+        let index = self.host.index_of(host.as_str());
+        target.index = index.map_err(|e| LinkError::kernel(format!("find link {host}"), e))?;
+        // The one step that is no message. The file is absent on a kernel without IPv6.
+        sysctl::write(&format!("ipv6/conf/{host}/disable_ipv6"), "1")?;
+        perform(&mut self.host, steps, *target)
+    }
+
+    /// Opens a port: configures the inside, as far as the spec says that netd does.
+    ///
+    /// # Errors
+    /// The kernel refuses something inside. Then the inside is down again and has none of the
+    /// addresses; the port itself stays, for the caller to close.
+    pub fn open_port(
+        &mut self,
+        port: &Port,
+        spec: &PortSpec,
+        netns: &Netns,
+    ) -> Result<(), LinkError> {
+        let socket = self.doorman.fetch(netns);
+        let mut socket = socket.map_err(|source| LinkError::EnterNetns {
+            ifname: spec.ifname.clone(),
+            source,
+        })?;
+        let index = socket.index_of(spec.ifname.as_str()).map_err(|source| {
+            let action = format!("find {} inside, peer of {}", spec.ifname, port.host_ifname);
+            LinkError::kernel(action, source)
+        })?;
+        let target = Target {
+            index,
+            bridge: 0,
+            netns: -1,
+        };
+        perform(&mut socket, &plan::inside(spec), target)
+    }
+
+    /// Puts a port back in order: on its bridge, guarded, up. For when the bridge was made again or
+    /// somebody changed the port by hand. A port that is on its bridge stays up all the while; one that
+    /// is not comes up only when it is guarded.
+    ///
+    /// # Errors
+    /// The bridge or the port is missing, or the kernel refuses.
+    pub fn repair_port(&mut self, spec: &PortSpec, ifindex: u32) -> Result<(), LinkError> {
+        let host = spec.host_ifname();
+        let action = format!("repair port {host}");
+        let bridge = self.host.index_of(spec.bridge.as_str());
+        let bridge = bridge.map_err(|_| LinkError::NoBridge {
+            name: spec.bridge.clone(),
+        })?;
+        let link = self.host.link(encode::get_link_at(ifindex));
+        let link = link.map_err(|source| LinkError::kernel(&action, source))?;
+        let Some(link) = link else {
+            return Err(LinkError::kernel(&action, Errno::NODEV));
+        };
+        let quiet = format!("ipv6/conf/{}/disable_ipv6", link.name);
+        sysctl::ensure(&quiet, "1")?;
+        let mut requests = Vec::with_capacity(5);
+        if link.master != Some(bridge) {
+            requests.push(encode::down(ifindex));
+            requests.push(encode::enslave(ifindex, bridge));
+        }
+        requests.push(encode::guard_port(ifindex, None));
+        requests.push(encode::fdb(ifindex, spec.mac));
+        requests.push(encode::up(ifindex));
+        self.all(&action, requests)
+    }
+
+    /// Closes a port: down, and into `group`, to be deleted by [`super::reap`]. From here on no packet
+    /// passes; the name is free again once it is reaped. A port that is gone is closed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn close_port(&mut self, ifindex: u32, group: u32) -> Result<(), LinkError> {
+        self.doorman.cancel();
+        if group == 0 {
+            return Err(LinkError::GroupZero);
+        }
+        match self.host.batch(vec![encode::close(ifindex, group)]) {
+            Err(Refused(errors)) if !errors[0].1.is(Errno::NODEV) => {
+                let action = format!("close the port with index {ifindex}");
+                Err(LinkError::kernel(action, errors[0].1.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends requests that are one action to the user; the first refusal is its error.
+    pub(super) fn all(&mut self, action: &str, requests: Vec<Request>) -> Result<(), LinkError> {
+        let outcome = self.host.batch(requests);
+        outcome.map_err(|Refused(mut errors)| LinkError::kernel(action, errors.swap_remove(0).1))
+    }
+}
+
+/// Performs the steps that are netlink messages, in one send. When one fails, those that did not are
+/// undone, newest first, and past further errors.
+fn perform(socket: &mut Netlink, steps: &[Step], target: Target) -> Result<(), LinkError> {
+    let sent: Vec<(&Step, Request)> = steps
+        .iter()
+        .filter_map(|step| Some((step, encode::step(step, target)?)))
+        .collect();
+    let (sent, requests): (Vec<&Step>, Vec<Request>) = sent.into_iter().unzip();
+    let Err(Refused(errors)) = socket.batch(requests) else {
+        return Ok(());
+    };
+    let failed: BTreeSet<usize> = errors.iter().map(|(index, _)| *index).collect();
+    let done: Vec<Step> = sent
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !failed.contains(index))
+        .map(|(_, step)| (*step).clone())
+        .collect();
+    let (index, source) = errors.into_iter().next().unwrap_or((0, Errno::IO.into()));
+    let error = LinkError::kernel(sent[index].to_string(), source);
+    Err(undone(socket, &done, target, error))
+}
+
+/// Undoes `done`, newest first, and adds to `error` what could not be undone.
+fn undone(socket: &mut Netlink, done: &[Step], target: Target, mut error: LinkError) -> LinkError {
+    for step in done.iter().rev().filter_map(Step::undo) {
+        let Some(request) = encode::step(&step, target) else {
+            continue;
+        };
+        let refused = socket.batch(vec![request]).err();
+        if let Some(Refused(errors)) = refused
+            && let LinkError::Kernel { left, .. } = &mut error
+        {
+            left.push(format!("{step}: {}", errors[0].1));
+        }
+    }
+    error
+}

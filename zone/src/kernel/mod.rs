@@ -1,0 +1,33 @@
+//! The kernel's side of zones: namespaces, links, routes, forwarding, and news of links.
+//!
+//! ```text
+//! plan::Step ──encode──► netlink messages ──socket──► one send, one ack
+//!                                              └─ wire ◄── dumps, news, extended acks
+//! ```
+//!
+//! All calls block, on sockets that stay open; an attach is well under a millisecond. Everything
+//! acts in the network namespace of the thread that called [`Links::open`].
+
+mod bridge;
+mod doorman;
+mod encode;
+mod error;
+mod forwarding;
+mod links;
+mod monitor;
+mod netns;
+mod reap;
+mod socket;
+mod survey;
+mod sys;
+mod sysctl;
+mod wire;
+
+pub use error::{KernelError, LinkError};
+pub use forwarding::{Forwarding, SysctlChange};
+pub use links::{Links, Port};
+pub use monitor::{LinkEvent, Monitor};
+pub use netns::Netns;
+pub use reap::reap;
+pub use survey::PortState;
+pub use wire::PortFlags;

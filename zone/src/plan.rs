@@ -1,0 +1,336 @@
+//! What has to be done to the kernel, as data. Pure: nothing here touches it.
+//!
+//! ```text
+//! PortSpec ──► host()   ──► one RTM_NEWLINK, then a batch on the host    (closed: the inside is down)
+//!         └──► inside() ──► a batch in the container's namespace         (opens it)
+//! ```
+//!
+//! [`crate::kernel`] performs the steps in order and, when one fails, undoes what was done, newest
+//! first. [`Step::undo`] says how.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::name::{IfName, MacAddr};
+use crate::port::{Configure, PortSpec};
+
+/// Longest alternative name of an interface: ALTIFNAMSIZ (128) counts the trailing NUL.
+const ALTNAME_MAX: usize = 127;
+
+/// One thing to do to one link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// On the host: a veth with one queue each way, its host end up and on the bridge, its inside
+    /// created in the container's namespace, down, with its final name and address.
+    AddVeth {
+        /// Name of the host end.
+        host: IfName,
+        /// Hardware address of the host end.
+        host_mac: MacAddr,
+        /// The bridge it goes to.
+        bridge: IfName,
+        /// Name inside.
+        inside: IfName,
+        /// Hardware address inside.
+        mac: MacAddr,
+        /// Bytes, of both ends.
+        mtu: u32,
+    },
+    /// On the host: no IPv6 on the host end. It is a port of the bridge and nothing else.
+    DisableIpv6 {
+        /// The host end.
+        host: IfName,
+    },
+    /// On the host: isolated, locked, no learning, no flooding of unknown unicast; no IPv4 for the
+    /// host end itself (see `kernel::encode`).
+    GuardPort {
+        /// The host end.
+        host: IfName,
+        /// What it stands for, where its name had to be shortened.
+        alias: Option<String>,
+    },
+    /// On the host: the one address that the locked port accepts frames from.
+    AddFdb {
+        /// The host end.
+        host: IfName,
+        /// The address inside.
+        mac: MacAddr,
+    },
+    /// On the host: the full name of a link whose name had to be shortened.
+    AddAltname {
+        /// The link.
+        host: IfName,
+        /// Its full name.
+        altname: String,
+    },
+    /// On the host.
+    DeleteLink {
+        /// The link.
+        host: IfName,
+    },
+    /// Inside: `lo` up.
+    LoopbackUp,
+    /// Inside: the interface up.
+    LinkUp {
+        /// The interface.
+        inside: IfName,
+    },
+    /// Inside: the interface down.
+    LinkDown {
+        /// The interface.
+        inside: IfName,
+    },
+    /// Inside: an address, without duplicate address detection (the allocator guarantees uniqueness).
+    AddAddress {
+        /// The interface.
+        inside: IfName,
+        /// With prefix length.
+        address: IpNet,
+    },
+    /// Inside.
+    DeleteAddress {
+        /// The interface.
+        inside: IfName,
+        /// With prefix length.
+        address: IpNet,
+    },
+    /// Inside: the default route of one family.
+    AddDefaultRoute {
+        /// The interface.
+        inside: IfName,
+        /// The next hop.
+        gateway: IpAddr,
+    },
+}
+
+impl Step {
+    /// What takes this step back; none where taking back an earlier one does, or where there is
+    /// nothing to take back.
+    pub fn undo(&self) -> Option<Step> {
+        match self {
+            Self::AddVeth { host, .. } => Some(Self::DeleteLink { host: host.clone() }),
+            Self::LinkUp { inside } => Some(Self::LinkDown {
+                inside: inside.clone(),
+            }),
+            Self::AddAddress { inside, address } => Some(Self::DeleteAddress {
+                inside: inside.clone(),
+                address: *address,
+            }),
+            // gone with the link
+            Self::DisableIpv6 { .. }
+            | Self::GuardPort { .. }
+            | Self::AddFdb { .. }
+            | Self::AddAltname { .. } => None,
+            // the kernel removes routes when their interface goes down
+            Self::AddDefaultRoute { .. } => None,
+            // not known to have been down before, and nobody is reached through it
+            Self::LoopbackUp => None,
+            Self::DeleteLink { .. } | Self::LinkDown { .. } | Self::DeleteAddress { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddVeth {
+                host,
+                bridge,
+                inside,
+                ..
+            } => write!(f, "add veth {host} on {bridge} with {inside} inside"),
+            Self::DisableIpv6 { host } => write!(f, "disable IPv6 on {host}"),
+            Self::GuardPort { host, .. } => write!(f, "isolate and lock port {host}"),
+            Self::AddFdb { host, mac } => write!(f, "add {mac} to the FDB for {host}"),
+            Self::AddAltname { host, altname } => write!(f, "name {host} also {altname}"),
+            Self::DeleteLink { host } => write!(f, "delete link {host}"),
+            Self::LoopbackUp => write!(f, "set lo up inside"),
+            Self::LinkUp { inside } => write!(f, "set {inside} up inside"),
+            Self::LinkDown { inside } => write!(f, "set {inside} down inside"),
+            Self::AddAddress { inside, address } => {
+                write!(f, "add address {address} to {inside} inside")
+            }
+            Self::DeleteAddress { inside, address } => {
+                write!(f, "delete address {address} from {inside} inside")
+            }
+            Self::AddDefaultRoute { inside, gateway } => {
+                write!(f, "add default route via {gateway} on {inside} inside")
+            }
+        }
+    }
+}
+
+/// The full name of a link that is called `short`, where that was shortened and the full one is
+/// something the kernel takes as an alternative name.
+pub fn altname(short: &IfName, full: String) -> Option<String> {
+    (full != short.as_str() && full.len() <= ALTNAME_MAX).then_some(full)
+}
+
+/// Steps on the host: the port exists, on its bridge, guarded, its inside still down.
+pub fn host(spec: &PortSpec) -> Vec<Step> {
+    let host = spec.host_ifname();
+    let full = format!("vb-{}", spec.container);
+    let shortened = full != host.as_str();
+    let mut steps = vec![
+        Step::AddVeth {
+            host: host.clone(),
+            host_mac: spec.host_mac(),
+            bridge: spec.bridge.clone(),
+            inside: spec.ifname.clone(),
+            mac: spec.mac,
+            mtu: spec.mtu,
+        },
+        Step::DisableIpv6 { host: host.clone() },
+        Step::GuardPort {
+            host: host.clone(),
+            alias: shortened.then(|| spec.container.to_string()),
+        },
+        Step::AddFdb {
+            host: host.clone(),
+            mac: spec.mac,
+        },
+    ];
+    if let Some(altname) = altname(&host, full) {
+        steps.push(Step::AddAltname { host, altname });
+    }
+    steps
+}
+
+/// Steps inside. With [`Configure::Static`] the last ones open the container; otherwise somebody
+/// inside brings the interface up.
+pub fn inside(spec: &PortSpec) -> Vec<Step> {
+    let mut steps = vec![Step::LoopbackUp];
+    if spec.configure != Configure::Static {
+        return steps;
+    }
+    let inside = || spec.ifname.clone();
+    steps.push(Step::LinkUp { inside: inside() });
+    // Only then addresses: with the link up they are in use at once, and the kernel notifies once.
+    steps.extend(spec.addresses.iter().map(|address| Step::AddAddress {
+        inside: inside(),
+        address: *address,
+    }));
+    let has = |v4: bool| spec.addresses.iter().any(|net| net.addr().is_ipv4() == v4);
+    let four = spec.gateway4.map(IpAddr::V4).filter(|_| has(true));
+    let six = spec.gateway6_ll.map(IpAddr::V6).filter(|_| has(false));
+    steps.extend(
+        four.into_iter()
+            .chain(six)
+            .map(|gateway| Step::AddDefaultRoute {
+                inside: inside(),
+                gateway,
+            }),
+    );
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn spec(container: &str, configure: Configure) -> PortSpec {
+        let container: crate::ContainerName = container.parse().unwrap();
+        PortSpec {
+            mac: container.mac(),
+            container,
+            zone: "dmz".parse().unwrap(),
+            bridge: "vz-dmz".parse().unwrap(),
+            ifname: "host0".parse().unwrap(),
+            addresses: vec![
+                "10.89.0.2/24".parse().unwrap(),
+                "fd00::2/128".parse().unwrap(),
+            ],
+            gateway4: Some([10, 89, 0, 1].into()),
+            gateway6_ll: Some("fe80::1".parse().unwrap()),
+            mtu: 1500,
+            configure,
+        }
+    }
+
+    fn words(steps: &[Step]) -> Vec<String> {
+        steps.iter().map(Step::to_string).collect()
+    }
+
+    #[test]
+    fn a_port_is_guarded_before_anything_inside_is_up() {
+        let spec = spec("web", Configure::Static);
+        assert_eq!(
+            words(&host(&spec))[..3],
+            [
+                "add veth vb-web on vz-dmz with host0 inside",
+                "disable IPv6 on vb-web",
+                "isolate and lock port vb-web",
+            ]
+        );
+        assert_eq!(
+            host(&spec).len(),
+            4,
+            "no altname where nothing was shortened"
+        );
+        assert_eq!(
+            words(&inside(&spec)),
+            [
+                "set lo up inside",
+                "set host0 up inside",
+                "add address 10.89.0.2/24 to host0 inside",
+                "add address fd00::2/128 to host0 inside",
+                "add default route via 10.89.0.1 on host0 inside",
+                "add default route via fe80::1 on host0 inside",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_client_inside_finds_its_interface_down() {
+        for configure in [Configure::Dhcp, Configure::None] {
+            let steps = inside(&spec("web", configure));
+            assert_eq!(words(&steps), ["set lo up inside"]);
+        }
+    }
+
+    #[test]
+    fn a_route_needs_an_address_of_its_family() {
+        let mut spec = spec("web", Configure::Static);
+        spec.addresses.truncate(1);
+        assert_eq!(
+            words(&inside(&spec)).last().unwrap(),
+            "add default route via 10.89.0.1 on host0 inside"
+        );
+    }
+
+    #[test]
+    fn shortened_names_keep_the_full_one_beside_them() {
+        let long = "a-name-that-does-not-fit";
+        let steps = host(&spec(long, Configure::Static));
+        let Some(Step::AddAltname { altname, .. }) = steps.last() else {
+            panic!("no altname in {steps:?}");
+        };
+        assert_eq!(altname, &format!("vb-{long}"));
+        assert!(matches!(&steps[2], Step::GuardPort { alias: Some(a), .. } if a == long));
+        // 128 bytes are a container's name, but no altname: the alias alone tells
+        let steps = host(&spec(&"x".repeat(128), Configure::Static));
+        assert!(matches!(steps.last(), Some(Step::AddFdb { .. })));
+    }
+
+    #[test]
+    fn undo_closes_first_and_leaves_nothing() {
+        let spec = spec("web", Configure::Static);
+        let undo = |steps: Vec<Step>| {
+            let back: Vec<Step> = steps.iter().rev().filter_map(Step::undo).collect();
+            words(&back)
+        };
+        assert_eq!(undo(host(&spec)), ["delete link vb-web"]);
+        assert_eq!(
+            undo(inside(&spec)),
+            [
+                "delete address fd00::2/128 from host0 inside",
+                "delete address 10.89.0.2/24 from host0 inside",
+                "set host0 down inside",
+            ]
+        );
+    }
+}

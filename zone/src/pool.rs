@@ -1,0 +1,307 @@
+//! Addresses of one zone: who has which, and which is next.
+//!
+//! Unique by construction: an address is either in `free` or in `owners`, never in both, and every
+//! change moves it from the one to the other. `free` holds ranges, so that taking one of 65,000 (or
+//! of 2⁶⁴) addresses is a search in a small ordered map.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::alloc::{AllocError, Zone};
+use crate::name::{ContainerName, ZoneName};
+
+mod ranges;
+use ranges::Ranges;
+
+/// Addresses of a zone.
+///
+/// A container has at most one address of each family. New ones are given in order, behind the one
+/// that was given last, and from the beginning when the end is reached: an address that was just
+/// released is not given to somebody else at once while caches still point at its old owner.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    zone: ZoneName,
+    four: Option<Family>,
+    six: Option<Family>,
+    owners: BTreeMap<IpAddr, ContainerName>,
+    names: BTreeMap<ContainerName, Pair>,
+}
+
+/// What one container has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pair {
+    four: Option<IpAddr>,
+    six: Option<IpAddr>,
+}
+
+impl Pair {
+    fn slot(&mut self, address: IpAddr) -> &mut Option<IpAddr> {
+        match address {
+            IpAddr::V4(_) => &mut self.four,
+            IpAddr::V6(_) => &mut self.six,
+        }
+    }
+}
+
+/// Addresses of one family, as numbers.
+#[derive(Debug, Clone)]
+struct Family {
+    /// The subnet's addresses, the ends included.
+    first: u128,
+    last: u128,
+    gateway: u128,
+    /// What is given out unasked.
+    pool: (u128, u128),
+    free: Ranges,
+    /// Where the search for the next one begins.
+    cursor: u128,
+    v6: bool,
+}
+
+impl Family {
+    fn new(first: u128, last: u128, gateway: u128, pool: Option<(u128, u128)>, v6: bool) -> Self {
+        // The first address is the network's (v4) or the subnet-router anycast address (v6, RFC 4291
+        // §2.6.1). The last is the broadcast address of v4; v6 has none.
+        let usable = (first + 1, if v6 { last } else { last - 1 });
+        let mut free = Ranges::default();
+        free.insert(usable.0, usable.1);
+        free.take(gateway);
+        let (from, to) = pool.unwrap_or(usable);
+        Self {
+            first,
+            last,
+            gateway,
+            pool: (from, to),
+            free,
+            cursor: from,
+            v6,
+        }
+    }
+
+    fn address(&self, number: u128) -> IpAddr {
+        if self.v6 {
+            Ipv6Addr::from(number).into()
+        } else {
+            // numbers of this family come from 32-bit addresses only
+            Ipv4Addr::from(number as u32).into()
+        }
+    }
+
+    /// What `number` is for, when it is not for containers.
+    fn purpose(&self, number: u128) -> Option<&'static str> {
+        match number {
+            n if n == self.gateway => Some("gateway"),
+            n if n == self.first && self.v6 => Some("subnet-router anycast address"),
+            n if n == self.first => Some("network address"),
+            n if n == self.last && !self.v6 => Some("broadcast address"),
+            _ => None,
+        }
+    }
+
+    /// The next free one of the pool, from the cursor on and then from the beginning.
+    fn next(&self) -> Option<u128> {
+        let (from, to) = self.pool;
+        let ahead = self.free.first_in(self.cursor.max(from), to);
+        ahead.or_else(|| self.free.first_in(from, to))
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(address).into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+impl Pool {
+    /// All addresses of the zone, none given.
+    pub fn new(zone: &Zone) -> Self {
+        let four = zone.subnet4.map(|net| {
+            let first = u32::from(net.network()).into();
+            let last = u32::from(net.broadcast()).into();
+            let gateway = zone.gateway4.map_or(first + 1, |g| u32::from(g).into());
+            let pool = zone
+                .pool
+                .map(|(a, b)| (u32::from(a).into(), u32::from(b).into()));
+            Family::new(first, last, gateway, pool, false)
+        });
+        let six = zone.subnet6.map(|net| {
+            let (first, last) = (net.network().into(), net.broadcast().into());
+            let gateway = zone.gateway6.map_or(first + 1, u128::from);
+            Family::new(first, last, gateway, None, true)
+        });
+        Self {
+            zone: zone.name.clone(),
+            four,
+            six,
+            owners: BTreeMap::new(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    fn family(&mut self, address: IpAddr) -> Option<&mut Family> {
+        match address {
+            IpAddr::V4(_) => self.four.as_mut(),
+            IpAddr::V6(_) => self.six.as_mut(),
+        }
+    }
+
+    fn subnets(&self) -> String {
+        let range = |f: &Family| format!("{}-{}", f.address(f.first), f.address(f.last));
+        let families = self.four.iter().chain(&self.six);
+        families.map(range).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether `name` may have `address`.
+    fn check(&self, name: &ContainerName, address: IpAddr) -> Result<(), AllocError> {
+        let family = match address {
+            IpAddr::V4(_) => &self.four,
+            IpAddr::V6(_) => &self.six,
+        };
+        let number = number(address);
+        let Some(family) = family
+            .as_ref()
+            .filter(|family| (family.first..=family.last).contains(&number))
+        else {
+            return Err(AllocError::Outside {
+                zone: self.zone.clone(),
+                address,
+                subnets: self.subnets(),
+            });
+        };
+        if let Some(purpose) = family.purpose(number) {
+            return Err(AllocError::Reserved {
+                zone: self.zone.clone(),
+                address,
+                purpose,
+            });
+        }
+        match self.owners.get(&address) {
+            Some(owner) if owner != name => Err(AllocError::Owned {
+                address,
+                owner: owner.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives `address`, which was checked, to `name`, instead of the one it had in that family.
+    fn give(&mut self, name: &ContainerName, address: IpAddr) {
+        let pair = self.names.entry(name.clone()).or_default();
+        let before = pair.slot(address).replace(address);
+        if before == Some(address) {
+            return;
+        }
+        if let Some(before) = before {
+            self.owners.remove(&before);
+            if let Some(family) = self.family(before) {
+                family.free.put(number(before));
+            }
+        }
+        self.owners.insert(address, name.clone());
+        if let Some(family) = self.family(address) {
+            family.free.take(number(address));
+        }
+    }
+
+    /// Notes that `name` has `address`, as stored state says.
+    ///
+    /// # Errors
+    /// The address is not of the zone, has another purpose, or is another container's.
+    pub fn reserve(&mut self, name: &ContainerName, address: IpAddr) -> Result<(), AllocError> {
+        self.check(name, address)?;
+        self.give(name, address);
+        Ok(())
+    }
+
+    /// One address of each family of the zone for `name`: the wanted one; else the one it has
+    /// already; else the next free one of the pool. A wanted address may be outside the pool, and
+    /// replaces another of its family.
+    ///
+    /// # Errors
+    /// A wanted address cannot be had, two of one family are wanted, or the pool is used up. Then
+    /// nothing has changed.
+    pub fn assign(
+        &mut self,
+        name: &ContainerName,
+        wanted: &[IpAddr],
+    ) -> Result<Vec<IpAddr>, AllocError> {
+        let mut pair = Pair::default();
+        for &address in wanted {
+            self.check(name, address)?;
+            if let Some(first) = pair.slot(address).replace(address) {
+                return Err(AllocError::TwoOfAFamily {
+                    first,
+                    second: address,
+                });
+            }
+        }
+        let has = self.names.get(name).copied().unwrap_or_default();
+        let mut cursors = [None, None];
+        for (family, chosen, had, cursor) in [
+            (&self.four, &mut pair.four, has.four, 0),
+            (&self.six, &mut pair.six, has.six, 1),
+        ] {
+            let Some(family) = family else { continue };
+            *chosen = chosen.or(had);
+            if chosen.is_none() {
+                let next = family.next().ok_or_else(|| AllocError::Exhausted {
+                    zone: self.zone.clone(),
+                    range: format!(
+                        "{}-{}",
+                        family.address(family.pool.0),
+                        family.address(family.pool.1)
+                    ),
+                })?;
+                *chosen = Some(family.address(next));
+                cursors[cursor] = Some(next.saturating_add(1));
+            }
+        }
+        // nothing can fail from here on
+        for (family, cursor) in [&mut self.four, &mut self.six].into_iter().zip(cursors) {
+            if let (Some(family), Some(cursor)) = (family, cursor) {
+                family.cursor = cursor;
+            }
+        }
+        let given: Vec<IpAddr> = pair.four.into_iter().chain(pair.six).collect();
+        for &address in &given {
+            self.give(name, address);
+        }
+        Ok(given)
+    }
+
+    /// Whose an address is.
+    pub fn owner(&self, address: IpAddr) -> Option<&ContainerName> {
+        self.owners.get(&address)
+    }
+
+    /// What a container has, IPv4 first.
+    pub fn of(&self, name: &ContainerName) -> Vec<IpAddr> {
+        let pair = self.names.get(name).copied().unwrap_or_default();
+        pair.four.into_iter().chain(pair.six).collect()
+    }
+
+    /// Everybody who has addresses, with them, ordered by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&ContainerName, Vec<IpAddr>)> {
+        let list = |pair: &Pair| pair.four.into_iter().chain(pair.six).collect();
+        self.names
+            .iter()
+            .map(move |(name, pair)| (name, list(pair)))
+    }
+
+    /// Takes back what a container has.
+    pub fn forget(&mut self, name: &ContainerName) {
+        let Some(pair) = self.names.remove(name) else {
+            return;
+        };
+        for address in pair.four.into_iter().chain(pair.six) {
+            self.owners.remove(&address);
+            if let Some(family) = self.family(address) {
+                family.free.put(number(address));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::alloc::{Taken, resolve};
+use crate::file::ZoneFile;
+
+fn pool(text: &str) -> Pool {
+    let file = ZoneFile::parse("z.toml", text).unwrap();
+    Pool::new(&resolve(&"z".parse().unwrap(), &file, &Taken::default(), b"m").unwrap())
+}
+
+fn name(text: &str) -> ContainerName {
+    text.parse().unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+const SMALL: &str = "subnet4 = \"10.0.0.0/29\"\nsubnet6 = \"fd00::/64\"";
+
+#[test]
+fn one_address_of_each_family_kept_for_the_name() {
+    let mut pool = pool(SMALL);
+    let web = pool.assign(&name("web"), &[]).unwrap();
+    assert_eq!(web, [ip("10.0.0.2"), ip("fd00::2")]);
+    assert_eq!(
+        pool.assign(&name("db"), &[]).unwrap(),
+        [ip("10.0.0.3"), ip("fd00::3")]
+    );
+    assert_eq!(pool.assign(&name("web"), &[]).unwrap(), web);
+    assert_eq!(pool.of(&name("web")), web);
+    assert_eq!(pool.owner(ip("10.0.0.2")), Some(&name("web")));
+    assert_eq!(pool.iter().count(), 2);
+}
+
+#[test]
+fn a_released_address_is_given_again_last() {
+    let mut pool = pool(SMALL);
+    for who in ["a", "b"] {
+        pool.assign(&name(who), &[]).unwrap();
+    }
+    pool.forget(&name("a"));
+    assert!(pool.of(&name("a")).is_empty());
+    let order: Vec<IpAddr> = ["c", "d", "e", "f"]
+        .map(|who| pool.assign(&name(who), &[]).unwrap()[0])
+        .into();
+    assert_eq!(
+        order,
+        ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.2"].map(ip)
+    );
+    let error = pool.assign(&name("g"), &[]).unwrap_err();
+    assert!(matches!(error, AllocError::Exhausted { .. }), "{error}");
+    assert!(pool.of(&name("g")).is_empty(), "a refusal gives nothing");
+}
+
+#[test]
+fn the_pool_bounds_what_is_given_unasked_only() {
+    let mut pool = pool("pool = \"10.0.0.4-10.0.0.5\"\nsubnet4 = \"10.0.0.0/24\"");
+    assert_eq!(pool.assign(&name("a"), &[]).unwrap()[0], ip("10.0.0.4"));
+    let wanted = [ip("10.0.0.200")];
+    assert_eq!(pool.assign(&name("b"), &wanted).unwrap()[0], wanted[0]);
+    assert_eq!(pool.assign(&name("c"), &[]).unwrap()[0], ip("10.0.0.5"));
+    assert!(pool.assign(&name("d"), &[]).is_err());
+}
+
+#[test]
+fn a_wanted_address_is_checked() {
+    let mut pool = pool(SMALL);
+    pool.reserve(&name("web"), ip("10.0.0.5")).unwrap();
+    let cases: [(&[&str], &str); 9] = [
+        (&["10.0.0.5"], "belongs to container web"),
+        (&["10.0.0.0"], "network address"),
+        (&["10.0.0.1"], "gateway"),
+        (&["10.0.0.7"], "broadcast"),
+        (&["10.0.0.8"], "not in zone z (10.0.0.0-10.0.0.7"),
+        (&["fd00::"], "anycast"),
+        (&["fd00::1"], "gateway"),
+        (&["fd00:1::1"], "not in zone z"),
+        (&["10.0.0.2", "10.0.0.3"], "one family"),
+    ];
+    for (wanted, part) in cases {
+        let wanted: Vec<IpAddr> = wanted.iter().map(|text| ip(text)).collect();
+        let message = pool.assign(&name("db"), &wanted).unwrap_err().to_string();
+        assert!(message.contains(part), "{wanted:?}: {message}");
+        assert!(pool.of(&name("db")).is_empty());
+    }
+}
+
+#[test]
+fn a_wanted_address_replaces_what_the_name_had() {
+    let mut pool = pool(SMALL);
+    pool.assign(&name("a"), &[]).unwrap();
+    let now = pool.assign(&name("a"), &[ip("10.0.0.6")]).unwrap();
+    assert_eq!(now, [ip("10.0.0.6"), ip("fd00::2")]);
+    assert_eq!(pool.owner(ip("10.0.0.2")), None);
+    pool.reserve(&name("b"), ip("10.0.0.2")).unwrap();
+}
+
+#[test]
+fn a_zone_without_ipv6_gives_none() {
+    let mut pool = pool("subnet6 = \"none\"\nsubnet4 = \"10.0.0.0/30\"");
+    assert_eq!(pool.assign(&name("a"), &[]).unwrap(), [ip("10.0.0.2")]);
+    assert!(pool.reserve(&name("a"), ip("fd00::2")).is_err());
+}
+
+#[test]
+fn sixty_five_thousand_addresses_take_no_time() {
+    let mut pool = pool("subnet4 = \"10.0.0.0/16\"");
+    for i in 0..65_533 {
+        pool.assign(&name(&i.to_string()), &[]).unwrap();
+    }
+    assert!(pool.assign(&name("late"), &[]).is_err());
+    for i in (0..65_533).step_by(2) {
+        pool.forget(&name(&i.to_string()));
+    }
+    // every gap is a range of its own now; a search in them all would take minutes
+    for i in (0..65_533).step_by(2) {
+        pool.assign(&name(&format!("again-{i}")), &[]).unwrap();
+    }
+    assert!(pool.assign(&name("late"), &[]).is_err());
+}
