@@ -1,3 +1,26 @@
-mod api;
+//! netd: networks and firewall for containers. See `netd --help`, and docs/architecture.md.
+//!
+//! ```text
+//! argv ─► cli (Command) ─┬─► client ─► control socket ─► daemon
+//!                        ├─► run ─► spawner          (netd run)
+//! runtime ─► hook ───────┘
+//! ```
 
-fn main() {}
+mod api;
+mod cli;
+mod client;
+mod daemon;
+mod dirs;
+mod error;
+mod hook;
+mod netns;
+mod publish;
+mod run;
+mod sys;
+mod values;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os())
+}

@@ -1,0 +1,154 @@
+//! The command line: argv → [`Invocation`] → run → exit code.
+//!
+//! Parsing touches nothing. Data goes to standard output, everything else to standard error as
+//! `netd: …`.
+
+mod args;
+mod attach;
+mod explain;
+mod output;
+mod pages;
+mod policy;
+mod run_args;
+mod show;
+mod stop;
+mod zone;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub(crate) use args::{Configure, Invocation};
+pub(crate) use output::{note, print_json};
+pub(crate) use run_args::{Console, RunArgs, Variable};
+
+use crate::client::{Client, autostart};
+use crate::daemon::{self, DaemonArgs};
+use crate::dirs::Dirs;
+use crate::error::{Error, chain, exit};
+use crate::hook;
+use args::{Command, HookAction, HookCommand, LeaseCommand, PolicyCommand};
+
+/// What every command works with.
+pub(crate) struct Context {
+    /// Absolute.
+    pub(crate) dirs: Dirs,
+    /// One JSON document instead of text.
+    pub(crate) json: bool,
+    /// Whether a daemon may be started where none answers.
+    pub(crate) autostart: bool,
+}
+
+impl Context {
+    /// A connection to the daemon, which is started where none answers.
+    pub(crate) fn connect(&self) -> Result<Client, Error> {
+        autostart::connect(&self.dirs, self.autostart)
+    }
+}
+
+/// Names by which the binary may be called, and the commands they stand for.
+const DOORS: [(&str, &[&str]); 3] = [
+    ("netd-oci-hook", &["hook", "oci"]),
+    ("netd-hook-oci", &["hook", "oci"]),
+    ("netd-daemon", &["daemon"]),
+];
+
+/// Does what the command line says.
+pub(crate) fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let invocation = match parse(argv) {
+        Ok(invocation) => invocation,
+        Err(error) => return complain(&error),
+    };
+    run(invocation).unwrap_or_else(|error| {
+        output::note(&chain(&error));
+        ExitCode::from(error.exit_code())
+    })
+}
+
+/// The command line as a structure.
+pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
+    let mut argv: Vec<OsString> = argv.into_iter().collect();
+    let called = argv
+        .first()
+        .and_then(|path| Path::new(path).file_name())
+        .and_then(|name| name.to_str());
+    if let Some((_, words)) = DOORS.iter().find(|(name, _)| called == Some(name)) {
+        argv.splice(1..1, words.iter().map(OsString::from));
+    }
+    Invocation::try_parse_from(argv)
+}
+
+/// The options of `netd run`, for tests of what becomes of them.
+#[cfg(test)]
+pub(crate) fn parse_run(argv: impl Iterator<Item = OsString>) -> RunArgs {
+    match parse(argv).map(|invocation| invocation.command) {
+        Ok(Command::Run(args)) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Help and version on standard output, wrong usage as a message.
+fn complain(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let text = error.render().to_string();
+        match text.strip_prefix("error: ") {
+            Some(message) => output::note(message),
+            None => output::print_error(&text),
+        }
+    } else {
+        // Help goes through clap, which knows the terminal's width and colours.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE))
+}
+
+fn run(invocation: Invocation) -> Result<ExitCode, Error> {
+    let Invocation {
+        dirs,
+        json,
+        command,
+    } = invocation;
+    let context = Context {
+        dirs: dirs.absolute().map_err(Error::WorkingDirectory)?,
+        json,
+        autostart: autostart::allowed(std::env::var_os("NETD_AUTOSTART").as_deref()),
+    };
+    match command {
+        Command::Daemon(options) if options.background => {
+            autostart::background(&context.dirs, options.json_logs)
+        }
+        Command::Daemon(options) => Ok(daemon::run(DaemonArgs {
+            dirs: context.dirs,
+            json_logs: options.json_logs,
+        })),
+        Command::Keep => Ok(daemon::keep(&context.dirs)),
+        Command::Zone(command) => zone::run(&context, command),
+        Command::Attach(args) => attach::attach(&context, args),
+        Command::Detach(args) => attach::detach(&context, &args.container, args.zone.as_ref()),
+        Command::Run(args) => crate::run::run(&context, args),
+        Command::List => show::list(&context),
+        Command::Status { container } => show::status(&context, container.as_ref()),
+        Command::Stop(args) => stop::stop(&context, &args),
+        Command::Reload => policy::reload(&context),
+        Command::Policy(PolicyCommand::Check { files }) => policy::check(&context, &files),
+        Command::Policy(PolicyCommand::Show { container, nft }) => {
+            policy::show(&context, &container, nft)
+        }
+        Command::Explain(args) => explain::explain(&context, &args),
+        Command::Lease(LeaseCommand::List) => show::leases(&context),
+        Command::Hook(HookCommand::Oci { action }) => {
+            let action = action.map(|action| match action {
+                HookAction::Attach => hook::oci::Action::Attach,
+                HookAction::Detach => hook::oci::Action::Detach,
+            });
+            hook::oci::run(&context, action)
+        }
+        Command::Completions { shell } => pages::completions(&context, shell),
+        Command::Man => pages::man(&context),
+    }
+}
+
+#[cfg(test)]
+mod tests;

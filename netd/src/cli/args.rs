@@ -1,0 +1,386 @@
+//! The command line as a plain structure. Parsing looks at words and at `NETD_*` variables, and
+//! touches nothing else; the documentation comments here are the help texts.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use zone::{ContainerName, IfName, MacAddr, ZoneName};
+
+pub(crate) use super::run_args::RunArgs;
+use crate::dirs::Dirs;
+use crate::values::{self, Label};
+
+/// Networks and firewall for containers: zones, addresses, NAT, and policies in force before the
+/// first packet
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(
+    name = "netd",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  netd zone create dmz                              a zone with addresses of its own
+  netd run -D /srv/web --network-zone=dmz /bin/sh   a container in it
+  netd attach web --zone dmz --pid 4711             … or one that something else started
+  netd explain web db tcp/5432                      may web talk to db, and why
+
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 no such zone or container;
+4 the daemon cannot be reached; `netd explain`: 0 allow, 10 deny.
+A command that needs the daemon starts it in the background, unless NETD_AUTOSTART=0."
+)]
+pub(crate) struct Invocation {
+    #[command(flatten)]
+    pub(crate) dirs: Dirs,
+
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub(crate) enum Command {
+    /// Run the service, in the foreground
+    ///
+    /// It says READY by sd_notify once every zone and policy is in force. SIGHUP reads the files
+    /// again, SIGTERM ends it; the network of attached containers stays as it is meanwhile.
+    Daemon(DaemonOptions),
+    /// Create, list, show, change and delete zones
+    #[command(subcommand)]
+    Zone(ZoneCommand),
+    /// Give a container its port on a zone
+    ///
+    /// The container's network namespace is given by path or by process. When the command returns,
+    /// the address is there and the policy is in force; it was before the first packet. The same
+    /// request twice is a success.
+    Attach(AttachArgs),
+    /// Take a container's port away
+    ///
+    /// The port is closed when the command returns. Detaching what is not attached is a success.
+    Detach(DetachArgs),
+    /// Run a command in a container of its own
+    Run(RunArgs),
+    /// List attached containers
+    List,
+    /// Show the state of the daemon, or of a container
+    Status {
+        /// The container; without one, the daemon's own state
+        container: Option<ContainerName>,
+    },
+    /// Stop a container that `netd run` started
+    Stop(StopArgs),
+    /// Read zones and policies again
+    ///
+    /// Returns once they are in force. Exit code 1 if a file was refused; the last good one of that
+    /// file then stays in force.
+    Reload,
+    /// Check policy files, show the policy in force
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Tell whether a connection would be allowed, and why
+    Explain(ExplainArgs),
+    /// List addresses and who has them
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+    /// Doors for container runtimes
+    #[command(subcommand)]
+    Hook(HookCommand),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    ///
+    /// In roff: `netd man | man -l -` shows it.
+    Man,
+    /// Hold the tables while no daemon runs (the daemon starts it)
+    #[command(hide = true)]
+    Keep,
+}
+
+/// `netd daemon`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(crate) struct DaemonOptions {
+    /// Start it in a session of its own and return (autostart does this)
+    #[arg(long, hide = true)]
+    pub(crate) background: bool,
+    /// Write the log as JSON, one object a line
+    #[arg(long)]
+    pub(crate) json_logs: bool,
+}
+
+/// `netd zone …`
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub(crate) enum ZoneCommand {
+    /// Create a zone
+    ///
+    /// Writes zones/NAME.toml in the config dir. The same request twice is a success, a different
+    /// one under the same name is refused.
+    #[command(after_help = "\
+Examples:
+  netd zone create dmz
+  netd zone create db --internal --default deny
+  netd zone create lab --subnet4 10.1.2.0/24 --subnet6 none --dns 9.9.9.9")]
+    Create {
+        /// Name of the zone: a-z, 0-9 and '-', 32 at most
+        name: ZoneName,
+        #[command(flatten)]
+        options: ZoneOptions,
+    },
+    /// List zones
+    List,
+    /// Show a zone
+    Show {
+        /// Name of the zone
+        name: ZoneName,
+    },
+    /// Change settings of a zone; what is not given stays
+    Set {
+        /// Name of the zone
+        name: ZoneName,
+        #[command(flatten)]
+        options: ZoneOptions,
+    },
+    /// Delete a zone
+    ///
+    /// Refused while containers are attached, unless --force detaches them first. Deleting what is
+    /// not there is a success.
+    Delete {
+        /// Name of the zone
+        name: ZoneName,
+        /// Detach its containers first
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Settings of a zone.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub(crate) struct ZoneOptions {
+    /// IPv4 subnet; without it the next free /24 of 10.89.0.0/16
+    #[arg(long, value_name = "CIDR", value_parser = values::subnet4)]
+    pub(crate) subnet4: Option<String>,
+    /// IPv6 subnet, or `none`; without it a private /64 of its own
+    #[arg(long, value_name = "CIDR|none", value_parser = values::subnet6)]
+    pub(crate) subnet6: Option<String>,
+    /// No NAT, no path to or from the world, nothing published
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub(crate) internal: Option<bool>,
+    /// The only interface through which it reaches the world
+    #[arg(long, value_name = "IFNAME")]
+    pub(crate) uplink: Option<IfName>,
+    /// What a container may do where no policy file speaks
+    #[arg(long, value_name = "DEFAULT")]
+    pub(crate) default: Option<ZoneDefault>,
+    /// Largest packet, in bytes
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(68..=65535))]
+    pub(crate) mtu: Option<u32>,
+    /// DNS domain of its containers
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domain: Option<String>,
+    /// IPv4 addresses to give out
+    #[arg(long, value_name = "FIRST-LAST", value_parser = values::pool)]
+    pub(crate) pool: Option<String>,
+    /// Resolver handed to its containers; may be repeated
+    #[arg(long, value_name = "ADDR", value_parser = values::address)]
+    pub(crate) dns: Vec<IpAddr>,
+}
+
+/// What holds in a direction that no policy file mentions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ZoneDefault {
+    /// Out to the world, nothing else, nothing in
+    Egress,
+    /// Nothing
+    Deny,
+    /// Everything but other zones
+    Allow,
+}
+
+/// `netd attach`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    group = clap::ArgGroup::new("namespace").required(true),
+    after_help = "\
+Examples:
+  netd attach web --zone dmz --netns web
+  netd attach web --zone dmz --pid 4711 --publish 8080:80 --label tier=front
+  netd attach dns --zone dmz --netns /proc/4711/ns/net --publish 127.0.0.1:53:53/udp"
+)]
+pub(crate) struct AttachArgs {
+    /// Name of the container, which policies and later commands use
+    pub(crate) container: ContainerName,
+    /// The zone
+    #[arg(long)]
+    pub(crate) zone: ZoneName,
+    /// Its network namespace: a path, or a name under /run/netns
+    #[arg(long, value_name = "PATH", group = "namespace")]
+    pub(crate) netns: Option<PathBuf>,
+    /// A process in its network namespace
+    #[arg(long, value_name = "PID", group = "namespace", value_parser = values::pid)]
+    pub(crate) pid: Option<i32>,
+    /// Name of the interface inside [default: host0]
+    #[arg(long)]
+    pub(crate) ifname: Option<IfName>,
+    /// Who configures the interface inside [default: static]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) configure: Option<Configure>,
+    /// Address it has to get, at most one of each family; without it the one it had before
+    #[arg(long, value_name = "ADDR", value_parser = values::address)]
+    pub(crate) ip: Vec<IpAddr>,
+    /// Hardware address; without it one derived from the name
+    #[arg(long)]
+    pub(crate) mac: Option<MacAddr>,
+    /// Label that policies may name; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<Label>,
+    /// Port of the host that leads to the container; may be repeated
+    #[arg(long, value_name = "[ADDR:]HOSTPORT[-END]:PORT[/udp]", value_parser = published)]
+    pub(crate) publish: Vec<String>,
+}
+
+fn published(text: &str) -> Result<String, values::ValueError> {
+    crate::publish::parse(text).map(|p| crate::publish::text(&p))
+}
+
+/// Who gives the interface inside its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Configure {
+    /// netd, from outside
+    Static,
+    /// A DHCP client inside; it gets the same address
+    Dhcp,
+    /// Somebody else
+    None,
+}
+
+impl Configure {
+    /// As the control socket has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Configure::Static => "static",
+            Configure::Dhcp => "dhcp",
+            Configure::None => "none",
+        }
+    }
+}
+
+/// `netd detach`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(crate) struct DetachArgs {
+    /// Name of the container
+    pub(crate) container: ContainerName,
+    /// Only if it is in this zone
+    #[arg(long)]
+    pub(crate) zone: Option<ZoneName>,
+}
+
+/// `netd stop`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(crate) struct StopArgs {
+    /// Name of the container
+    pub(crate) container: ContainerName,
+    /// How long it may take to end after SIGTERM, before SIGKILL
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) time: u64,
+}
+
+/// `netd policy …`
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Check policy files; needs no daemon
+    ///
+    /// Errors point at file, line and column. Exit code 1 if there is one.
+    Check {
+        /// Files, or folders of *.toml files; without any, the policies in the config dir
+        files: Vec<PathBuf>,
+    },
+    /// Show the policy in force for a container, and where each part comes from
+    Show {
+        /// Name of the container
+        container: ContainerName,
+        /// Show the rules it became
+        #[arg(long)]
+        nft: bool,
+    },
+}
+
+/// `netd explain`
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  netd explain web db tcp/5432
+  netd explain world web tcp/80
+  netd explain web 192.0.2.7 icmp/echo-request
+
+Exit code: 0 allow, 10 deny.")]
+pub(crate) struct ExplainArgs {
+    /// Who opens the connection: a container, `host`, `world`, or an address
+    #[arg(value_parser = values::endpoint)]
+    pub(crate) from: String,
+    /// To whom: a container, `host`, `world`, or an address
+    #[arg(value_parser = values::endpoint)]
+    pub(crate) to: String,
+    /// With what: tcp/80, udp/53, icmp/echo-request, …
+    #[arg(value_name = "PROTO/PORT")]
+    pub(crate) traffic: Option<String>,
+    /// Over IPv4
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+    /// Over IPv6
+    #[arg(short = '6')]
+    pub(crate) ipv6: bool,
+}
+
+/// `netd lease …`
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub(crate) enum LeaseCommand {
+    /// List addresses, static ones too
+    List,
+}
+
+/// `netd hook …`
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub(crate) enum HookCommand {
+    /// For OCI runtimes: createRuntime or prestart attaches, poststop detaches
+    ///
+    /// Reads the container's state from standard input and attaches or detaches by its status.
+    /// Also reached as `netd-oci-hook`.
+    #[command(after_help = "\
+Annotations of the container:
+  io.netd.zone       the zone (required)
+  io.netd.name       the container's name; its id where missing
+  io.netd.labels     KEY=VALUE,KEY=VALUE…
+  io.netd.publish    [ADDR:]HOSTPORT[-END]:PORT[/udp],…
+  io.netd.ip         wanted addresses
+  io.netd.mac        wanted hardware address
+  io.netd.configure  static, dhcp or none
+  io.netd.ifname     name of the interface inside
+
+Example, in the config.json of a bundle:
+  \"hooks\": {
+    \"createRuntime\": [{ \"path\": \"/usr/bin/netd\", \"args\": [\"netd\", \"hook\", \"oci\"] }],
+    \"poststop\":      [{ \"path\": \"/usr/bin/netd\", \"args\": [\"netd\", \"hook\", \"oci\"] }]
+  }")]
+    Oci {
+        /// What to do, whatever the status says
+        action: Option<HookAction>,
+    },
+}
+
+/// What a hook does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HookAction {
+    /// Attach the container
+    Attach,
+    /// Detach the container
+    Detach,
+}

@@ -1,0 +1,102 @@
+//! `netd attach`, `netd detach`
+
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use zone::{ContainerName, ZoneName};
+
+use super::Context;
+use super::args::AttachArgs;
+use super::output;
+use crate::api::{AttachRequest, Container};
+use crate::client::Attached;
+use crate::error::Error;
+use crate::{netns, values};
+
+impl AttachArgs {
+    /// As the control socket has it. The network namespace travels as a descriptor.
+    fn request(&self) -> Result<AttachRequest, Error> {
+        let labels = values::label_map(&self.label)
+            .map_err(|e| Error::Invalid(format!("attach {}: --label: {e}", self.container)))?;
+        Ok(AttachRequest {
+            container: self.container.to_string(),
+            zone: self.zone.to_string(),
+            ifname: self.ifname.as_ref().map(|name| name.to_string()),
+            configure: self.configure.map(|how| how.as_str().to_owned()),
+            addresses: self.ip.iter().map(|a| a.to_string()).collect(),
+            mac: self.mac.map(|mac| mac.to_string()),
+            labels,
+            publish: self.publish.clone(),
+            ..AttachRequest::default()
+        })
+    }
+}
+
+pub(super) fn attach(context: &Context, args: AttachArgs) -> Result<ExitCode, Error> {
+    let request = args.request()?;
+    // One of the two is there: the command line wants exactly one.
+    let netns = match (&args.netns, args.pid) {
+        (Some(path), _) => netns::open_path(path)?,
+        (None, Some(pid)) => netns::open_pid(pid)?,
+        (None, None) => {
+            return Err(Error::Invalid(format!(
+                "attach {}: give --netns PATH or --pid PID",
+                args.container
+            )));
+        }
+    };
+    let answer = context.connect()?.attach(request, netns.as_fd())?;
+    report(context, &answer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what an attach came to, warnings on standard error.
+fn report(context: &Context, answer: &Attached) -> Result<(), Error> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        #[serde(flatten)]
+        container: &'a Container,
+        created: bool,
+        warnings: &'a [String],
+    }
+    for warning in &answer.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    if context.json {
+        output::print_json(&Document {
+            container: &answer.container,
+            created: answer.created,
+            warnings: &answer.warnings,
+        })
+    } else {
+        output::print(&output::attached(answer))
+    }
+}
+
+pub(super) fn detach(
+    context: &Context,
+    container: &ContainerName,
+    zone: Option<&ZoneName>,
+) -> Result<ExitCode, Error> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        container: &'a ContainerName,
+        detached: bool,
+    }
+    let detached = context.connect()?.detach(container, zone)?;
+    if context.json {
+        output::print_json(&Document {
+            container,
+            detached,
+        })?;
+    } else {
+        let how = if detached {
+            "detached"
+        } else {
+            "was not attached"
+        };
+        output::print(&format!("{container} {how}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

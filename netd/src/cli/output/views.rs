@@ -1,0 +1,311 @@
+//! Zones, containers, leases, verdicts and policies as people read them.
+
+use super::layout::{or_dash, properties, span, table};
+use crate::api::{Container, Explanation, Lease, PolicyView, Problem, Reason, Status, Zone};
+use crate::client::{Attached, ZoneCreated};
+
+/// `netd zone list`
+pub(crate) fn zones(zones: &[Zone]) -> String {
+    let subnet = |subnet: &Option<String>| or_dash(subnet.clone().unwrap_or_default());
+    let rows = zones.iter().map(|zone| {
+        vec![
+            zone.name.clone(),
+            zone.bridge.clone(),
+            subnet(&zone.subnet4),
+            subnet(&zone.subnet6),
+            zone.default.clone(),
+            if zone.internal { "yes" } else { "no" }.to_owned(),
+            zone.containers.len().to_string(),
+        ]
+    });
+    table(
+        &[
+            "ZONE",
+            "BRIDGE",
+            "SUBNET4",
+            "SUBNET6",
+            "DEFAULT",
+            "INTERNAL",
+            "CONTAINERS",
+        ],
+        rows.collect(),
+    )
+}
+
+/// `netd zone show`
+pub(crate) fn zone(zone: &Zone) -> String {
+    let one = |text: &str| vec![text.to_owned()];
+    let some = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+    let gateways = [&zone.gateway4, &zone.gateway6];
+    properties(&[
+        ("Zone", one(&zone.name)),
+        ("Bridge", one(&zone.bridge)),
+        ("IPv4 subnet", some(&zone.subnet4)),
+        ("IPv6 subnet", some(&zone.subnet6)),
+        ("Gateway", gateways.into_iter().flatten().cloned().collect()),
+        ("Pool", some(&zone.pool)),
+        ("Default", one(default_in_words(&zone.default))),
+        (
+            "Internal",
+            one(if zone.internal {
+                "yes: no path to or from the world"
+            } else {
+                "no"
+            }),
+        ),
+        ("Uplink", some(&zone.uplink)),
+        ("MTU", vec![zone.mtu.to_string()]),
+        (
+            "Domain",
+            some(&Some(zone.domain.clone()).filter(|d| !d.is_empty())),
+        ),
+        ("DNS", zone.dns.clone()),
+        ("Containers", zone.containers.clone()),
+    ])
+}
+
+fn default_in_words(default: &str) -> &str {
+    match default {
+        "egress" => "egress: out to the world, nothing else, nothing in",
+        "deny" => "deny: nothing",
+        "allow" => "allow: everything but other zones",
+        other => other,
+    }
+}
+
+/// `netd zone create`
+pub(crate) fn zone_created(answer: &ZoneCreated) -> String {
+    let zone = &answer.zone;
+    let subnets: Vec<&str> = [&zone.subnet4, &zone.subnet6]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    let how = if answer.created {
+        "created"
+    } else {
+        "was there already"
+    };
+    format!(
+        "zone {} {how}: {} on {}\n",
+        zone.name,
+        or_dash(subnets.join(", ")),
+        zone.bridge
+    )
+}
+
+/// `netd attach`
+pub(crate) fn attached(answer: &Attached) -> String {
+    let container = &answer.container;
+    let how = if answer.created {
+        "attached"
+    } else {
+        "was attached already"
+    };
+    format!(
+        "{} {how}: {} in zone {}, {} inside\n",
+        container.container,
+        or_dash(container.addresses.join(", ")),
+        container.zone,
+        container.ifname
+    )
+}
+
+/// `netd list`
+pub(crate) fn containers(containers: &[Container]) -> String {
+    let rows = containers.iter().map(|container| {
+        vec![
+            container.container.clone(),
+            container.zone.clone(),
+            container.state.clone(),
+            or_dash(container.addresses.join(" ")),
+            or_dash(container.published.join(" ")),
+            or_dash(labels(container).join(" ")),
+        ]
+    });
+    table(
+        &[
+            "CONTAINER",
+            "ZONE",
+            "STATE",
+            "ADDRESSES",
+            "PUBLISHED",
+            "LABELS",
+        ],
+        rows.collect(),
+    )
+}
+
+/// `netd status CONTAINER`
+pub(crate) fn container(container: &Container, problems: &[Problem]) -> String {
+    let one = |text: &str| vec![text.to_owned()];
+    let domain: Vec<String> = Some(container.domain.clone())
+        .into_iter()
+        .filter(|d| !d.is_empty())
+        .collect();
+    properties(&[
+        ("Container", one(&container.container)),
+        ("State", one(&container.state)),
+        ("Zone", one(&container.zone)),
+        (
+            "Interface",
+            vec![format!(
+                "{} inside, {} on the host",
+                container.ifname, container.host_ifname
+            )],
+        ),
+        ("MAC", one(&container.mac)),
+        ("Address", container.addresses.clone()),
+        ("Gateway", container.gateways.clone()),
+        ("DNS", container.dns.clone()),
+        ("Domain", domain),
+        ("MTU", vec![container.mtu.to_string()]),
+        ("Labels", labels(container)),
+        ("Published", container.published.clone()),
+        ("Problem", problems.iter().map(problem).collect()),
+    ])
+}
+
+/// `KEY=VALUE`, in the order of keys.
+fn labels(container: &Container) -> Vec<String> {
+    let mut labels: Vec<String> = container
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    labels.sort();
+    labels
+}
+
+/// `netd status`
+pub(crate) fn status(status: &Status) -> String {
+    let tables = match status.tables.as_str() {
+        "owned" => "owned: nobody else can change them",
+        "watched" => "watched: put right when somebody changes them",
+        other => other,
+    };
+    properties(&[
+        ("Version", vec![status.version.clone()]),
+        (
+            "Daemon",
+            vec![format!(
+                "process {}, running for {}",
+                status.pid,
+                span(status.uptime)
+            )],
+        ),
+        ("Zones", vec![or_dash(status.zones.join(" "))]),
+        ("Containers", vec![status.containers.to_string()]),
+        ("Policy files", vec![status.policies.to_string()]),
+        ("Tables", vec![tables.to_owned()]),
+        ("Restored", vec![format!("{} times", status.restored)]),
+        ("Problem", status.problems.iter().map(problem).collect()),
+    ])
+}
+
+/// A problem, with its subject where the message does not begin with it.
+pub(crate) fn problem(problem: &Problem) -> String {
+    if problem.subject.is_empty() || problem.message.contains(&problem.subject) {
+        problem.message.clone()
+    } else {
+        format!("{}: {}", problem.subject, problem.message)
+    }
+}
+
+/// `netd lease list`; `now` in seconds since 1970.
+pub(crate) fn leases(leases: &[Lease], now: i64) -> String {
+    let rows = leases.iter().map(|lease| {
+        vec![
+            lease.container.clone(),
+            lease.zone.clone(),
+            lease.address.clone(),
+            lease.mac.clone(),
+            lease.kind.clone(),
+            lease.state.clone(),
+            match lease.expires {
+                None => "-".to_owned(),
+                Some(at) if at <= now => format!("{} ago", span(now - at)),
+                Some(at) => format!("in {}", span(at - now)),
+            },
+        ]
+    });
+    table(
+        &[
+            "CONTAINER",
+            "ZONE",
+            "ADDRESS",
+            "MAC",
+            "KIND",
+            "STATE",
+            "EXPIRES",
+        ],
+        rows.collect(),
+    )
+}
+
+/// `netd explain`: the verdict, then the reasons, each with its place.
+pub(crate) fn explanation(explanation: &Explanation, question: &str) -> String {
+    let mut text = format!("{}: {question}\n", explanation.verdict);
+    for reason in &explanation.reasons {
+        let direction = reason.direction.as_deref().unwrap_or_default();
+        let what = format!("{direction} {}", reason.action);
+        text.push_str(&format!(
+            "  {}: {}: {}\n",
+            place(reason),
+            what.trim(),
+            reason.text
+        ));
+    }
+    text
+}
+
+/// `FILE:LINE:COLUMN`, or `default`.
+fn place(reason: &Reason) -> String {
+    let mut place = match &reason.file {
+        Some(file) => file.clone(),
+        None => return "default".to_owned(),
+    };
+    for number in [reason.line, reason.column].into_iter().flatten() {
+        place.push_str(&format!(":{number}"));
+    }
+    place
+}
+
+/// `netd policy show`
+pub(crate) fn policy(view: &PolicyView) -> String {
+    if let Some(nft) = &view.nft {
+        return format!("{}\n", nft.trim_end());
+    }
+    let mut text = properties(&[
+        ("Container", vec![view.container.clone()]),
+        ("Zone", vec![view.zone.clone()]),
+        (
+            "Files",
+            if view.files.is_empty() {
+                vec!["none applies".to_owned()]
+            } else {
+                view.files.clone()
+            },
+        ),
+    ]);
+    let rows: Vec<Vec<String>> = view
+        .rules
+        .iter()
+        .map(|rule| {
+            vec![
+                or_dash(rule.direction.clone().unwrap_or_default()),
+                rule.action.clone(),
+                rule.text.clone(),
+                place(rule),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&["DIRECTION", "ACTION", "WHAT", "FROM"], rows));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

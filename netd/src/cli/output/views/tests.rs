@@ -1,0 +1,222 @@
+//! Goldens: what is printed, in `cli/output/golden/`. `BLESS=1 cargo test -p netd` rewrites them.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::*;
+
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/output/golden/{name}"));
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{name}: BLESS=1 rewrites it");
+}
+
+fn dmz() -> Zone {
+    Zone {
+        name: "dmz".into(),
+        bridge: "vz-dmz".into(),
+        subnet4: Some("10.89.0.0/24".into()),
+        subnet6: Some("fd5c:1a2b:3c4d:1::/64".into()),
+        gateway4: Some("10.89.0.1".into()),
+        gateway6: Some("fd5c:1a2b:3c4d:1::1".into()),
+        internal: false,
+        uplink: Some("eth0".into()),
+        default: "egress".into(),
+        mtu: 1500,
+        domain: "dmz.test".into(),
+        dns: vec!["9.9.9.9".into(), "149.112.112.112".into()],
+        pool: Some("10.89.0.10-10.89.0.99".into()),
+        containers: vec!["db".into(), "web".into()],
+    }
+}
+
+fn vault() -> Zone {
+    Zone {
+        name: "a-vault-of-secrets".into(),
+        bridge: "vz-a-v1f0c2b7d".into(),
+        subnet6: None,
+        gateway6: None,
+        internal: true,
+        uplink: None,
+        default: "deny".into(),
+        domain: String::new(),
+        dns: vec![],
+        pool: None,
+        containers: vec![],
+        ..dmz()
+    }
+}
+
+fn web() -> Container {
+    Container {
+        container: "web".into(),
+        zone: "dmz".into(),
+        ifname: "host0".into(),
+        host_ifname: "vb-web".into(),
+        mac: "02:4f:5c:6d:7e:8f".into(),
+        addresses: vec!["10.89.0.2/24".into(), "fd5c:1a2b:3c4d:1::2/128".into()],
+        gateways: vec!["10.89.0.1".into(), "fe80::ff:fe00:1".into()],
+        dns: vec!["10.89.0.1".into()],
+        domain: "dmz.test".into(),
+        mtu: 1500,
+        labels: HashMap::from([
+            ("tier".into(), "front".into()),
+            ("env".into(), "prod".into()),
+        ]),
+        published: vec!["8080:80".into(), "53:53/udp".into()],
+        state: "attached".into(),
+    }
+}
+
+fn bare() -> Container {
+    Container {
+        container: "a-container-with-a-long-name".into(),
+        addresses: vec![],
+        gateways: vec![],
+        dns: vec![],
+        domain: String::new(),
+        labels: HashMap::new(),
+        published: vec![],
+        state: "refused".into(),
+        ..web()
+    }
+}
+
+fn reason(place: Option<(&str, i64, i64)>, direction: &str, action: &str, text: &str) -> Reason {
+    Reason {
+        file: place.map(|(file, _, _)| file.into()),
+        line: place.map(|(_, line, _)| line),
+        column: place.map(|(_, _, column)| column),
+        direction: (!direction.is_empty()).then(|| direction.into()),
+        action: action.into(),
+        text: text.into(),
+    }
+}
+
+fn reasons() -> Vec<Reason> {
+    let file = "/etc/netd/policies/db.toml";
+    vec![
+        reason(
+            None,
+            "egress",
+            "allow",
+            "zone dmz lets its containers reach one another",
+        ),
+        reason(
+            Some((file, 4, 1)),
+            "ingress",
+            "deny",
+            "from label:tier=front, ports tcp/5432",
+        ),
+    ]
+}
+
+#[test]
+fn zones_in_a_table() {
+    golden("zone-list.txt", &zones(&[dmz(), vault()]));
+}
+
+#[test]
+fn one_zone() {
+    golden("zone-show.txt", &zone(&dmz()));
+    golden("zone-show-internal.txt", &zone(&vault()));
+}
+
+#[test]
+fn containers_in_a_table() {
+    golden("list.txt", &containers(&[web(), bare()]));
+}
+
+#[test]
+fn one_container() {
+    golden("status-container.txt", &container(&web(), &[]));
+    let problem = Problem {
+        subject: "/etc/netd/policies/web.toml".into(),
+        message: "/etc/netd/policies/web.toml:3:1: error: unknown key `port`\n  |\n3 | port = 1\n  | ^^^^"
+            .into(),
+    };
+    golden("status-refused.txt", &container(&bare(), &[problem]));
+}
+
+#[test]
+fn the_daemon() {
+    let status = Status {
+        version: "0.1.0".into(),
+        pid: 4711,
+        uptime: 93_784,
+        zones: vec!["dmz".into(), "lab".into()],
+        containers: 3,
+        policies: 2,
+        tables: "owned".into(),
+        restored: 0,
+        problems: vec![Problem {
+            subject: "zone lab".into(),
+            message: "its bridge cannot be made".into(),
+        }],
+    };
+    golden("status.txt", &super::status(&status));
+}
+
+#[test]
+fn leases_in_a_table() {
+    let lease = |name: &str, kind: &str, state: &str, expires| Lease {
+        container: name.into(),
+        zone: "dmz".into(),
+        mac: "02:4f:5c:6d:7e:8f".into(),
+        address: "10.89.0.2".into(),
+        kind: kind.into(),
+        state: state.into(),
+        expires,
+    };
+    let all = [
+        lease("web", "static", "reserved", None),
+        lease("db", "dhcp", "bound", Some(1_000_000 + 3_552)),
+        lease("old", "dhcp", "expired", Some(1_000_000 - 90)),
+    ];
+    golden("lease-list.txt", &leases(&all, 1_000_000));
+}
+
+#[test]
+fn a_verdict_and_its_reasons() {
+    let verdict = Explanation {
+        verdict: "deny".into(),
+        reasons: reasons(),
+    };
+    golden("explain.txt", &explanation(&verdict, "web → db tcp/5432"));
+}
+
+#[test]
+fn a_policy() {
+    let mut view = PolicyView {
+        container: "db".into(),
+        zone: "dmz".into(),
+        files: vec!["/etc/netd/policies/db.toml".into()],
+        rules: reasons(),
+        nft: None,
+    };
+    golden("policy-show.txt", &policy(&view));
+    view.nft = Some("table inet netd {\n}\n".into());
+    assert_eq!(policy(&view), "table inet netd {\n}\n");
+}
+
+#[test]
+fn what_was_done() {
+    let created = ZoneCreated {
+        zone: dmz(),
+        created: true,
+    };
+    let attached_again = Attached {
+        container: web(),
+        created: false,
+        warnings: vec![],
+    };
+    golden(
+        "done.txt",
+        &[zone_created(&created), attached(&attached_again)].concat(),
+    );
+}

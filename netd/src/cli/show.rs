@@ -1,0 +1,77 @@
+//! `netd list`, `netd status`, `netd lease list`
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use zone::ContainerName;
+
+use super::Context;
+use super::output;
+use crate::api::{Container, Problem};
+use crate::error::Error;
+
+pub(super) fn list(context: &Context) -> Result<ExitCode, Error> {
+    let containers = context.connect()?.list()?;
+    if context.json {
+        output::print_json(&containers)?;
+    } else if containers.is_empty() {
+        output::note("no containers; `netd attach` and `netd run` make them known");
+    } else {
+        output::print(&output::containers(&containers))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn status(
+    context: &Context,
+    container: Option<&ContainerName>,
+) -> Result<ExitCode, Error> {
+    match container {
+        Some(container) => status_of(context, container),
+        None => {
+            let status = context.connect()?.status()?;
+            if context.json {
+                output::print_json(&status)?;
+            } else {
+                output::print(&output::status(&status))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn status_of(context: &Context, container: &ContainerName) -> Result<ExitCode, Error> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        #[serde(flatten)]
+        container: &'a Container,
+        problems: &'a [Problem],
+    }
+    let (container, problems) = context.connect()?.show(container)?;
+    if context.json {
+        output::print_json(&Document {
+            container: &container,
+            problems: &problems,
+        })?;
+    } else {
+        output::print(&output::container(&container, &problems))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn leases(context: &Context) -> Result<ExitCode, Error> {
+    let leases = context.connect()?.lease_list()?;
+    if context.json {
+        output::print_json(&leases)?;
+    } else if leases.is_empty() {
+        output::note("no addresses are given out");
+    } else {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        output::print(&output::leases(&leases, now))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,82 @@
+//! `netd stop`: ends a container that `netd run` started.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use spawner::MachineName;
+use zone::ContainerName;
+
+use super::Context;
+use super::args::StopArgs;
+use super::output;
+use crate::error::Error;
+
+/// How long the cleaning up after SIGKILL may take.
+const CLEANING: Duration = Duration::from_secs(10);
+
+pub(super) fn stop(context: &Context, args: &StopArgs) -> Result<ExitCode, Error> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        container: &'a ContainerName,
+        killed: bool,
+    }
+    let name: MachineName = args.container.as_str().parse()?;
+    let containers = context.dirs.containers();
+    spawner::kill(&containers, &name, libc::SIGTERM)?;
+    let grace = Duration::from_secs(args.time);
+    let killed = !gone_within(&containers, &name, grace)?;
+    if killed {
+        match spawner::kill(&containers, &name, libc::SIGKILL) {
+            // It ended meanwhile.
+            Err(spawner::SpawnError::NoSuchContainer(_)) => {}
+            result => result?,
+        }
+        if !gone_within(&containers, &name, CLEANING)? {
+            return Err(Error::StillRunning {
+                container: args.container.clone(),
+                seconds: CLEANING.as_secs(),
+            });
+        }
+    }
+    cleaned_up(&containers.join(name.as_str()));
+    if context.json {
+        output::print_json(&Document {
+            container: &args.container,
+            killed,
+        })?;
+    } else {
+        let how = if killed { "killed" } else { "stopped" };
+        output::print(&format!("{} {how}\n", args.container))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the poststop hooks and the removal of the container's directory, so that its name is free
+/// when the command returns. What a monitor that was killed left behind is nobody's to wait for.
+fn cleaned_up(directory: &Path) {
+    let deadline = Instant::now() + CLEANING;
+    while directory.exists() && Instant::now() < deadline {
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether the container is off the list of those that run before the time is over.
+fn gone_within(containers: &Path, name: &MachineName, time: Duration) -> Result<bool, Error> {
+    let deadline = Instant::now() + time;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let running = spawner::list(containers)?;
+        if !running.iter().any(|c| c.name == name.as_str()) {
+            return Ok(true);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,219 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+
+use super::args::{AttachArgs, ExplainArgs, ZoneCommand, ZoneDefault};
+use super::*;
+
+fn parse_words(line: &str) -> Result<Invocation, clap::Error> {
+    parse(line.split(' ').map(OsString::from))
+}
+
+fn command(line: &str) -> Command {
+    match parse_words(line) {
+        Ok(invocation) => invocation.command,
+        Err(e) => panic!("{line}: {e}"),
+    }
+}
+
+fn attach_args(line: &str) -> AttachArgs {
+    match command(line) {
+        Command::Attach(args) => args,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_is_sound() {
+    use clap::CommandFactory;
+    Invocation::command().debug_assert();
+}
+
+#[test]
+fn zone_create_with_everything() {
+    let Command::Zone(ZoneCommand::Create { name, options }) = command(
+        "netd zone create dmz --subnet4 10.1.2.0/24 --subnet6 none --internal --uplink eth0 \
+         --default deny --mtu 1400 --domain dmz.test --pool 10.1.2.9-10.1.2.99 --dns 9.9.9.9 --dns fd00::1"
+            .replace("         ", "")
+            .as_str(),
+    ) else {
+        panic!();
+    };
+    assert_eq!(name.as_str(), "dmz");
+    assert_eq!(options.subnet4.as_deref(), Some("10.1.2.0/24"));
+    assert_eq!(options.subnet6.as_deref(), Some("none"));
+    assert_eq!(options.internal, Some(true));
+    assert_eq!(options.default, Some(ZoneDefault::Deny));
+    assert_eq!(options.mtu, Some(1400));
+    assert_eq!(options.pool.as_deref(), Some("10.1.2.9-10.1.2.99"));
+    assert_eq!(options.dns.len(), 2);
+}
+
+#[test]
+fn what_was_not_given_is_absent() {
+    let Command::Zone(ZoneCommand::Set { options, .. }) =
+        command("netd zone set dmz --internal=false")
+    else {
+        panic!();
+    };
+    assert_eq!(options.internal, Some(false));
+    assert_eq!(options.default, None);
+    assert_eq!(options.subnet4, None);
+    // The option's value is not taken from the next word.
+    assert!(parse_words("netd zone create --internal dmz").is_ok());
+}
+
+#[test]
+fn attach_with_everything() {
+    let args = attach_args(
+        "netd attach web --zone dmz --pid 7 --ifname eth0 --configure dhcp --ip 10.89.0.7 --ip fd00::7 \
+--mac 02:00:00:00:00:07 --label tier=front --publish [::1]:8080:80 --publish 53:53/udp",
+    );
+    assert_eq!(args.pid, Some(7));
+    assert_eq!(args.ifname.unwrap().as_str(), "eth0");
+    assert_eq!(args.configure, Some(Configure::Dhcp));
+    assert_eq!(args.ip.len(), 2);
+    assert_eq!(args.mac.unwrap().to_string(), "02:00:00:00:00:07");
+    assert_eq!(args.label[0].key, "tier");
+    assert_eq!(args.publish, ["[::1]:8080:80", "53:53/udp"]);
+    let args = attach_args("netd attach web --zone dmz --netns web");
+    assert_eq!(args.netns, Some(PathBuf::from("web")));
+}
+
+#[test]
+fn options_may_stand_anywhere_and_directories_too() {
+    let one = parse_words("netd --json --runtime-dir /r list").unwrap();
+    let other = parse_words("netd list --runtime-dir=/r --json").unwrap();
+    assert_eq!(one, other);
+    assert!(one.json);
+    assert_eq!(one.dirs.runtime, PathBuf::from("/r"));
+    assert_eq!(one.dirs.config, PathBuf::from("/etc/netd"));
+    assert_eq!(one.dirs.state, PathBuf::from("/var/lib/netd"));
+}
+
+#[test]
+fn explain() {
+    let expected = ExplainArgs {
+        from: "world".into(),
+        to: "web".into(),
+        traffic: Some("tcp/80".into()),
+        ipv4: false,
+        ipv6: true,
+    };
+    assert_eq!(
+        command("netd explain world web tcp/80 -6"),
+        Command::Explain(expected)
+    );
+    assert!(parse_words("netd explain web 10.0.0.1").is_ok());
+}
+
+#[test]
+fn run_takes_options_before_the_command_only() {
+    let run = |line: &str| match command(line) {
+        Command::Run(args) => args,
+        other => panic!("{other:?}"),
+    };
+    let args = run("netd run -D /x --network-zone=dmz ls -l --json -D y");
+    assert_eq!(args.command, ["ls", "-l", "--json", "-D", "y"]);
+    assert_eq!(args.directory, Some(PathBuf::from("/x")));
+    let args = run("netd run -U -- -odd --help");
+    assert_eq!(args.command, ["-odd", "--help"]);
+    assert!(args.pick_users);
+    assert!(run("netd run").command.is_empty());
+    // A misspelt option is not the command.
+    assert!(parse_words("netd run --direktory /x ls").is_err());
+    assert!(!parse_words("netd run ls --json").unwrap().json);
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
+    for (line, words) in [
+        ("netd", "Usage"),
+        ("netd frobnicate", "frobnicate"),
+        ("netd flows", "flows"),
+        ("netd zone create DMZ", "lower-case"),
+        ("netd zone create a --subnet4 10.0.0.1/24", "10.0.0.0/24"),
+        ("netd zone create a --subnet6 fd00::1", "none"),
+        ("netd zone create a --default open", "egress"),
+        ("netd zone create a --mtu 10", "68"),
+        ("netd zone create a --pool 10.0.0.9-10.0.0.1", "ends before"),
+        ("netd attach web --zone dmz", "--netns"),
+        ("netd attach web --zone dmz --netns a --pid 1", "--pid"),
+        ("netd attach web --netns a", "--zone"),
+        ("netd attach web --zone dmz --pid 0", "process id"),
+        ("netd attach web --zone dmz --pid -1", "--pid"),
+        ("netd attach we/b --zone dmz --pid 1", "we/b"),
+        (
+            "netd attach web --zone dmz --pid 1 --ip 10.0.0.1/24",
+            "prefix",
+        ),
+        ("netd attach web --zone dmz --pid 1 --mac xx", "hex digits"),
+        ("netd attach web --zone dmz --pid 1 --label x", "KEY=VALUE"),
+        (
+            "netd attach web --zone dmz --pid 1 --publish 80",
+            "HOSTPORT",
+        ),
+        (
+            "netd attach web --zone dmz --pid 1 --configure auto",
+            "dhcp",
+        ),
+        ("netd attach web --zone dmz --pid 1 --ifname a/b", "a/b"),
+        ("netd explain web", "<TO>"),
+        ("netd explain web db tcp/80 -4 -6", "-6"),
+        (
+            "netd run --network-zone=a --private-network",
+            "--private-network",
+        ),
+        ("netd run -p 80 ls", "--network-zone"),
+        ("netd run --network-zone=a -p http ls", "HOSTPORT"),
+        ("netd run --bind=a ls", "not absolute"),
+        ("netd run --chdir=a ls", "absolute"),
+        ("netd run -u a/b ls", "a/b"),
+        ("netd run --private-users=100 ls", "pick"),
+        ("netd stop", "<CONTAINER>"),
+        ("netd hook oci start", "start"),
+    ] {
+        let error = parse_words(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        let text = error.render().to_string();
+        assert!(text.contains(words), "{line}: {text}");
+    }
+}
+
+#[test]
+fn commands_that_do_not_exist_are_not_listed() {
+    let help = parse_words("netd --help").unwrap_err().to_string();
+    for there in [
+        "daemon", "zone", "attach", "run", "explain", "lease", "hook",
+    ] {
+        assert!(help.contains(&format!("\n  {there} ")), "{there}: {help}");
+    }
+    for absent in ["keep", "flows", "graph", "doctor", "learn", "exec"] {
+        assert!(
+            !help.contains(&format!("\n  {absent} ")),
+            "{absent}: {help}"
+        );
+    }
+}
+
+#[test]
+fn the_name_it_is_called_by_is_a_door() {
+    let expected = Command::Hook(HookCommand::Oci { action: None });
+    assert_eq!(command("/usr/libexec/oci/hooks.d/netd-oci-hook"), expected);
+    assert_eq!(command("netd hook oci"), expected);
+    let expected = Command::Hook(HookCommand::Oci {
+        action: Some(HookAction::Detach),
+    });
+    assert_eq!(command("netd-oci-hook detach"), expected);
+    assert_eq!(command("netd-oci-hook detach --runtime-dir /r"), expected);
+    assert_eq!(command("/opt/netd-0.1 list"), Command::List);
+}
+
+#[test]
+fn hidden_commands_still_work() {
+    assert_eq!(command("netd --runtime-dir /r keep"), Command::Keep);
+    let Command::Daemon(options) = command("netd daemon --background --runtime-dir /r") else {
+        panic!();
+    };
+    assert!(options.background && !options.json_logs);
+}

@@ -1,0 +1,254 @@
+//! `netd hook oci`: the hook of OCI runtimes (runtime-spec, config.md, "POSIX-platform Hooks").
+//!
+//! ```text
+//! state on stdin ─► State ─► decide ─► Plan::Attach { pid, request } │ Plan::Detach { container, zone }
+//! ```
+//!
+//! createRuntime and prestart run in the runtime's namespaces while the container's network namespace
+//! exists and its program does not run yet: there it is attached. poststop detaches.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use zone::{ContainerName, IfName, MacAddr, ZoneName};
+
+use crate::api::AttachRequest;
+use crate::cli::{self, Context};
+use crate::error::Error;
+use crate::netns;
+use crate::values::{self, Label, ValueError};
+
+/// The largest state that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+const ZONE: &str = "io.netd.zone";
+const NAME: &str = "io.netd.name";
+const LABELS: &str = "io.netd.labels";
+const PUBLISH: &str = "io.netd.publish";
+const IP: &str = "io.netd.ip";
+const MAC: &str = "io.netd.mac";
+const CONFIGURE: &str = "io.netd.configure";
+const IFNAME: &str = "io.netd.ifname";
+
+/// A container's state as every version of the runtime spec has it. `status` and `annotations` are
+/// there since 1.0; before, `bundle` was `bundlePath`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct State {
+    id: String,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    pid: Option<i64>,
+    #[serde(default, alias = "bundlePath")]
+    bundle: Option<PathBuf>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// What a hook was told to do on the command line, whatever the status says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Attach,
+    Detach,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plan {
+    Attach {
+        /// A process in the container's network namespace.
+        pid: i32,
+        request: Box<AttachRequest>,
+    },
+    Detach {
+        container: ContainerName,
+        zone: Option<ZoneName>,
+    },
+}
+
+/// `netd hook oci`: does what the state on standard input calls for.
+///
+/// Says nothing when all is well: what a hook prints ends up among the container's own words.
+pub(crate) fn run(context: &Context, action: Option<Action>) -> Result<ExitCode, Error> {
+    match plan(std::io::stdin().lock(), action)? {
+        Plan::Attach { pid, request } => {
+            let netns = netns::open_pid(pid)?;
+            let answer = context.connect()?.attach(*request, netns.as_fd())?;
+            for warning in &answer.warnings {
+                cli::note(&format!("warning: {warning}"));
+            }
+            if context.json {
+                cli::print_json(&answer.container)?;
+            }
+        }
+        Plan::Detach { container, zone } => {
+            context.connect()?.detach(&container, zone.as_ref())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the state and tells what is to be done.
+pub(crate) fn plan(input: impl Read, action: Option<Action>) -> Result<Plan, Error> {
+    let mut bytes = Vec::new();
+    input
+        .take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::ReadState)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Error::StateTooBig);
+    }
+    let mut state: State = serde_json::from_slice(&bytes).map_err(Error::NotState)?;
+    if state.annotations.is_none() {
+        state.annotations = annotations_of_bundle(&state);
+    }
+    decide(&state, action)
+}
+
+/// Annotations from the bundle's config.json, for runtimes that leave them out of the state.
+fn annotations_of_bundle(state: &State) -> Option<BTreeMap<String, String>> {
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(default)]
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    let file = std::fs::File::open(state.bundle.as_ref()?.join("config.json")).ok()?;
+    let mut bytes = Vec::new();
+    file.take(16 * LARGEST).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice::<Config>(&bytes).ok()?.annotations
+}
+
+fn decide(state: &State, action: Option<Action>) -> Result<Plan, Error> {
+    let id = || state.id.clone();
+    let pid = state
+        .pid
+        .and_then(|pid| i32::try_from(pid).ok())
+        .filter(|&pid| pid > 0);
+    let action = match (action, state.status.as_deref()) {
+        (Some(action), _) => action,
+        (None, Some("creating" | "created")) => Action::Attach,
+        (None, Some("stopped")) => Action::Detach,
+        // Before 1.0 there was no status: a process is all there is to go by.
+        (None, None | Some("")) if pid.is_some() => Action::Attach,
+        (None, None | Some("")) => Action::Detach,
+        (None, Some(status)) => {
+            return Err(Error::Status {
+                id: id(),
+                status: status.to_owned(),
+            });
+        }
+    };
+    let annotations = Annotations {
+        id: &state.id,
+        map: state.annotations.as_ref(),
+    };
+    let container = annotations.container()?;
+    let zone = annotations.one::<ZoneName>(ZONE)?;
+    match action {
+        Action::Detach => Ok(Plan::Detach { container, zone }),
+        Action::Attach => {
+            let zone = zone.ok_or_else(|| Error::NoZone { id: id() })?;
+            let pid = pid.ok_or_else(|| Error::NoPid { id: id() })?;
+            let request = Box::new(annotations.request(&container, &zone)?);
+            Ok(Plan::Attach { pid, request })
+        }
+    }
+}
+
+/// The annotations of a container, with errors that name container and key.
+struct Annotations<'a> {
+    id: &'a str,
+    map: Option<&'a BTreeMap<String, String>>,
+}
+
+impl Annotations<'_> {
+    /// The value, unless it is missing or empty.
+    fn text(&self, key: &str) -> Option<&str> {
+        let value = self.map?.get(key)?.trim();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The parts of a value, separated by commas or white space.
+    fn parts(&self, key: &str) -> impl Iterator<Item = &str> {
+        let text = self.text(key).unwrap_or_default();
+        text.split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|part| !part.is_empty())
+    }
+
+    fn wrong(&self, key: &'static str) -> impl Fn(ValueError) -> Error {
+        let id = self.id.to_owned();
+        move |source| Error::Annotation {
+            id: id.clone(),
+            key,
+            source,
+        }
+    }
+
+    fn one<T>(&self, key: &'static str) -> Result<Option<T>, Error>
+    where
+        T: std::str::FromStr<Err = zone::NameError>,
+    {
+        self.text(key)
+            .map(|text| {
+                text.parse::<T>().map_err(|e| {
+                    let reason = e.to_string();
+                    self.wrong(key)(ValueError::new(text, format!("is refused: {reason}")))
+                })
+            })
+            .transpose()
+    }
+
+    fn container(&self) -> Result<ContainerName, Error> {
+        match self.one(NAME)? {
+            Some(name) => Ok(name),
+            None => self.id.parse().map_err(|source| Error::IdAsName {
+                id: self.id.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn request(&self, container: &ContainerName, zone: &ZoneName) -> Result<AttachRequest, Error> {
+        let configure = match self.text(CONFIGURE) {
+            None | Some("static" | "dhcp" | "none") => self.text(CONFIGURE).map(str::to_owned),
+            Some(other) => {
+                let error = ValueError::new(other, "is none of static, dhcp, none");
+                return Err(self.wrong(CONFIGURE)(error));
+            }
+        };
+        let labels = self
+            .parts(LABELS)
+            .map(str::parse::<Label>)
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|labels| values::label_map(&labels))
+            .map_err(self.wrong(LABELS))?;
+        let publish = self
+            .parts(PUBLISH)
+            .map(|text| crate::publish::parse(text).map(|p| crate::publish::text(&p)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(self.wrong(PUBLISH))?;
+        let addresses = self
+            .parts(IP)
+            .map(|text| values::address(text).map(|a| a.to_string()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(self.wrong(IP))?;
+        Ok(AttachRequest {
+            container: container.to_string(),
+            zone: zone.to_string(),
+            ifname: self.one::<IfName>(IFNAME)?.map(|n| n.to_string()),
+            configure,
+            addresses,
+            mac: self.one::<MacAddr>(MAC)?.map(|m| m.to_string()),
+            labels,
+            publish,
+            ..AttachRequest::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

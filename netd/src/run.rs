@@ -1,0 +1,179 @@
+//! `netd run`: a command in a container of its own, by the spawner, with this very binary as the hook
+//! that gives it its network.
+//!
+//! ```text
+//! RunArgs ─► zone there? (made where missing) ─► Settings ─► spawner::run ─► exit code
+//!                                                   └─ createRuntime, poststop: netd hook oci …
+//! ```
+//!
+//! One thread from begin to end: libcontainer forks without exec.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use spawner::{Hook, MachineName, Network, Settings, Terminal};
+use zone::{ContainerName, ZoneName};
+
+use crate::api::ZoneSettings;
+use crate::cli::{self, Console, Context, RunArgs, Variable};
+use crate::error::Error;
+use crate::values;
+
+/// The shell that is run where no command is given.
+const SHELL: &str = "/bin/sh";
+
+/// How long a hook may take: longer than the control socket's own patience, so that the reason is told.
+const HOOK_PATIENCE: Duration = Duration::from_secs(75);
+
+pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
+    let binary = std::env::current_exe().map_err(|source| Error::Read {
+        path: "/proc/self/exe".into(),
+        source,
+    })?;
+    let quiet = args.quiet;
+    let zone = args.network_zone.clone();
+    // Everything that can be wrong with the options is found before a zone is made for them.
+    let settings = settings(context, args, &binary)?;
+    settings.check()?;
+    if let Some(zone) = &zone {
+        ensure_zone(context, zone, quiet)?;
+    }
+    let exit = spawner::run(&settings)?;
+    Ok(ExitCode::from(exit.status()))
+}
+
+/// As systemd-nspawn does, a missing zone is made with the defaults, and says so.
+fn ensure_zone(context: &Context, zone: &ZoneName, quiet: bool) -> Result<(), Error> {
+    let mut client = context.connect()?;
+    match client.zone_show(zone) {
+        Err(Error::NoSuchZone(_)) => {}
+        result => return result.map(|_| ()),
+    }
+    let answer = client.zone_create(zone, &ZoneSettings::default())?;
+    if answer.created && !quiet {
+        let zone = &answer.zone;
+        let subnets: Vec<&str> = [&zone.subnet4, &zone.subnet6]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        cli::note(&format!(
+            "zone {} made with the defaults: {}",
+            zone.name,
+            subnets.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// The options in the spawner's words. `binary` is what its hooks call.
+fn settings(context: &Context, args: RunArgs, binary: &Path) -> Result<Settings, Error> {
+    let name = name(&args)?;
+    let command = if args.command.is_empty() {
+        vec![SHELL.to_owned()]
+    } else {
+        args.command
+    };
+    let mut settings = Settings::new(name, context.dirs.containers(), command);
+    settings.directory = args.directory;
+    settings.private_users = args.private_users.unwrap_or(args.pick_users);
+    settings.user = args.user;
+    settings.read_only = args.read_only;
+    settings.binds = args.bind.into_iter().chain(args.bind_ro).collect();
+    // Outer mounts before inner ones, whatever order they were given in (as systemd-nspawn does).
+    settings
+        .binds
+        .sort_by(|a, b| a.destination.cmp(&b.destination));
+    settings.tmpfs = args.tmpfs;
+    settings
+        .tmpfs
+        .sort_by(|a, b| a.destination.cmp(&b.destination));
+    settings.env = args
+        .setenv
+        .into_iter()
+        .map(variable)
+        .collect::<Result<_, _>>()?;
+    settings.hostname = args.hostname;
+    settings.chdir = args.chdir;
+    settings.as_pid2 = args.as_pid2;
+    settings.terminal = match (args.pipe, args.console) {
+        (true, _) | (_, Some(Console::Pipe)) => Terminal::Pipe,
+        (_, Some(Console::Interactive)) => Terminal::Interactive,
+        (false, None) => Terminal::Auto,
+    };
+    settings.labels = values::label_map(&args.label)
+        .map_err(|e| Error::Invalid(format!("run: --label: {e}")))?
+        .into_iter()
+        .collect();
+    if let Some(zone) = &args.network_zone {
+        let annotate = &mut settings.annotations;
+        annotate.insert("io.netd.zone".into(), zone.to_string());
+        if !args.port.is_empty() {
+            annotate.insert("io.netd.publish".into(), args.port.join(","));
+        }
+        if let Some(how) = args.configure {
+            annotate.insert("io.netd.configure".into(), how.as_str().into());
+        }
+        settings.network = Network::Hook {
+            attach: hook(context, binary, "attach"),
+            detach: Some(hook(context, binary, "detach")),
+        };
+    } else if args.private_network {
+        settings.network = Network::Private;
+    }
+    Ok(settings)
+}
+
+/// The container's name: as given, else the directory's, else one that nobody else has now.
+fn name(args: &RunArgs) -> Result<MachineName, Error> {
+    if let Some(name) = &args.machine {
+        return Ok(name.as_str().parse()?);
+    }
+    let directory = match &args.directory {
+        None => return Ok(format!("run-{}", std::process::id()).parse()?),
+        Some(directory) => directory,
+    };
+    let absolute = std::path::absolute(directory).map_err(Error::WorkingDirectory)?;
+    let base = absolute.file_name().and_then(|name| name.to_str());
+    match base.map(|name| name.parse::<ContainerName>()) {
+        Some(Ok(name)) => Ok(name.as_str().parse()?),
+        Some(Err(e)) => Err(Error::Invalid(format!("run: {e}; give one by --machine="))),
+        None => Ok(format!("run-{}", std::process::id()).parse()?),
+    }
+}
+
+/// A variable with its value; without one it is taken from here.
+fn variable(variable: Variable) -> Result<(String, String), Error> {
+    let Variable { name, value } = variable;
+    match value.or_else(|| std::env::var(&name).ok()) {
+        Some(value) => Ok((name, value)),
+        None => Err(Error::Invalid(format!(
+            "run: --setenv={name}: it is not set here, write {name}=VALUE"
+        ))),
+    }
+}
+
+fn hook(context: &Context, binary: &Path, action: &str) -> Hook {
+    let mut env = BTreeMap::from([
+        ("NETD_CONFIG_DIR", context.dirs.config.clone()),
+        ("NETD_STATE_DIR", context.dirs.state.clone()),
+        ("NETD_RUNTIME_DIR", context.dirs.runtime.clone()),
+    ]);
+    if !context.autostart {
+        env.insert("NETD_AUTOSTART", PathBuf::from("0"));
+    }
+    Hook {
+        path: binary.to_owned(),
+        args: ["netd", "hook", "oci", action].map(str::to_owned).to_vec(),
+        env: env
+            .into_iter()
+            .map(|(name, value)| format!("{name}={}", value.display()))
+            .collect(),
+        timeout: Some(HOOK_PATIENCE),
+    }
+}
+
+#[cfg(test)]
+mod tests;
