@@ -19,12 +19,14 @@
 //! Nothing here knows netd: a network is a pair of hooks, which the caller names.
 
 mod cgroup;
+mod diagnosis;
 mod error;
 mod executor;
 mod front;
 mod hook;
 mod monitor;
 mod plan;
+mod range;
 mod root;
 mod settings;
 mod signals;

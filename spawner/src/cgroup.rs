@@ -1,0 +1,264 @@
+//! Limits by cgroups, and only where they are asked for.
+//!
+//! libcontainer would put every container in a cgroup of each of up to twelve v1 hierarchies, and fails where it cannot. A container
+//! without limits needs none of that: moving a process costs the kernel an RCU grace period, which is longer than the rest of a start.
+//! So the monitor blinds libcontainer ([`blind`]), and this module does the little that limits need, on cgroup2 and on v1 hierarchies
+//! (also of a hybrid host, where cgroup2 has no controllers). Where it cannot, it says so and the container runs without limits.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FsWord, Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use crate::settings::Limits;
+
+/// Where every Linux system has its cgroups.
+const ROOT: &str = "/sys/fs/cgroup";
+/// CGROUP2_SUPER_MAGIC, linux/magic.h
+const CGROUP2: FsWord = 0x6367_7270;
+/// Our own level below a hierarchy's root.
+const PARENT: &str = "netd";
+
+/// Whether the host is on cgroup2 alone.
+pub(crate) fn is_unified() -> bool {
+    rustix::fs::statfs(ROOT).is_ok_and(|fs| fs.f_type == CGROUP2)
+}
+
+/// Makes libcontainer see a host without any cgroup hierarchy: it then sets up nothing and finds nothing to do.
+/// For a process in a mount namespace of its own.
+pub(crate) fn blind() -> io::Result<()> {
+    // whatever is mounted there, also several times over; what is below goes with it
+    while rustix::mount::unmount(ROOT, UnmountFlags::DETACH).is_ok() {}
+    // libcontainer takes a tmpfs for "v1", and finds no v1 hierarchy mounted in it
+    rustix::mount::mount("tmpfs", ROOT, "tmpfs", MountFlags::RDONLY, Some(c"size=4k"))?;
+    Ok(())
+}
+
+/// The cgroups of one container, one or (v1) one for each kind of limit.
+pub(crate) struct Cgroups {
+    name: String,
+    members: Vec<Member>,
+}
+
+struct Member {
+    /// The hierarchy's root.
+    base: OwnedFd,
+    /// Where this process was before.
+    home: OwnedFd,
+}
+
+/// One file to write.
+struct Setting {
+    controller: &'static str,
+    file: &'static str,
+    value: String,
+}
+
+impl Cgroups {
+    /// Makes the cgroups and sets the limits. The error is a sentence for the user: the container runs without.
+    pub(crate) fn create(name: &str, limits: &Limits) -> Result<Self, String> {
+        let unified = is_unified();
+        let settings = settings(limits, unified);
+        let mut all = Self {
+            name: name.to_owned(),
+            members: Vec::new(),
+        };
+        let made = if unified {
+            let refs: Vec<_> = settings.iter().collect();
+            all.add(Path::new(ROOT), "", &refs, true)
+        } else {
+            settings.iter().try_for_each(|setting| {
+                let base = hierarchy(setting.controller);
+                all.add(&base, setting.controller, &[setting], false)
+            })
+        };
+        made.map_err(|e| {
+            all.remove();
+            format!("no limits are in force, because cgroups cannot be used: {e}")
+        })?;
+        Ok(all)
+    }
+
+    fn add(
+        &mut self,
+        base: &Path,
+        controller: &str,
+        settings: &[&Setting],
+        unified: bool,
+    ) -> Result<(), String> {
+        let fail = |what: String| move |e: rustix::io::Errno| format!("{what}: {}", io::Error::from(e));
+        let dir = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        let open = |path: &Path| {
+            rustix::fs::open(path, dir, Mode::empty()).map_err(fail(format!("open {}", path.display())))
+        };
+        let home = own_path(controller);
+        let home = open(&base.join(home.trim_start_matches('/')))?;
+        let base_fd = open(base)?;
+        // a path below the hierarchy that is a v1 controller's only where that is really mounted
+        if !unified {
+            let marker = format!("{}/cgroup.procs", base.display());
+            fs::metadata(&marker).map_err(|e| format!("{controller}: {marker}: {e}"))?;
+        }
+        self.members.push(Member { base: base_fd, home });
+        let base_fd = &self.members[self.members.len() - 1].base;
+        let mode = Mode::from_raw_mode(0o755);
+        let leaf = format!("{PARENT}/{}", self.name);
+        // another container's end may remove the common level in between
+        let mut made = Err(rustix::io::Errno::NOENT);
+        for _ in 0..8 {
+            let _ = rustix::fs::mkdirat(base_fd, PARENT, mode);
+            made = rustix::fs::mkdirat(base_fd, leaf.as_str(), mode);
+            if made != Err(rustix::io::Errno::NOENT) {
+                break;
+            }
+        }
+        match made {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(fail(format!("create {}/{leaf}", base.display()))(e)),
+        }
+        if unified {
+            for setting in settings {
+                for level in ["cgroup.subtree_control", "netd/cgroup.subtree_control"] {
+                    let order = format!("+{}", setting.controller);
+                    write_at(base_fd, level, &order)
+                        .map_err(fail(format!("switch {} on in {level}", setting.controller)))?;
+                }
+            }
+        }
+        for setting in settings {
+            write_at(base_fd, &format!("{leaf}/{}", setting.file), &setting.value)
+                .map_err(fail(format!("write {} to {leaf}/{}", setting.value.trim(), setting.file)))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the calling process, and what it forks from now on, into the cgroups.
+    pub(crate) fn join(&self) -> io::Result<()> {
+        for member in &self.members {
+            write_at(&member.base, &format!("{PARENT}/{}/cgroup.procs", self.name), "0")?;
+        }
+        Ok(())
+    }
+
+    /// Moves the calling process back to where it was.
+    pub(crate) fn leave(&self) {
+        for member in &self.members {
+            let _ = write_at(&member.home, "cgroup.procs", "0");
+        }
+    }
+
+    /// Removes the cgroups. All processes in them must be dead; the last may still be on their way out.
+    pub(crate) fn remove(&self) {
+        for member in &self.members {
+            let leaf = format!("{PARENT}/{}", self.name);
+            for wait in [0, 1, 5, 20, 100, 500] {
+                std::thread::sleep(Duration::from_millis(wait));
+                match rustix::fs::unlinkat(&member.base, leaf.as_str(), AtFlags::REMOVEDIR) {
+                    Err(rustix::io::Errno::BUSY) => {}
+                    _ => break,
+                }
+            }
+            // the common level too, unless another container is in it
+            let _ = rustix::fs::unlinkat(&member.base, PARENT, AtFlags::REMOVEDIR);
+        }
+    }
+}
+
+fn settings(limits: &Limits, unified: bool) -> Vec<Setting> {
+    // microseconds, the kernel's default period
+    const PERIOD: u64 = 100_000;
+    let mut all = Vec::new();
+    let mut set = |controller, file, value: String| {
+        all.push(Setting {
+            controller,
+            file,
+            value,
+        });
+    };
+    if let Some(bytes) = limits.memory_max {
+        let file = if unified { "memory.max" } else { "memory.limit_in_bytes" };
+        set("memory", file, bytes.to_string());
+    }
+    if let Some(percent) = limits.cpu_percent {
+        let quota = u64::from(percent) * PERIOD / 100;
+        if unified {
+            set("cpu", "cpu.max", format!("{quota} {PERIOD}"));
+        } else {
+            set("cpu", "cpu.cfs_quota_us", quota.to_string());
+        }
+    }
+    if let Some(tasks) = limits.tasks_max {
+        set("pids", "pids.max", tasks.to_string());
+    }
+    all
+}
+
+/// Where a v1 controller is mounted: under its own name, or together with another (`cpu,cpuacct`).
+fn hierarchy(controller: &str) -> std::path::PathBuf {
+    let root = Path::new(ROOT);
+    let named = root.join(controller);
+    if named.is_dir() {
+        return named;
+    }
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name())
+        .find(|name| name.to_string_lossy().split(',').any(|part| part == controller))
+        .map_or(named, |name| root.join(name))
+}
+
+/// This process's cgroup in the hierarchy of `controller` ("" for cgroup2), cgroups(7).
+fn own_path(controller: &str) -> String {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    find_path(&text, controller).unwrap_or("/").to_owned()
+}
+
+fn find_path<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        controllers.split(',').any(|c| c == controller).then_some(path)
+    })
+}
+
+fn write_at(dir: &OwnedFd, file: &str, value: &str) -> Result<(), rustix::io::Errno> {
+    let fd = rustix::fs::openat(dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(fd, value.as_bytes()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_have_other_files_in_v1() {
+        let limits = Limits {
+            memory_max: Some(1 << 20),
+            cpu_percent: Some(150),
+            tasks_max: Some(9),
+        };
+        let text = |unified| {
+            let all = settings(&limits, unified);
+            all.iter().map(|s| format!("{}={}", s.file, s.value)).collect::<Vec<_>>()
+        };
+        assert_eq!(text(true), ["memory.max=1048576", "cpu.max=150000 100000", "pids.max=9"]);
+        assert_eq!(
+            text(false),
+            ["memory.limit_in_bytes=1048576", "cpu.cfs_quota_us=150000", "pids.max=9"]
+        );
+        assert!(settings(&Limits::default(), true).is_empty());
+    }
+
+    #[test]
+    fn own_cgroups_are_found_in_each_hierarchy() {
+        let text = "4:memory:/a:b\n2:cpu,cpuacct:/c\n1:name=systemd:/\n0::/d\n";
+        assert_eq!(find_path(text, "memory"), Some("/a:b"));
+        assert_eq!(find_path(text, "cpu"), Some("/c"));
+        assert_eq!(find_path(text, ""), Some("/d"));
+        assert_eq!(find_path(text, "pids"), None);
+    }
+}

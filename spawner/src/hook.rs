@@ -1,0 +1,106 @@
+//! poststop hooks. libcontainer would run them only after a start that went well; a network must be taken down in any case.
+
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::io::{self, Write};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags};
+use serde_json::{Value, json};
+
+use crate::plan::Plan;
+use crate::settings::{Hook, Network};
+use crate::spec;
+
+/// poststop hooks of a container, the network's last: what others set up may still need it.
+pub(crate) fn poststop<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
+    let network = match &plan.settings.network {
+        Network::Hook { detach, .. } => detach.as_ref(),
+        Network::Host | Network::Private => None,
+    };
+    plan.settings.hooks.poststop.iter().chain(network)
+}
+
+/// The OCI state of a container that is gone.
+pub(crate) fn stopped_state(plan: &Plan<'_>, bundle: &std::path::Path) -> Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "id": plan.settings.name.as_str(),
+        "status": "stopped",
+        "bundle": bundle,
+        "annotations": spec::annotations(plan),
+    })
+}
+
+/// Runs one hook. The error is a sentence that names it.
+pub(crate) fn run(hook: &Hook, state: &Value) -> Result<(), String> {
+    let fail = |what: String| format!("poststop hook {}: {what}", hook.path.display());
+    let mut command = Command::new(&hook.path);
+    if let Some((zero, rest)) = hook.args.split_first() {
+        command.arg0(zero).args(rest);
+    }
+    let env = hook.env.iter().filter_map(|pair| pair.split_once('='));
+    let mut child = command
+        .env_clear()
+        .envs(env)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|e| fail(e.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // a hook that does not read its state is free to end; what it returns decides
+        let _ = stdin.write_all(state.to_string().as_bytes());
+    }
+    if let Some(limit) = hook.timeout
+        && !ends_within(&child, limit).map_err(|e| fail(e.to_string()))?
+    {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(fail(format!("killed after {} s", limit.as_secs_f32())));
+    }
+    match child.wait() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(fail(status.to_string())),
+        Err(e) => Err(fail(e.to_string())),
+    }
+}
+
+fn ends_within(child: &Child, limit: Duration) -> io::Result<bool> {
+    let pid = Pid::from_child(child);
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let limit = Timespec::try_from(limit).ok();
+    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+    Ok(rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref()))? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn shell(script: &str, timeout: Option<Duration>) -> Hook {
+        Hook {
+            path: "/bin/sh".into(),
+            args: vec!["hook".into(), "-c".into(), script.into()],
+            env: vec!["KEY=va=lue".into()],
+            timeout,
+        }
+    }
+
+    #[test]
+    fn a_hook_gets_its_state_and_its_environment_alone() {
+        let script = r#"grep -q '"id":"web"' && [ "$KEY" = va=lue ] && [ -z "$CARGO" ]"#;
+        run(&shell(script, None), &json!({ "id": "web" })).unwrap();
+        run(&shell(script, None), &json!({ "id": "db" })).unwrap_err();
+    }
+
+    #[test]
+    fn a_hook_that_fails_or_hangs_is_named() {
+        let failed = run(&shell("exit 3", None), &json!({})).unwrap_err();
+        assert_eq!(failed, "poststop hook /bin/sh: exit status: 3");
+        let slow = shell("exec sleep 60", Some(Duration::from_millis(50)));
+        assert_eq!(run(&slow, &json!({})).unwrap_err(), "poststop hook /bin/sh: killed after 0.05 s");
+    }
+}

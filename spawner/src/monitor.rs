@@ -1,0 +1,279 @@
+//! The monitor: makes the container with libcontainer, waits for it, cleans up. Forked from the front, never returns to it.
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
+use libcontainer::hooks::HookError;
+use libcontainer::syscall::syscall::SyscallType;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+
+use crate::cgroup::{self, Cgroups};
+use crate::diagnosis::{self, Notes};
+use crate::executor::{self, Payload};
+use crate::hook;
+use crate::plan::Plan;
+use crate::root;
+use crate::signals;
+use crate::state::Slot;
+use crate::sys;
+use crate::wire::{Exit, Failure, Order, Report, Wire};
+
+/// What the front hands over.
+pub(crate) struct Monitor<'a> {
+    pub(crate) plan: &'a Plan<'a>,
+    pub(crate) slot: &'a Slot,
+    pub(crate) cgroups: Option<&'a Cgroups>,
+    pub(crate) wire: Wire,
+}
+
+impl Monitor<'_> {
+    /// Runs the container and ends this process.
+    pub(crate) fn run(self) -> ! {
+        let report = match self.start() {
+            Ok(container) => self.supervise(container),
+            Err(failure) => Report::Failed(failure),
+        };
+        self.clean_up();
+        self.wire.send(&report);
+        sys::exit(0)
+    }
+
+    fn start(&self) -> Result<(Container, OwnedFd), Failure> {
+        let fail = |what: &'static str| {
+            move |e: io::Error| Failure::Runtime {
+                reason: format!("{what}: {e}"),
+                stderr: String::new(),
+            }
+        };
+        // A session of its own: keys pressed at the terminal are the front's business. And no directory is held.
+        let _ = rustix::process::setsid();
+        rustix::process::chdir("/").map_err(|e| fail("enter /")(e.into()))?;
+        root::enter_private_mounts().map_err(fail("make a mount namespace"))?;
+        root::mount(self.plan)?;
+        if let Some(cgroups) = self.cgroups {
+            cgroups.join().map_err(fail("enter the container's cgroup"))?;
+        }
+        cgroup::blind().map_err(fail("hide /sys/fs/cgroup from libcontainer"))?;
+        let notes = Notes::new().map_err(fail("keep notes"))?;
+        let stderr = Redirected::start().map_err(fail("collect what hooks say"))?;
+        let built = notes.during(|| self.build(&stderr));
+        if let Some(cgroups) = self.cgroups {
+            cgroups.leave();
+        }
+        let said = stderr.stop();
+        match built {
+            Ok((container, pidfd)) => {
+                // hooks that went well may still have had something to say
+                let _ = rustix::io::write(rustix::stdio::stderr(), said.as_bytes());
+                Ok((container, pidfd))
+            }
+            Err(error) => {
+                self.end_what_was_started();
+                Err(explain(&error, &notes, said))
+            }
+        }
+    }
+
+    fn build(&self, stderr: &Redirected) -> Result<(Container, OwnedFd), LibcontainerError> {
+        let dir = self.slot.dir();
+        let mut builder = ContainerBuilder::new(self.slot.name().to_owned(), SyscallType::default())
+            .with_root_path(dir.join("run"))?
+            .with_pid_file(Some(self.pid_file()))?
+            .with_executor(Payload {
+                as_pid2: self.plan.settings.as_pid2,
+            });
+        builder = if self.plan.pty {
+            builder.with_console_socket(Some(dir.join("console.sock")))
+        } else {
+            let own = stderr.original.try_clone().map_err(LibcontainerError::OtherIO)?;
+            builder.with_stderr(own)
+        };
+        let container = builder.as_init(dir.join("bundle")).with_systemd(false).build()?;
+        let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
+        let pid = pid.ok_or(LibcontainerError::NoDirectory)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|e| LibcontainerError::OtherIO(e.into()))?;
+        Ok((container, pidfd))
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.slot.dir().join("init.pid")
+    }
+
+    /// A start that failed may leave the container's first process behind, waiting for words that never come.
+    fn end_what_was_started(&self) {
+        let pid = std::fs::read_to_string(self.pid_file()).ok();
+        if let Some(pid) = pid.and_then(|text| Pid::from_raw(text.trim().parse().ok()?)) {
+            // our own child, not reaped yet, so the number is still its own
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+        }
+    }
+
+    /// From ready to the end. Whatever happens to the front, the container is gone when this returns.
+    fn supervise(&self, (mut container, pidfd): (Container, OwnedFd)) -> Report {
+        let pid = container.pid().map_or(0, |pid| pid.as_raw());
+        self.wire.send(&Report::Ready { pid });
+        let started = match self.wire.receive() {
+            Some(Order::Go) => diagnosis::silently(|| container.start()).map_err(|e| Failure::Runtime {
+                reason: chain(&e),
+                stderr: String::new(),
+            }),
+            Some(Order::Abort) | None => Err(Failure::Aborted),
+        };
+        if started.is_ok() {
+            self.watch(pidfd.as_fd());
+        }
+        let _ = signals::kill_and_wait(pidfd.as_fd());
+        let ended = Pid::from_raw(pid)
+            .and_then(|pid| rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok()?);
+        match (started, ended) {
+            (Err(failure), _) => Report::Failed(failure),
+            (Ok(()), Some((_, status))) => match (status.exit_status(), status.terminating_signal()) {
+                (_, Some(signal)) => Report::Ended(Exit::Signal(signal)),
+                (code, None) => Report::Ended(Exit::Code(code.unwrap_or(255) as u8)),
+            },
+            (Ok(()), None) => Report::Ended(Exit::Code(255)),
+        }
+    }
+
+    /// Returns when the container has ended, or the front is gone.
+    fn watch(&self, pidfd: std::os::fd::BorrowedFd<'_>) {
+        loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+                // the front says nothing any more: whatever comes is its end
+                PollFd::new(&self.wire, PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Runs the poststop hooks and removes what is on the host. Goes on past errors.
+    fn clean_up(&self) {
+        let state = hook::stopped_state(self.plan, &self.slot.dir().join("bundle"));
+        for hook in hook::poststop(self.plan) {
+            if let Err(warning) = hook::run(hook, &state) {
+                self.wire.send(&Report::Warning(warning));
+            }
+        }
+        if let Some(cgroups) = self.cgroups {
+            cgroups.remove();
+        }
+        // in this mount namespace the root is still there; the host never saw it
+        let detach = rustix::mount::UnmountFlags::DETACH;
+        let binds = self.plan.bind_sources.iter().filter(|p| p.starts_with(self.slot.dir()));
+        for point in binds.map(PathBuf::as_path).chain([self.plan.root.as_path()]) {
+            let _ = rustix::mount::unmount(point, detach);
+        }
+        self.slot.release();
+    }
+}
+
+/// Runs what the monitor could not: hooks and removal, in the front, after the monitor died.
+pub(crate) fn clean_up_after(plan: &Plan<'_>, slot: &Slot, cgroups: Option<&Cgroups>) -> Vec<String> {
+    let state = hook::stopped_state(plan, &slot.dir().join("bundle"));
+    let warnings = hook::poststop(plan).filter_map(|h| hook::run(h, &state).err()).collect();
+    if let Some(cgroups) = cgroups {
+        cgroups.remove();
+    }
+    slot.release();
+    warnings
+}
+
+/// libcontainer gives hooks our standard error, so for the time being that is a file in memory.
+struct Redirected {
+    original: OwnedFd,
+    collected: OwnedFd,
+}
+
+impl Redirected {
+    fn start() -> io::Result<Self> {
+        let original = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?;
+        let collected = rustix::fs::memfd_create("hooks", rustix::fs::MemfdFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&collected, rustix::fs::OFlags::APPEND)?;
+        rustix::stdio::dup2_stderr(&collected)?;
+        Ok(Self { original, collected })
+    }
+
+    /// Puts standard error back, and returns what was written meanwhile.
+    fn stop(self) -> String {
+        let _ = rustix::stdio::dup2_stderr(&self.original);
+        read_all(self.collected)
+    }
+}
+
+/// The text of a file in memory, at most 64 KiB.
+pub(crate) fn read_all(file: OwnedFd) -> String {
+    use std::io::{Read, Seek};
+    let mut file = File::from(file);
+    let mut bytes = Vec::new();
+    let _ = file.rewind();
+    let _ = file.take(64 << 10).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn explain(error: &LibcontainerError, notes: &Notes, said: String) -> Failure {
+    let text = chain(error);
+    if let Some((status, reason)) = executor::missing_command(&text) {
+        return Failure::Command { reason, status };
+    }
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(hook) = cause.downcast_ref::<HookError>() {
+            return Failure::Hook {
+                reason: match hook {
+                    HookError::NonZeroExitCode(code) => {
+                        format!("a createRuntime hook failed with exit code {code}, so the command was not run")
+                    }
+                    HookError::Timeout => {
+                        "a createRuntime hook took too long and was killed, so the command was not run".to_owned()
+                    }
+                    other => format!("a createRuntime hook could not be run: {}", chain(other)),
+                },
+                stderr: said,
+            };
+        }
+        source = cause.source();
+    }
+    Failure::Runtime {
+        reason: match notes.first() {
+            Some(note) => format!("{text} ({note})"),
+            None => text,
+        },
+        stderr: said,
+    }
+}
+
+/// An error and its causes in one line; a cause that its parent's text ends with is not told twice.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Whether every directory on the way to `path` may be searched by users that own nothing on the host.
+pub(crate) fn unsearchable(path: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    path.ancestors()
+        .find(|dir| std::fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.permissions().mode() & 0o001 == 0))
+        .map(Path::to_owned)
+}
