@@ -1,19 +1,22 @@
 //! Counts frames at the far end that must never arrive. A packet socket sees them before any filter of
 //! the container could hide them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::netns::Netns;
 use super::raw::PacketSocket;
 
+/// How many frames a trap keeps to be looked at.
+const KEPT: usize = 10_000;
+
 /// Watches one interface until it is dropped.
 pub struct Trap {
     count: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
-    first: Arc<std::sync::Mutex<Option<Vec<u8>>>>,
+    kept: Arc<Mutex<Vec<Vec<u8>>>>,
     watcher: Option<JoinHandle<()>>,
 }
 
@@ -27,8 +30,8 @@ impl Trap {
         let socket = netns.enter(|| PacketSocket::open(ifname)).unwrap();
         let count = Arc::new(AtomicUsize::new(0));
         let stop = Arc::new(AtomicBool::new(false));
-        let first = Arc::new(std::sync::Mutex::new(None));
-        let (counted, stopped, kept) = (count.clone(), stop.clone(), first.clone());
+        let kept: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let (counted, stopped, keep) = (count.clone(), stop.clone(), kept.clone());
         let watcher = std::thread::spawn(move || {
             let mut buffer = vec![0; 4096];
             while !stopped.load(Ordering::Relaxed) {
@@ -40,14 +43,17 @@ impl Trap {
                 let frame = &buffer[..read.unwrap_or(0)];
                 if !frame.is_empty() && matches(frame) {
                     counted.fetch_add(1, Ordering::Relaxed);
-                    kept.lock().unwrap().get_or_insert_with(|| frame.to_vec());
+                    let mut kept = keep.lock().unwrap();
+                    if kept.len() < KEPT {
+                        kept.push(frame.to_vec());
+                    }
                 }
             }
         });
         Self {
             count,
             stop,
-            first,
+            kept,
             watcher: Some(watcher),
         }
     }
@@ -57,17 +63,21 @@ impl Trap {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// The frames that matched, the first of them.
+    pub fn frames(&self) -> Vec<Vec<u8>> {
+        self.kept.lock().unwrap().clone()
+    }
+
     /// Fails if a frame got through, and shows the first.
     #[track_caller]
     pub fn is_empty(&self, why: &str) {
         // What is in flight has arrived after this.
         std::thread::sleep(Duration::from_millis(50));
-        let frame = self.first.lock().unwrap();
         assert_eq!(
             self.count(),
             0,
             "{why}: frames got through, the first: {:02x?}",
-            frame.as_deref().unwrap_or(&[])
+            self.frames().first()
         );
     }
 

@@ -1,6 +1,15 @@
 //! The stories, by what they are about.
 
+mod dhcp;
+mod files;
+mod flat;
 mod harness;
+mod policies;
+mod publish;
+mod reachability;
+mod restart;
+mod spoofing;
+mod varlink;
 
 use crate::runner::Story;
 
@@ -16,4 +25,19 @@ macro_rules! stories {
 
 stories! {
     harness: a_private_host_is_ready_at_once, probes_tell_the_four_outcomes_apart, traps_catch_forged_frames;
+    reachability: zone_defaults, the_world_sees_the_host_and_containers_see_who_asks,
+        zones_meet_only_where_both_sides_say_so, internal_zones_have_no_world;
+    publish: published_ports_are_open_to_world_and_host, the_loopback_of_v6_leads_to_the_container_too,
+        policy_judges_what_comes_through_a_published_port, a_port_is_published_once, an_internal_zone_publishes_nothing;
+    policies: labels_zones_and_names_as_peers, addresses_and_ranges_as_peers, a_deny_always_wins,
+        files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
+    files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
+        an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
+    restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
+        a_command_that_needs_a_daemon_starts_one;
+    dhcp: real_clients_get_what_netd_told, an_address_survives_restarts_of_daemon_and_container,
+        a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
+    spoofing: hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
+    flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
+    varlink: a_foreign_client_finds_its_way;
 }

@@ -24,7 +24,7 @@ use crate::net::netns::{self, Netns, Ran};
 use crate::net::server::Server;
 
 pub use container::Container;
-pub use daemon::Daemon;
+pub use daemon::{Daemon, signal};
 pub use verdict::{Reachable, Verdict};
 
 /// The host's own addresses.
@@ -262,6 +262,13 @@ impl Host {
         let mut links = self.links();
         links.retain(|name| name.starts_with("vz-") || name.starts_with("vb-"));
         links
+    }
+
+    /// Addresses of an attached container.
+    pub fn place_addresses(&self, name: &str) -> Vec<IpAddr> {
+        self.place(name)
+            .map(|place| place.addresses)
+            .unwrap_or_default()
     }
 
     fn place(&self, name: &str) -> Option<Place> {

@@ -1,0 +1,162 @@
+//! Files that are wrong, files that change: the last good one stays in force, and nobody starts without one.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::world::Verdict::{Allow, Deny};
+use crate::world::World;
+
+const GOOD: &str = "[[ingress]]\nfrom = [\"container:one\"]\nports = [\"tcp/80\"]\n";
+const BAD: &str = "[[ingress]]\nfrom = [\"container:one\"]\nprots = [\"tcp/80\", \"tcp/81\"]\n";
+
+fn open_out(world: &World) {
+    world.write_policy("one", "[[egress]]\nto = [\"any\"]\n");
+}
+
+pub fn a_bad_file_leaves_the_last_good_one_in_force() {
+    let world = World::new("bad-file");
+    world.zone("web").default("deny").create();
+    let _one = world.container("one").in_zone("web").start();
+    let mut two = world.container("two").in_zone("web").start();
+    open_out(&world);
+    world.policy("two", GOOD);
+    let rows = [
+        (Allow, "one", "two", "tcp/80"),
+        (Deny, "one", "two", "tcp/81"),
+    ];
+    world.verdicts(&rows);
+
+    world.write_policy("two", BAD);
+    let said = world.netd("reload").fails(1);
+    assert!(said.contains("two.toml:3:1"), "no place named: {said}");
+    assert!(
+        said.contains("prots") && said.contains("ports"),
+        "neither the key nor the remedy: {said}"
+    );
+    world.verdicts(&rows);
+    let status = world.netd("status --json").json();
+    assert!(
+        status["problems"].to_string().contains("two.toml:3:1"),
+        "{status}"
+    );
+
+    // It holds over restarts of the daemon and of the container, also after kill -9.
+    world.restart_netd();
+    world.verdicts(&rows);
+    world.kill_netd();
+    world.start_netd();
+    two.detach();
+    two.try_attach().unwrap();
+    world.verdicts(&rows);
+
+    world.policy(
+        "two",
+        "[[ingress]]\nfrom = [\"container:one\"]\nports = [\"tcp/81\"]\n",
+    );
+    world.verdicts(&[
+        (Deny, "one", "two", "tcp/80"),
+        (Allow, "one", "two", "tcp/81"),
+    ]);
+    let status = world.netd("status --json").json();
+    assert_eq!(
+        status["problems"],
+        serde_json::json!([]),
+        "mended, but still a problem"
+    );
+}
+
+pub fn without_a_good_file_an_attach_is_refused() {
+    let world = World::new("bad-attach");
+    world.zone("web").default("allow").create();
+    let _one = world.container("one").in_zone("web").start();
+    world.write_policy("two", "[[ingress]\n");
+    world.netd("reload").fails(1);
+    let refused = world.container("two").in_zone("web").try_start().err();
+    let said = refused.expect("no policy, no network").fails(1);
+    assert!(said.contains("two.toml:1:"), "no place named: {said}");
+    assert_eq!(
+        world.own_links().len(),
+        2,
+        "half of it is left: {:?}",
+        world.own_links()
+    );
+    assert!(!world.netd("list --json").ok().contains("\"two\""));
+    // Others are not concerned.
+    let _three = world.container("three").in_zone("web").start();
+    world.verdicts(&[(Allow, "one", "three", "tcp/80")]);
+    world.policy("two", GOOD);
+    let _two = world.container("two").in_zone("web").start();
+    world.verdicts(&[
+        (Allow, "one", "two", "tcp/80"),
+        (Deny, "three", "two", "tcp/80"),
+    ]);
+}
+
+pub fn an_edit_comes_into_force_by_itself() {
+    let world = World::new("inotify");
+    world.zone("web").default("deny").create();
+    let one = world.container("one").in_zone("web").start();
+    let two = world.container("two").in_zone("web").start();
+    open_out(&world);
+    world.netd("reload").ok();
+    let until = |expected: bool, what: &str| {
+        let started = Instant::now();
+        while one.tcp(two.v4(), 80).passed() != expected {
+            assert!(
+                started.elapsed() < Duration::from_secs(5),
+                "{what} did not come into force"
+            );
+        }
+        eprintln!("measured: {what} in force after {:?}", started.elapsed());
+    };
+    let path = world.folder("config/policies").join("two.toml");
+    world.write_policy("two", GOOD);
+    until(true, "a renamed file");
+    fs::write(&path, "ingress = []\n").unwrap();
+    until(false, "a written file");
+    fs::write(&path, GOOD).unwrap();
+    until(true, "a written file");
+    fs::remove_file(&path).unwrap();
+    until(false, "a removed file");
+    // Neither a dotfile nor a file of another kind counts.
+    fs::write(world.folder("config/policies").join(".two.toml"), GOOD).unwrap();
+    fs::write(world.folder("config/policies").join("two.toml~"), GOOD).unwrap();
+    world.netd("reload").ok();
+    assert!(!one.tcp(two.v4(), 80).passed());
+}
+
+pub fn checking_needs_no_daemon() {
+    let world = World::without_daemon("check");
+    world.write_policy("good", GOOD);
+    world.netd("policy check").ok();
+    world.write_policy("bad", BAD);
+    let path = world.folder("config/policies").join("bad.toml");
+    for line in [
+        "policy check".to_owned(),
+        format!("policy check {}", path.display()),
+    ] {
+        let said = world.netd(&line).fails(1);
+        assert!(
+            said.contains("bad.toml:3:1") && said.contains('^'),
+            "no place, or no caret: {said}"
+        );
+    }
+    for (text, place) in [
+        ("[[ingress]]\nfrom = [\"10.0.0.0/33\"]\n", "2:9"),
+        (
+            "[[ingress]]\nfrom = [\"host\"]\nports = [\"tcp/99999\"]\n",
+            "3:10",
+        ),
+        ("[[egress]]\nto = [\"planet:earth\"]\n", "2:7"),
+        ("mode = \"perhaps\"\n", "1:8"),
+        ("[[egress]]\naction = \"maybe\"\n", "2:10"),
+    ] {
+        world.write_policy("bad", text);
+        let said = world.netd("policy check").fails(1);
+        assert!(
+            said.contains(&format!("bad.toml:{place}")),
+            "{place} not named for {text:?}: {said}"
+        );
+    }
+    assert_eq!(world.own_links(), Vec::<String>::new());
+}
