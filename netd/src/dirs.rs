@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 /// Where an instance keeps what; global options of every command.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-#[command(next_help_heading = "Directories")]
 pub(crate) struct Dirs {
     /// Zones and policies
     #[arg(
@@ -15,7 +14,8 @@ pub(crate) struct Dirs {
         env = "NETD_CONFIG_DIR",
         default_value = "/etc/netd",
         global = true,
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = "Directories"
     )]
     pub(crate) config: PathBuf,
 
@@ -26,18 +26,20 @@ pub(crate) struct Dirs {
         env = "NETD_STATE_DIR",
         default_value = "/var/lib/netd",
         global = true,
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = "Directories"
     )]
     pub(crate) state: PathBuf,
 
-    /// Socket, log of a daemon in the background, and what lasts until the next boot
+    /// Socket, and what lasts until the next boot
     #[arg(
         long = "runtime-dir",
         value_name = "DIR",
         env = "NETD_RUNTIME_DIR",
         default_value = "/run/netd",
         global = true,
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = "Directories"
     )]
     pub(crate) runtime: PathBuf,
 }

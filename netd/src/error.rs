@@ -75,6 +75,11 @@ pub(crate) enum Error {
     UnknownReply { name: String, parameters: String },
 
     // Network namespaces.
+    #[error("attach {container}")]
+    Attach {
+        container: String,
+        source: Box<Error>,
+    },
     #[error("cannot open the network namespace {}", .path.display())]
     Netns { path: PathBuf, source: io::Error },
     #[error("{} is not a network namespace", .path.display())]
@@ -137,6 +142,7 @@ impl Error {
     /// The exit code that stands for it.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
+            Error::Attach { source, .. } => source.exit_code(),
             Error::Unreachable { .. }
             | Error::NoDaemon { .. }
             | Error::Autostart { .. }
@@ -152,6 +158,15 @@ impl Error {
             // As a shell has it: 127 not found, 126 not executable.
             Error::Spawn(SpawnError::Command { status, .. }) => *status,
             _ => exit::FAILED,
+        }
+    }
+
+    /// For `map_err`: what went wrong before the daemon was asked to attach, told of the container.
+    pub(crate) fn attaching(container: &str) -> impl FnOnce(Error) -> Error {
+        let container = container.to_owned();
+        move |source| Error::Attach {
+            container,
+            source: Box::new(source),
         }
     }
 }

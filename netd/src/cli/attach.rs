@@ -37,15 +37,11 @@ pub(super) fn attach(context: &Context, args: AttachArgs) -> Result<ExitCode, Er
     let request = args.request()?;
     // One of the two is there: the command line wants exactly one.
     let netns = match (&args.netns, args.pid) {
-        (Some(path), _) => netns::open_path(path)?,
-        (None, Some(pid)) => netns::open_pid(pid)?,
-        (None, None) => {
-            return Err(Error::Invalid(format!(
-                "attach {}: give --netns PATH or --pid PID",
-                args.container
-            )));
-        }
-    };
+        (Some(path), _) => netns::open_path(path),
+        (None, Some(pid)) => netns::open_pid(pid),
+        (None, None) => Err(Error::Invalid("give --netns PATH or --pid PID".into())),
+    }
+    .map_err(Error::attaching(args.container.as_str()))?;
     let answer = context.connect()?.attach(request, netns.as_fd())?;
     report(context, &answer)?;
     Ok(ExitCode::SUCCESS)

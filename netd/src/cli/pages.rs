@@ -63,7 +63,8 @@ fn page() -> Result<String, Error> {
         commands(&mut text, sub);
     }
     text.push_str(ENDING);
-    Ok(text)
+    // troff itself reads no UTF-8.
+    Ok(text.replace('…', "..."))
 }
 
 fn is_global(arg: &Arg) -> bool {
@@ -81,8 +82,7 @@ fn commands(text: &mut String, command: &Command) {
         }
         return;
     }
-    let name = command.get_bin_name().unwrap_or(command.get_name());
-    let _ = writeln!(text, ".SS {}", roff(&usage(command, name)));
+    let _ = writeln!(text, ".SS {}", roff(&usage(command)));
     let about = command.get_long_about().or(command.get_about());
     if let Some(about) = about {
         let _ = writeln!(text, "{}", roff(&about.to_string()));
@@ -98,22 +98,12 @@ fn commands(text: &mut String, command: &Command) {
     }
 }
 
-/// `netd zone show NAME`: a command with what it cannot do without.
-fn usage(command: &Command, name: &str) -> String {
-    let mut usage = name.to_owned();
-    let own = |a: &&Arg| !a.is_global_set() && !a.is_hide_set() && a.get_id() != "help";
-    if command.get_opts().any(|a| own(&a)) {
-        usage.push_str(" [OPTIONS]");
-    }
-    for arg in command.get_positionals() {
-        let value = values(arg);
-        let _ = if arg.is_required_set() {
-            write!(usage, " {value}")
-        } else {
-            write!(usage, " [{value}]")
-        };
-    }
-    usage
+/// `netd zone show [OPTIONS] NAME`
+fn usage(command: &Command) -> String {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
+    // clap sets off placeholders by angle brackets, manual pages by their letters alone.
+    usage.replace(['<', '>'], "")
 }
 
 fn values(arg: &Arg) -> String {
@@ -133,14 +123,16 @@ fn describe(text: &mut String, arg: &Arg) {
     names.extend(arg.get_short().map(|c| format!("-{c}")));
     names.extend(arg.get_long().map(|l| format!("--{l}")));
     let takes = arg.get_action().takes_values();
+    let optional = arg.get_num_args().is_some_and(|n| n.min_values() == 0);
     let tag = match (names.is_empty(), takes) {
         (true, _) => values(arg),
+        (false, true) if optional => format!("{}[={}]", names.join(", "), values(arg)),
         (false, true) => format!("{} {}", names.join(", "), values(arg)),
         (false, false) => names.join(", "),
     };
     let _ = writeln!(text, ".TP\n\\fB{}\\fR", roff(&tag));
     if let Some(help) = arg.get_help() {
-        let _ = writeln!(text, "{}", roff(&help.to_string()));
+        let _ = writeln!(text, "{}.", roff(&help.to_string()));
     }
     let mut more = Vec::new();
     if let Some(env) = arg.get_env() {

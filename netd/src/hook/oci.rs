@@ -76,7 +76,7 @@ pub(crate) enum Plan {
 pub(crate) fn run(context: &Context, action: Option<Action>) -> Result<ExitCode, Error> {
     match plan(std::io::stdin().lock(), action)? {
         Plan::Attach { pid, request } => {
-            let netns = netns::open_pid(pid)?;
+            let netns = netns::open_pid(pid).map_err(Error::attaching(&request.container))?;
             let answer = context.connect()?.attach(*request, netns.as_fd())?;
             for warning in &answer.warnings {
                 cli::note(&format!("warning: {warning}"));
