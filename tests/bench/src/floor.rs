@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::container::{Container, GATEWAY4, GATEWAY6, PREFIX4};
-use crate::error::Result;
+use crate::error::{During, Result};
 use crate::nft::Set;
 use crate::ns::Netns;
 use crate::rt::{self, LOOPBACK, Veth};
@@ -108,11 +108,13 @@ impl Floor {
         })
     }
 
-    /// Attaches one of a crowd, and shields it from what is flooded on the bridge. Otherwise the neighbour discovery of
-    /// each container would be copied to a thousand others for seconds, and that is what would be measured; netd's
-    /// ports are isolated anyway.
+    /// Attaches one of a crowd, and keeps it from making noise: nothing is flooded to it, and its host end has no IPv6.
+    /// Otherwise the neighbour discovery of each container would be copied to a thousand others for seconds, and that is
+    /// what would be measured. netd's ports are isolated and have no IPv6 on the host end either.
     pub(crate) fn attach_quietly(&mut self, container: &Container) -> Result<()> {
         self.attach(container)?;
+        let file = format!("/proc/sys/net/ipv6/conf/vb-{}/disable_ipv6", container.name);
+        std::fs::write(&file, "1").during(|| format!("write {file}"))?;
         let batch = rt::quiet(Batch::default(), Self::index(container));
         self.route.send("shield a port", batch)
     }

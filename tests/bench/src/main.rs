@@ -183,6 +183,7 @@ fn run(arguments: Arguments) -> Result<()> {
             remedy: "run it as root",
         });
     }
+    about(&options);
     // Each measure of `all` runs in a process of its own, so that nothing of one is in another's way.
     if let What::All = arguments.what {
         return all(&options);
@@ -214,6 +215,28 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         What::Start { rounds } => measures::start::run(&options, rounds),
         What::Memory { count } => measures::memory::run(&options, count),
+    }
+}
+
+/// Says on what it is measured. A busy machine or an unoptimised netd spoil the figures.
+fn about(options: &Options) {
+    let system = rustix::system::uname();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?");
+    eprintln!(
+        "bench: Linux {}, {cores} cores, load {load}; {}",
+        system.release().to_string_lossy(),
+        options.netd.display()
+    );
+    if options
+        .netd
+        .components()
+        .any(|part| part.as_os_str() == "debug")
+    {
+        eprintln!(
+            "bench: this netd is not optimised; build it with --release for figures that mean something"
+        );
     }
 }
 

@@ -22,9 +22,7 @@ const TABLE: &str = "floor";
 const SET: &str = "own";
 
 /// struct nfgenmsg of a transaction's marks: any family, version 0, for nf_tables.
-pub(crate) fn transaction_header() -> [u8; 4] {
-    [0, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u8]
-}
+const MARK: [u8; 4] = [0, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u8];
 
 /// The set, and the warm socket that fills it.
 pub(crate) struct Set {
@@ -49,27 +47,30 @@ impl Set {
                 b.network_number(5, 4); // key length
                 b.network_number(10, 1); // id within the transaction
             });
-        socket.send_transaction("make the floor's nft set", batch, END)?;
+        socket.send("make the floor's nft set", end(batch))?;
         Ok(Self { socket })
     }
 
     /// Adds an address.
     pub(crate) fn add(&mut self, address: Ipv4Addr) -> Result<()> {
         let batch = element(NEW_ELEMENT, NLM_F_CREATE | NLM_F_EXCL, address);
-        self.socket
-            .send_transaction("add an nft element", batch, END)
+        self.socket.send("add an nft element", end(batch))
     }
 
     /// Removes an address.
     pub(crate) fn remove(&mut self, address: Ipv4Addr) -> Result<()> {
         let batch = element(DELETE_ELEMENT, 0, address);
-        self.socket
-            .send_transaction("remove an nft element", batch, END)
+        self.socket.send("remove an nft element", end(batch))
     }
 }
 
 fn begin() -> Batch {
-    Batch::default().message(BEGIN, 0, |b| b.raw(&transaction_header()))
+    Batch::default().message(BEGIN, 0, |b| b.raw(&MARK))
+}
+
+/// The end mark is never acknowledged: the message before it is.
+fn end(batch: Batch) -> Batch {
+    batch.acknowledged().message(END, 0, |b| b.raw(&MARK))
 }
 
 fn element(kind: u16, flags: i32, address: Ipv4Addr) -> Batch {

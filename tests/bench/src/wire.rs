@@ -23,6 +23,7 @@ pub(crate) struct Batch {
     bytes: Vec<u8>,
     last: usize,
     count: u32,
+    awaited: Option<u32>,
 }
 
 impl Batch {
@@ -45,18 +46,15 @@ impl Batch {
         self
     }
 
-    /// Asks for an acknowledgement of the last message only: a failure of any other is told in any case.
-    fn acknowledged(mut self) -> (Vec<u8>, u32) {
-        self.acknowledge_last();
-        (self.bytes, self.count)
-    }
-
-    /// Sets the acknowledgement flag on the message written last.
-    pub(crate) fn acknowledge_last(&mut self) {
+    /// Asks for an acknowledgement of the message written last, which is what [`Socket::send`] waits for. (A failure of
+    /// any other is told in any case.) Without this, it is asked of the batch's last message.
+    pub(crate) fn acknowledged(mut self) -> Self {
         let at = self.last + 6;
         let flags = u16::from_ne_bytes([self.bytes[at], self.bytes[at + 1]]);
         let flags = flags | libc::NLM_F_ACK as u16;
         self.bytes[at..at + 2].copy_from_slice(&flags.to_ne_bytes());
+        self.awaited = Some(self.count);
+        self
     }
 }
 
@@ -142,27 +140,14 @@ impl Socket {
         })
     }
 
-    /// Sends the batch and waits until the kernel acknowledges its last message, or refuses one.
+    /// Sends the batch and waits for its acknowledgement, or for the kernel's refusal of one of its messages.
     pub(crate) fn send(&mut self, what: &str, batch: Batch) -> Result<()> {
-        let (bytes, last) = batch.acknowledged();
-        self.exchange(what, &bytes, last)
-    }
-
-    /// The same for a transaction, whose last message (its end mark) is never acknowledged.
-    pub(crate) fn send_transaction(
-        &mut self,
-        what: &str,
-        mut batch: Batch,
-        end: u16,
-    ) -> Result<()> {
-        batch.acknowledge_last();
-        let last = batch.count;
-        let batch = batch.message(end, 0, |b| b.raw(&crate::nft::transaction_header()));
-        self.exchange(what, &batch.bytes, last)
-    }
-
-    fn exchange(&mut self, what: &str, bytes: &[u8], last: u32) -> Result<()> {
-        send(&self.fd, bytes, SendFlags::empty()).map_err(|source| Error::os(what, source))?;
+        let batch = match batch.awaited {
+            Some(_) => batch,
+            None => batch.acknowledged(),
+        };
+        send(&self.fd, &batch.bytes, SendFlags::empty())
+            .map_err(|source| Error::os(what, source))?;
         loop {
             let (length, _) = recv(&self.fd, &mut self.buffer[..], RecvFlags::empty())
                 .map_err(|source| Error::os(what, source))?;
@@ -172,7 +157,7 @@ impl Socket {
                     let source = io::Error::from_raw_os_error(-error);
                     return Err(Error::os(what, source));
                 }
-                if sequence == last {
+                if Some(sequence) == batch.awaited {
                     return Ok(());
                 }
             }
@@ -221,10 +206,10 @@ mod tests {
         let batch = Batch::default()
             .message(16, 0, |b| b.raw(&[0; 16]))
             .message(16, 0, |b| b.raw(&[0; 16]));
-        let (bytes, last) = batch.acknowledged();
+        let Batch { bytes, awaited, .. } = batch.acknowledged();
         let ack = libc::NLM_F_ACK as u16;
         let flags = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
-        assert_eq!(last, 2);
+        assert_eq!(awaited, Some(2));
         assert_eq!(flags(6) & ack, 0);
         assert_eq!(flags(38) & ack, ack);
     }

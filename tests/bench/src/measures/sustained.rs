@@ -12,6 +12,8 @@ use crate::stats::{Comparison, Unit, number, timed};
 
 /// One round of one side.
 struct Round {
+    /// Kept until the end: the death of hundreds of namespaces must not be on the next side's bill.
+    _containers: Vec<Container>,
     attaches: Duration,
     /// Until the last caller was answered.
     answered: Duration,
@@ -114,6 +116,7 @@ fn floor_round(floor: &mut Floor, prefix: &str, count: u32, group: bool) -> Resu
     });
     result?;
     Ok(Round {
+        _containers: containers,
         attaches,
         answered: gone,
         gone,
@@ -138,6 +141,7 @@ fn netd_round(netd: &mut Netd, prefix: &str, count: u32) -> Result<Round> {
         }
     }
     Ok(Round {
+        _containers: containers,
         attaches,
         answered,
         gone: start.elapsed(),
