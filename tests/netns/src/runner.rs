@@ -151,6 +151,10 @@ fn wait(host: &mut Child, dir: &Path) -> Ended {
 
 /// First process of a private host: its own /run/netns and /sys, then the story; reaps what is orphaned,
 /// so that nobody takes a dead daemon for a living one.
+#[expect(
+    clippy::zombie_processes,
+    reason = "reap_until waits for any child, this one too"
+)]
 pub fn private_host(name: &str) -> ExitCode {
     let dir = PathBuf::from(std::env::var_os(DIR).unwrap());
     machine::own_mounts(&dir).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::netns::Netns;
 
@@ -143,25 +143,5 @@ fn ping(from: &Netns, to: IpAddr) -> Reach {
         Reach::Prohibited
     } else {
         Reach::Silent
-    }
-}
-
-/// Asks again until the probe passes; returns how long that took.
-///
-/// # Panics
-/// When it did not pass within `limit`.
-#[track_caller]
-pub fn until_passed(from: &Netns, to: IpAddr, traffic: &str, limit: Duration) -> Duration {
-    let started = Instant::now();
-    loop {
-        let reach = probe(from, to, traffic);
-        if reach.passed() {
-            return started.elapsed();
-        }
-        assert!(
-            started.elapsed() < limit,
-            "{to} {traffic} not reached within {limit:?}: {reach:?}"
-        );
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

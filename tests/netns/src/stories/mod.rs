@@ -1,14 +1,20 @@
 //! The stories, by what they are about.
 
+mod attach;
+mod bad_input;
+mod crash;
 mod dhcp;
 mod files;
 mod flat;
 mod harness;
+mod oci;
 mod policies;
 mod publish;
 mod reachability;
 mod restart;
+mod run;
 mod spoofing;
+mod tamper;
 mod varlink;
 
 use crate::runner::Story;
@@ -25,6 +31,8 @@ macro_rules! stories {
 
 stories! {
     harness: a_private_host_is_ready_at_once, probes_tell_the_four_outcomes_apart, traps_catch_forged_frames;
+    attach: what_attach_tells_and_makes, long_names_are_shortened, by_process_and_with_wishes,
+        nobody_is_attached_twice, many_at_once;
     reachability: zone_defaults, the_world_sees_the_host_and_containers_see_who_asks,
         zones_meet_only_where_both_sides_say_so, internal_zones_have_no_world;
     publish: published_ports_are_open_to_world_and_host, the_loopback_of_v6_leads_to_the_container_too,
@@ -39,5 +47,12 @@ stories! {
         a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
     spoofing: hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
+    tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
+    crash: killed_at_random_moments;
+    bad_input: wrong_requests, wrong_zone_files, garbage_on_the_socket, garbage_in_dhcp, a_full_disk, a_truncated_store;
+    run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
+        policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
+        users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
+    oci: crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
     varlink: a_foreign_client_finds_its_way;
 }

@@ -30,7 +30,8 @@ pub struct Container {
     /// What `netd attach --json` said.
     pub attached: Value,
     request: Vec<String>,
-    server: Option<Server>,
+    /// Answers inside, and keeps the namespace busy; ends with this value.
+    _server: Option<Server>,
 }
 
 impl Builder {
@@ -109,7 +110,7 @@ impl Builder {
             netns,
             attached: Value::Null,
             request,
-            server,
+            _server: server,
         };
         container.try_attach()?;
         if !container.attached["addresses"].is_null() && self.configure.is_none() {
@@ -197,14 +198,6 @@ impl Container {
         self.attached["host_ifname"].as_str().expect("no host end")
     }
 
-    /// Its server's process id.
-    pub fn pid(&self) -> u32 {
-        self.server
-            .as_ref()
-            .expect("a bare container has no process")
-            .pid()
-    }
-
     /// Runs a shell script inside that must succeed.
     #[track_caller]
     pub fn sh(&self, script: &str) -> String {
@@ -214,11 +207,6 @@ impl Container {
     /// Opens a TCP connection to an address.
     pub fn tcp(&self, to: impl Into<IpAddr>, port: u16) -> Reach {
         probe::probe(&self.netns, to.into(), &format!("tcp/{port}"))
-    }
-
-    /// Sends a datagram to an address.
-    pub fn udp(&self, to: impl Into<IpAddr>, port: u16) -> Reach {
-        probe::probe(&self.netns, to.into(), &format!("udp/{port}"))
     }
 
     /// Sends an echo request to an address.
