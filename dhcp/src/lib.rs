@@ -1,1 +1,53 @@
-//! (being built)
+//! A DHCPv4 server without sockets, clock or disk: time and packets are arguments, replies are
+//! return values.
+//!
+//! ```text
+//!  bytes ──wire──▶ Header + Options ──request──▶ Query { Request, … } ──responder──▶ Outcome
+//!                  (checked, RFC 2131 §2)        (RFC 2131 table 4,     │             Send(Reply)
+//!                                                 no illegal states)    │             Commit { lease, then }
+//!                                     bindings · leases · pool ◀────────┘             Record(lease)
+//!                                                                                     Ignore(Silence)
+//! ```
+//!
+//! One [`Responder`] serves one zone. What always holds:
+//!
+//! - An **attached** machine (see [`Responder::bind`]) has one address, known before it first asks.
+//!   It is given that one in every exchange and refused every other.
+//! - No message changes, or tells about, the lease of another hardware address. What that rests on
+//!   is written at [`Source`].
+//! - An acknowledgement leaves only after the lease it speaks of is durable: it comes inside
+//!   [`Outcome::Commit`] and the caller sends it once the lease is on disk.
+//! - Every message that goes unanswered has a reason, a [`Silence`].
+//! - Cost and memory per message do not depend on how many leases there are but by a logarithm, and
+//!   memory for machines nobody attached is bounded by the size of the pool.
+//!
+//! Durable leases are keyed by address: a lease replaces whatever the store has for its address.
+
+mod answer;
+mod bindings;
+mod config;
+mod error;
+pub mod frame;
+mod lease;
+mod limit;
+mod options;
+mod pool;
+mod reply;
+pub mod request;
+mod responder;
+mod silence;
+mod table;
+pub mod wire;
+
+pub use config::{Extra, ServerConfig, When};
+pub use error::Error;
+pub use lease::{HardwareAddress, Lease, Mac, State};
+pub use limit::Limit;
+pub use reply::{Destination, Kind, Reply};
+pub use responder::{Outcome, Responder, Source};
+pub use silence::Silence;
+
+/// The port servers and relay agents listen on.
+pub const SERVER_PORT: u16 = dhcproto::v4::SERVER_PORT;
+/// The port clients listen on.
+pub const CLIENT_PORT: u16 = dhcproto::v4::CLIENT_PORT;
