@@ -6,18 +6,21 @@
 //!                                                   └─ createRuntime, poststop: netd hook oci …
 //! ```
 //!
+//! The zone's resolvers come with it ([`resolver`]).
+//!
 //! One thread from begin to end: libcontainer forks without exec.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod resolver;
+
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use spawner::{Hook, MachineName, Network, Settings, Terminal};
 use zone::{ContainerName, ZoneName};
 
-use crate::api::ZoneSettings;
-use crate::cli::{self, Console, Context, RunArgs, Variable};
+use crate::api::{Zone, ZoneSettings};
+use crate::cli::{self, Configure, Console, Context, RunArgs, Variable};
 use crate::error::Error;
 use crate::values;
 
@@ -34,22 +37,26 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     })?;
     let quiet = args.quiet;
     let zone = args.network_zone.clone();
+    let from_outside = matches!(args.configure, None | Some(Configure::Static));
     // Everything that can be wrong with the options is found before a zone is made for them.
-    let settings = settings(context, args, &binary)?;
+    let mut settings = settings(context, args, &binary)?;
     settings.check()?;
     if let Some(zone) = &zone {
-        ensure_zone(context, zone, quiet)?;
+        let zone = ensure_zone(context, zone, quiet)?;
+        if from_outside && let Err(e) = resolver::provide(&context.dirs, &zone, &mut settings) {
+            cli::note(&format!("warning: no resolv.conf for the container: {e}"));
+        }
     }
     let exit = spawner::run(&settings)?;
     Ok(ExitCode::from(exit.status()))
 }
 
 /// As systemd-nspawn does, a missing zone is made with the defaults, and says so.
-fn ensure_zone(context: &Context, zone: &ZoneName, quiet: bool) -> Result<(), Error> {
+fn ensure_zone(context: &Context, zone: &ZoneName, quiet: bool) -> Result<Zone, Error> {
     let mut client = context.connect()?;
     match client.zone_show(zone) {
         Err(Error::NoSuchZone(_)) => {}
-        result => return result.map(|_| ()),
+        result => return result,
     }
     let answer = client.zone_create(zone, &ZoneSettings::default())?;
     if answer.created && !quiet {
@@ -65,7 +72,7 @@ fn ensure_zone(context: &Context, zone: &ZoneName, quiet: bool) -> Result<(), Er
             subnets.join(", ")
         ));
     }
-    Ok(())
+    Ok(answer.zone)
 }
 
 /// The options in the spawner's words. `binary` is what its hooks call.
@@ -155,22 +162,24 @@ fn variable(variable: Variable) -> Result<(String, String), Error> {
     }
 }
 
+/// This binary as a hook, with the directories of this call.
+///
+/// Hooks start no daemon: one was there a moment ago, and one that is started among the container's
+/// mounts would stay among them.
 fn hook(context: &Context, binary: &Path, action: &str) -> Hook {
-    let mut env = BTreeMap::from([
-        ("NETD_CONFIG_DIR", context.dirs.config.clone()),
-        ("NETD_STATE_DIR", context.dirs.state.clone()),
-        ("NETD_RUNTIME_DIR", context.dirs.runtime.clone()),
-    ]);
-    if !context.autostart {
-        env.insert("NETD_AUTOSTART", PathBuf::from("0"));
-    }
+    let dirs = &context.dirs;
+    let env = [
+        ("NETD_CONFIG_DIR", dirs.config.as_path()),
+        ("NETD_STATE_DIR", &dirs.state),
+        ("NETD_RUNTIME_DIR", &dirs.runtime),
+        ("NETD_AUTOSTART", Path::new("0")),
+    ];
     Hook {
         path: binary.to_owned(),
         args: ["netd", "hook", "oci", action].map(str::to_owned).to_vec(),
         env: env
-            .into_iter()
             .map(|(name, value)| format!("{name}={}", value.display()))
-            .collect(),
+            .to_vec(),
         timeout: Some(HOOK_PATIENCE),
     }
 }

@@ -11,7 +11,7 @@ fn context() -> Context {
             runtime: "/run/n".into(),
         },
         json: false,
-        autostart: false,
+        autostart: true,
     }
 }
 
@@ -56,10 +56,10 @@ fn the_network_comes_by_this_binary_as_the_hook() {
     assert_eq!(attach.args, ["netd", "hook", "oci", "attach"]);
     assert_eq!(detach.args, ["netd", "hook", "oci", "detach"]);
     let expected = [
-        "NETD_AUTOSTART=0",
         "NETD_CONFIG_DIR=/etc/n",
-        "NETD_RUNTIME_DIR=/run/n",
         "NETD_STATE_DIR=/var/n",
+        "NETD_RUNTIME_DIR=/run/n",
+        "NETD_AUTOSTART=0",
     ];
     assert_eq!(attach.env, expected);
 }
