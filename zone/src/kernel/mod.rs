@@ -14,6 +14,7 @@ mod encode;
 mod error;
 mod forwarding;
 mod links;
+mod look;
 mod monitor;
 mod netns;
 mod reap;

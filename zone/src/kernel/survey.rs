@@ -54,7 +54,7 @@ impl PortState {
         flags == PortFlags::GUARDED
     }
 
-    fn of(link: Link) -> Option<Self> {
+    pub(super) fn of(link: Link) -> Option<Self> {
         let port = link.port?;
         Some(Self {
             ifindex: link.index,
