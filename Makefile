@@ -1,0 +1,74 @@
+# What people and CI call. Each target installs what it lacks on Debian and Ubuntu (as root), see .ci/setup.
+
+CARGO  ?= cargo
+PREFIX ?= /usr/local
+BINDIR  = $(PREFIX)/bin
+NETD    = target/release/netd
+
+.PHONY: help build test static unit stories demo bench install uninstall clean
+
+help:
+	@echo "make test     formatting, lints, licences, documentation, unit tests, stories with real packets"
+	@echo "make demo     netd shown in a namespace of its own: zones, containers, verdicts, a live edit"
+	@echo "make bench    netd beside its floor and its peers"
+	@echo "make build    the optimised binary, $(NETD)"
+	@echo "make install  binary, manual page, completions, unit (DESTDIR=, PREFIX=$(PREFIX))"
+	@echo "make static, unit, stories: the parts of make test; make stories STORY=tamper runs some"
+
+build:
+	.ci/setup build
+	$(CARGO) build --release --locked --package netd
+
+test: static unit stories
+
+# Everything that can be said without running it; the quick ones first.
+static:
+	.ci/setup test
+	.ci/sizes
+	$(CARGO) fmt --all --check
+	.ci/purity
+	.ci/deny
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+unit:
+	.ci/setup test
+	$(CARGO) test --locked --workspace --exclude stories
+
+# STORY: part of a name. NETD_KEEP=1 keeps the host of a story that fails, NETD_TALK=1 shows what they say.
+stories:
+	.ci/setup test
+	$(CARGO) build --locked --package netd
+	$(CARGO) test --locked --package stories -- $(STORY)
+
+demo:
+	.ci/setup demo
+	$(CARGO) build --locked --package netd
+	tests/demo target/debug/netd
+
+bench:
+	.ci/setup test
+	$(CARGO) build --release --locked --package netd --package bench
+	target/release/bench setup
+	target/release/bench
+
+install: build
+	install -D -m 755 $(NETD) $(DESTDIR)$(BINDIR)/netd
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d \
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/systemd/network
+	$(NETD) man >$(DESTDIR)$(PREFIX)/share/man/man8/netd.8
+	$(NETD) completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd
+	$(NETD) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd
+	$(NETD) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/netd.fish
+	sed 's|@BINDIR@|$(BINDIR)|' dist/netd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/netd.service
+	install -m 644 dist/70-netd.network $(DESTDIR)$(PREFIX)/lib/systemd/network/
+
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd \
+	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/netd.fish \
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system/netd.service $(DESTDIR)$(PREFIX)/lib/systemd/network/70-netd.network
+
+clean:
+	$(CARGO) clean
