@@ -77,6 +77,21 @@ pub struct World {
     pub host: Vec<IpAddr>,
 }
 
+impl World {
+    /// The addresses at which a container can be met: those in the subnets of its zone. One that lost
+    /// its zone, or whose zone lost the subnet, has none: nothing passes, rather than something unruled.
+    pub fn addresses<'a>(&self, container: &'a Container) -> impl Iterator<Item = IpAddr> + 'a {
+        let zone = self.zones.get(&container.zone).map(|z| (z.subnet4, z.subnet6));
+        let addresses = container.addresses.iter().copied();
+        addresses.filter(move |address| {
+            zone.is_some_and(|(subnet4, subnet6)| match address {
+                IpAddr::V4(a) => subnet4.is_some_and(|net| net.contains(a)),
+                IpAddr::V6(a) => subnet6.is_some_and(|net| net.contains(a)),
+            })
+        })
+    }
+}
+
 /// An endpoint of a flow, as `explain` and the oracle take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {

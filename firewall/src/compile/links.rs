@@ -28,11 +28,16 @@ fn entry(set: SetId, key: Key, data: Key) -> Element {
 
 /// The L2 guard of a container, and what its addresses are, appended to `out`.
 pub(super) fn container(view: View<'_>, container: &Container, out: &mut Vec<Element>) {
+    // without its zone it has no place: what its port sends is dropped unmarked
+    if !view.world.zones.contains_key(&container.zone) {
+        return;
+    }
     let port = || Key::new().ifindex(container.ifindex);
     out.push(element(SetId::GuardPorts, port()));
     out.push(element(SetId::GuardMac, port().mac(container.mac)));
     let link_local = IpAddr::V6(container.mac.link_local());
-    let mut guarded = container.addresses.clone();
+    let addresses: Vec<IpAddr> = view.world.addresses(container).collect();
+    let mut guarded = addresses.clone();
     if !guarded.contains(&link_local) {
         guarded.push(link_local);
     }
@@ -45,7 +50,7 @@ pub(super) fn container(view: View<'_>, container: &Container, out: &mut Vec<Ele
     }
     let zone = view.zones.group(&container.zone);
     let labels = view.labels.group(&container.labels);
-    for &address in &container.addresses {
+    for address in addresses {
         let family = Family::of(address);
         let own = || Key::new().ip(address);
         out.push(element(SetId::Own(family), own()));

@@ -103,7 +103,7 @@ impl Firewall {
         })
     }
 
-    /// A zone goes. Its containers, if any are left, have no default and nothing published.
+    /// A zone goes. Its containers, if any are left, lose their addresses: nothing passes.
     pub fn remove_zone(&mut self, name: &ZoneName) -> Changes {
         if !self.world.zones.contains_key(name) {
             return Changes::default();
@@ -117,7 +117,10 @@ impl Firewall {
     fn zone_event(&mut self, name: &ZoneName, event: impl FnOnce(&mut Self)) -> Changes {
         let mut concerned: BTreeSet<ContainerName> =
             self.members.get(name).cloned().unwrap_or_default();
-        for file in self.files.naming_zone(name) {
+        // rules may name the zone, or one of its containers, whose addresses come and go with it
+        let members = concerned.clone();
+        let naming_members = members.iter().flat_map(|member| self.files.naming(member));
+        for file in self.files.naming_zone(name).chain(naming_members) {
             concerned.extend(self.targets_of(file));
         }
         let elements = |firewall: &Self| {
@@ -140,7 +143,9 @@ impl Firewall {
     }
 
     /// A container comes, or is not any more what it was.
-    pub fn attach(&mut self, container: Container) -> Changes {
+    pub fn attach(&mut self, mut container: Container) -> Changes {
+        let mut seen = BTreeSet::new();
+        container.addresses.retain(|address| seen.insert(*address));
         let name = container.name.clone();
         let old = self.world.containers.get(&name).cloned();
         if old.as_ref() == Some(&container) {
@@ -167,14 +172,9 @@ impl Firewall {
     /// Whether a connection may remember a verdict that was passed when an address of a newcomer was
     /// somebody else's or nobody's.
     fn may_be_remembered(&self, container: &Container) -> bool {
-        let subnets = self.world.zones.get(&container.zone);
         container.addresses.iter().any(|address| {
-            let in_zone = subnets.is_some_and(|zone| match address {
-                IpAddr::V4(a) => zone.subnet4.is_some_and(|net| net.contains(a)),
-                IpAddr::V6(a) => zone.subnet6.is_some_and(|net| net.contains(a)),
-            });
-            // an address outside its zone was the world's; one in it was open to networks only
-            self.given_back.contains(address) || !in_zone || self.files.allows_address(*address)
+            // while it was nobody's, it was open to rules about networks only
+            self.given_back.contains(address) || self.files.allows_address(*address)
         })
     }
 

@@ -232,9 +232,9 @@ impl<'a> Collected<'a> {
                 }
                 Peer::Container(name) => {
                     let container = view.world.containers.get(name);
-                    for address in container.into_iter().flat_map(|c| &c.addresses) {
-                        if Family::of(*address) == family {
-                            self.address(*address, &what);
+                    for address in container.into_iter().flat_map(|c| view.world.addresses(c)) {
+                        if Family::of(address) == family {
+                            self.address(address, &what);
                         }
                     }
                 }
@@ -309,7 +309,7 @@ pub(super) fn elements(
     for direction in Direction::ALL {
         let sections = || files.iter().filter_map(|file| file.section(direction));
         let mentioned = sections().next().is_some();
-        for &own in &container.addresses {
+        for own in view.world.addresses(container) {
             let mut allow = Collected::new(own, direction, Action::Allow, focus);
             let mut deny = Collected::new(own, direction, Action::Deny, focus);
             if mentioned {

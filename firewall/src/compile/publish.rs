@@ -30,8 +30,8 @@ fn families(publish: &Publish) -> impl Iterator<Item = Family> {
 }
 
 /// The address of a container that a published port leads to.
-fn target(container: &Container, family: Family) -> Option<IpAddr> {
-    let mut addresses = container.addresses.iter().copied();
+fn target(world: &World, container: &Container, family: Family) -> Option<IpAddr> {
+    let mut addresses = world.addresses(container);
     addresses.find(|address| Family::of(*address) == family)
 }
 
@@ -40,7 +40,7 @@ pub(super) fn translations(world: &World, container: &Container, out: &mut Vec<E
     let mut taken: BTreeMap<(SetId, Key), ()> = BTreeMap::new();
     for publish in published(world, container) {
         for family in families(publish) {
-            let Some(target) = target(container, family) else {
+            let Some(target) = target(world, container, family) else {
                 continue;
             };
             let at = publish.address.filter(|address| !address.is_unspecified());
@@ -74,7 +74,7 @@ pub(super) fn open(world: &World, container: &Container, out: &mut Vec<Element>)
     let begin = out.len();
     for publish in published(world, container) {
         for family in families(publish) {
-            let Some(own) = target(container, family) else {
+            let Some(own) = target(world, container, family) else {
                 continue;
             };
             for (_, port) in ports(publish) {

@@ -30,6 +30,7 @@ use crate::sets::{Action, Direction};
 
 pub use icmp::counterpart as icmp_counterpart;
 pub use peer::Peer;
+pub(crate) use ports::parse as parse_ports;
 pub use ports::{Ports, has_ports};
 pub use rate::Rate;
 

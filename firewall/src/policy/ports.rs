@@ -87,10 +87,10 @@ impl fmt::Display for Ports {
 }
 
 /// What is wrong, and what to do about it.
-type Wrong = (String, Option<String>);
+pub(crate) type Wrong = (String, Option<String>);
 
 /// Reads an entry of `ports`, or says what is wrong with it.
-pub(super) fn parse(text: &str) -> Result<Ports, Wrong> {
+pub(crate) fn parse(text: &str) -> Result<Ports, Wrong> {
     let Some((kind, rest)) = text.split_once('/') else {
         return alone(text);
     };

@@ -1,0 +1,93 @@
+//! What a flow looks like to the chains.
+
+use std::net::IpAddr;
+
+use firewall::model::{Container, Endpoint, Flow, Traffic, World};
+use firewall::sets::Family;
+
+use super::kernel::{Hook, Packet};
+use super::worlds::{WORLD, WORLD6};
+
+fn in_family(addresses: &[IpAddr], family: Family) -> Option<IpAddr> {
+    addresses.iter().copied().find(|a| Family::of(*a) == family)
+}
+
+/// The addresses of a container that lie in its zone.
+pub fn held(world: &World, container: &Container) -> Vec<IpAddr> {
+    let Some(zone) = world.zones.get(&container.zone) else {
+        return Vec::new();
+    };
+    let inside = |address: &IpAddr| match address {
+        IpAddr::V4(a) => zone.subnet4.is_some_and(|net| net.contains(a)),
+        IpAddr::V6(a) => zone.subnet6.is_some_and(|net| net.contains(a)),
+    };
+    container.addresses.iter().copied().filter(inside).collect()
+}
+
+fn container<'a>(world: &'a World, endpoint: &Endpoint) -> Option<&'a Container> {
+    match endpoint {
+        Endpoint::Container(name) => world.containers.get(name),
+        Endpoint::Address(a) => world.containers.values().find(|c| held(world, c).contains(a)),
+        _ => None,
+    }
+}
+
+fn gateways(world: &World, zone: &str) -> Vec<IpAddr> {
+    let zone = world.zones.get(zone);
+    let gateways = zone.map(|z| [z.gateway4.map(IpAddr::V4), z.gateway6.map(IpAddr::V6)]);
+    gateways.into_iter().flatten().flatten().collect()
+}
+
+/// The address of an endpoint, if it can have one in this family.
+fn address(world: &World, endpoint: &Endpoint, other: &Endpoint, family: Family) -> Option<IpAddr> {
+    match endpoint {
+        Endpoint::Container(_) => in_family(&held(world, container(world, endpoint)?), family),
+        Endpoint::Address(a) => (Family::of(*a) == family).then_some(*a),
+        Endpoint::World => Some(match family {
+            Family::V4 => WORLD.parse().unwrap(),
+            Family::V6 => WORLD6.parse().unwrap(),
+        }),
+        Endpoint::Host => {
+            let other = container(world, other);
+            let gateways = other.map(|c| gateways(world, c.zone.as_str())).unwrap_or_default();
+            in_family(&gateways, family).or_else(|| in_family(&world.host, family))
+        }
+    }
+}
+
+fn is_host(world: &World, address: IpAddr) -> bool {
+    world.host.contains(&address)
+        || address.is_loopback()
+        || world.zones.keys().any(|zone| gateways(world, zone.as_str()).contains(&address))
+}
+
+/// The packet that opens a flow, if there is such a packet.
+pub fn packet(world: &World, flow: &Flow) -> Option<Packet> {
+    let client = address(world, &flow.from, &flow.to, flow.family)?;
+    let server = address(world, &flow.to, &flow.from, flow.family)?;
+    let (proto, port) = match (flow.traffic, flow.family) {
+        (Traffic::Port(proto, port), _) => (proto, port),
+        (Traffic::Proto(proto), _) => (proto, 0),
+        (Traffic::Icmp(kind), Family::V4) => (1, u16::from(kind) << 8),
+        (Traffic::Icmp(8), Family::V6) => (58, 128 << 8),
+        (Traffic::Icmp(0), Family::V6) => (58, 129 << 8),
+        (Traffic::Icmp(_), Family::V6) => return None,
+    };
+    let hook = if is_host(world, client) {
+        Hook::Output
+    } else if is_host(world, server) {
+        Hook::Input
+    } else {
+        Hook::Forward
+    };
+    let zone = container(world, &Endpoint::Address(client)).map(|c| c.zone.as_str());
+    Some(Packet {
+        client,
+        server,
+        proto,
+        port,
+        hook,
+        dnat: flow.published,
+        own_gateway: zone.is_some_and(|zone| gateways(world, zone).contains(&server)),
+    })
+}

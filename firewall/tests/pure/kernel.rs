@@ -1,0 +1,292 @@
+//! A kernel that has sets and walks the chains, as far as policy goes: the skeleton's chains in a
+//! hundred lines, so that what the compiler makes can be tried without privilege.
+//!
+//! It is as strict as the real one: an element that is there already, one that is not there, one whose
+//! key has the wrong length, and intervals that overlap are errors.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use firewall::sets::{
+    Action, Changes, Direction, Element, Family, Field, Key, SetId, Shape, group,
+};
+
+/// Where the host sees a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
+    Forward,
+    Input,
+    Output,
+}
+
+/// What the chains look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Packet {
+    pub client: IpAddr,
+    pub server: IpAddr,
+    pub proto: u8,
+    /// Port, or ICMP type and zero.
+    pub port: u16,
+    pub hook: Hook,
+    /// It came through a published port.
+    pub dnat: bool,
+    /// It is sent to the gateway of the zone whose bridge it arrives on.
+    pub own_gateway: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Kernel {
+    exact: HashMap<SetId, HashMap<Key, Option<Key>>>,
+    ranges: HashMap<SetId, BTreeMap<Key, Key>>,
+}
+
+fn fields(set: SetId, key: &Key) -> Vec<&[u8]> {
+    let mut rest = key.0.as_slice();
+    let mut fields = Vec::new();
+    for field in set.spec().key {
+        let (this, next) = rest.split_at(field.padded());
+        fields.push(&this[..field.len()]);
+        rest = next;
+    }
+    assert!(rest.is_empty(), "{set:?}: key too long: {key:?}");
+    fields
+}
+
+fn data_length(set: SetId) -> usize {
+    set.spec().data.iter().map(|field: &Field| field.padded()).sum()
+}
+
+impl Kernel {
+    pub fn new(elements: &[Element]) -> Self {
+        let mut kernel = Self::default();
+        elements.iter().for_each(|element| kernel.add(element));
+        kernel
+    }
+
+    pub fn apply(&mut self, changes: &Changes) {
+        for element in &changes.remove {
+            self.remove(element);
+        }
+        for element in &changes.add {
+            self.add(element);
+        }
+    }
+
+    fn add(&mut self, element: &Element) {
+        let set = element.set;
+        fields(set, &element.key);
+        let data = element.data.as_ref().map_or(0, |data| data.0.len());
+        assert_eq!(data, data_length(set), "{element:?}");
+        let Some(last) = &element.last else {
+            assert!(!set.spec().interval, "{element:?} is no range");
+            let old = self.exact.entry(set).or_default();
+            let old = old.insert(element.key.clone(), element.data.clone());
+            assert_eq!(old, None, "{element:?} is there already");
+            return;
+        };
+        assert!(set.spec().interval, "{element:?} is a range");
+        let (new_first, new_last) = (fields(set, &element.key), fields(set, last));
+        assert!(
+            new_first.iter().zip(&new_last).all(|(a, b)| a <= b),
+            "{element:?} ends before it begins"
+        );
+        let ranges = self.ranges.entry(set).or_default();
+        for (first, last) in ranges.iter() {
+            let (first, last) = (fields(set, first), fields(set, last));
+            let apart = first
+                .iter()
+                .zip(&last)
+                .zip(new_first.iter().zip(&new_last))
+                .any(|((a, b), (c, d))| b < c || d < a);
+            assert!(apart, "{element:?} overlaps {first:?} to {last:?}");
+        }
+        ranges.insert(element.key.clone(), last.clone());
+    }
+
+    fn remove(&mut self, element: &Element) {
+        let found = match &element.last {
+            None => {
+                let set = self.exact.entry(element.set).or_default();
+                set.remove(&element.key) == Some(element.data.clone())
+            }
+            Some(last) => {
+                let set = self.ranges.entry(element.set).or_default();
+                set.remove(&element.key).as_ref() == Some(last)
+            }
+        };
+        assert!(found, "{element:?} is not there");
+    }
+
+    /// All elements, for comparisons.
+    pub fn dump(&self) -> Vec<Element> {
+        let exact = self.exact.iter().flat_map(|(set, elements)| {
+            elements.iter().map(|(key, data)| Element {
+                set: *set,
+                key: key.clone(),
+                last: None,
+                data: data.clone(),
+            })
+        });
+        let ranges = self.ranges.iter().flat_map(|(set, elements)| {
+            elements.iter().map(|(key, last)| Element {
+                set: *set,
+                key: key.clone(),
+                last: Some(last.clone()),
+                data: None,
+            })
+        });
+        exact.chain(ranges).collect()
+    }
+
+    fn has(&self, set: SetId, key: &Key) -> bool {
+        if !set.spec().interval {
+            return self.exact.get(&set).is_some_and(|set| set.contains_key(key));
+        }
+        let wanted = fields(set, key);
+        self.ranges.get(&set).is_some_and(|ranges| {
+            ranges.iter().any(|(first, last)| {
+                let ends = fields(set, first).into_iter().zip(fields(set, last));
+                ends.zip(&wanted).all(|((a, b), x)| a <= *x && *x <= b)
+            })
+        })
+    }
+
+    fn map(&self, set: SetId, key: &Key) -> Option<u32> {
+        let data = self.exact.get(&set)?.get(key)?.as_ref()?;
+        Some(u32::from_ne_bytes(data.0[..4].try_into().unwrap()))
+    }
+
+    /// Whether the chains let a packet pass.
+    pub fn passes(&self, packet: &Packet) -> bool {
+        let family = Family::of(packet.client);
+        let at = |set: fn(Family) -> SetId, address| self.has(set(family), &Key::new().ip(address));
+        let own_client = at(SetId::Own, packet.client);
+        let own_server = at(SetId::Own, packet.server);
+        let forward = packet.hook == Hook::Forward;
+        // prerouting and the L2 guard: a zone's address comes from its container only
+        if packet.hook != Hook::Output && at(SetId::Subnets, packet.client) && !own_client {
+            return false;
+        }
+        if packet.server.is_loopback() {
+            return false;
+        }
+        if !own_client && !own_server {
+            return !at(SetId::Subnets, packet.server);
+        }
+        if forward
+            && (at(SetId::Internal, packet.client) && !own_server
+                || at(SetId::Internal, packet.server) && !own_client)
+        {
+            return false;
+        }
+        if packet.hook == Hook::Input && packet.own_gateway && at(SetId::Gateways, packet.server) {
+            let dhcp = family == Family::V4 && (packet.proto, packet.port) == (17, 67);
+            let dns = matches!((packet.proto, packet.port), (6 | 17, 53));
+            let echo = match family {
+                Family::V4 => (packet.proto, packet.port) == (1, 8 << 8),
+                Family::V6 => (packet.proto, packet.port) == (58, 128 << 8),
+            };
+            if dhcp || dns || echo {
+                return true;
+            }
+        }
+        if own_client
+            && !self.direction(Direction::Egress, family, packet.client, packet.server, packet)
+        {
+            return false;
+        }
+        !own_server
+            || self.published(family, packet)
+            || self.direction(Direction::Ingress, family, packet.server, packet.client, packet)
+    }
+
+    fn published(&self, family: Family, packet: &Packet) -> bool {
+        let key = Key::new().ip(packet.server).proto(packet.proto).port(packet.port);
+        let class = self.class(family, packet.server, packet.client, packet.hook);
+        packet.dnat
+            && self.has(SetId::PublishedOpen(family), &key)
+            && matches!(class, group::HOST | group::WORLD)
+    }
+
+    fn direction(
+        &self,
+        direction: Direction,
+        family: Family,
+        own: IpAddr,
+        peer: IpAddr,
+        packet: &Packet,
+    ) -> bool {
+        let no_deny = SetId::NoDeny(direction, family);
+        let walk = |action| self.walk(direction, family, action, own, peer, packet);
+        if !self.has(no_deny, &Key::new().ip(own)) && walk(Action::Deny) {
+            return false;
+        }
+        walk(Action::Allow)
+    }
+
+    /// Whether some lookup of the walk over one action's sets hits.
+    fn walk(
+        &self,
+        direction: Direction,
+        family: Family,
+        action: Action,
+        own: IpAddr,
+        peer: IpAddr,
+        packet: &Packet,
+    ) -> bool {
+        let set = |shape| SetId::Rule(direction, family, action, shape);
+        let key = || Key::new().ip(own).ip(peer);
+        let ported = key().proto(packet.proto).port(packet.port);
+        if self.has(set(Shape::PeerPort), &ported)
+            || self.has(set(Shape::PeerProto), &key().proto(packet.proto))
+            || self.has(set(Shape::Peer), &key())
+            || self.has(set(Shape::PeerRange), &ported)
+        {
+            return true;
+        }
+        let groups = |mark: u32| {
+            let key = || Key::new().ip(own).mark(mark);
+            let ported = key().proto(packet.proto).port(packet.port);
+            self.has(set(Shape::GroupPort), &ported)
+                || self.has(set(Shape::Group), &key())
+                || self.has(set(Shape::GroupProto), &key().proto(packet.proto))
+                || self.has(set(Shape::GroupRange), &ported)
+        };
+        let peer_key = Key::new().ip(peer);
+        match self.class(family, own, peer, packet.hook) {
+            0 => false,
+            group::CONTAINER => {
+                let zone = self.map(SetId::ZoneOf(family), &peer_key);
+                let labels = self.map(SetId::LabelsOf(family), &peer_key);
+                zone.is_some_and(groups) || labels.is_some_and(groups) || groups(group::ANY)
+            }
+            class => groups(class) || groups(group::ANY),
+        }
+    }
+
+    fn class(&self, family: Family, own: IpAddr, peer: IpAddr, hook: Hook) -> u32 {
+        let peer_key = Key::new().ip(peer);
+        let reserved = match peer {
+            IpAddr::V4(a) => {
+                let o = a.octets();
+                o[0] == 0 || o[0] == 127 || o[0] >= 224 || (o[0], o[1]) == (169, 254)
+            }
+            IpAddr::V6(a) => {
+                let s = a.segments();
+                a.to_bits() <= 1 || s[0] & 0xffc0 == 0xfe80 || s[0] & 0xff00 == 0xff00
+            }
+        };
+        if self.has(SetId::Own(family), &peer_key) {
+            group::CONTAINER
+        } else if hook != Hook::Forward {
+            group::HOST
+        } else if self.has(SetId::Subnets(family), &peer_key)
+            || reserved
+            || self.has(SetId::Internal(family), &Key::new().ip(own))
+        {
+            0
+        } else {
+            group::WORLD
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Elements as people read them: `in4_allow_group_port  10.89.0.2 . world . tcp . 80`.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use firewall::compile::Firewall;
+use firewall::sets::{Element, Field, Key, group};
+
+/// The names of the groups of a firewall.
+fn group_name(firewall: &Firewall, mark: u32) -> String {
+    match mark {
+        group::HOST => return "host".into(),
+        group::WORLD => return "world".into(),
+        group::ANY => return "any".into(),
+        _ => {}
+    }
+    let world = firewall.world();
+    for name in world.zones.keys() {
+        if firewall.zone_group(name) == Some(mark) {
+            return format!("zone:{name}");
+        }
+    }
+    for container in world.containers.values() {
+        if firewall.labels_group(&container.labels) == Some(mark) {
+            let pairs: Vec<_> = container.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            return format!("labels:{}", pairs.join(","));
+        }
+    }
+    panic!("group {mark:#x} stands for nobody");
+}
+
+fn values(firewall: &Firewall, fields: &[Field], key: &Key) -> Vec<String> {
+    let mut rest = key.0.as_slice();
+    let mut shown = Vec::new();
+    let mut proto = 0;
+    for field in fields {
+        let (this, next) = rest.split_at(field.padded());
+        rest = next;
+        let this = &this[..field.len()];
+        shown.push(match field {
+            Field::Ip4 => Ipv4Addr::from(<[u8; 4]>::try_from(this).unwrap()).to_string(),
+            Field::Ip6 => Ipv6Addr::from(<[u8; 16]>::try_from(this).unwrap()).to_string(),
+            Field::Mac => {
+                let pairs: Vec<_> = this.iter().map(|b| format!("{b:02x}")).collect();
+                pairs.join(":")
+            }
+            Field::Proto => {
+                proto = this[0];
+                match proto {
+                    1 => "icmp".into(),
+                    6 => "tcp".into(),
+                    17 => "udp".into(),
+                    58 => "icmpv6".into(),
+                    132 => "sctp".into(),
+                    other => other.to_string(),
+                }
+            }
+            Field::Port if matches!(proto, 1 | 58) && this[1] == 0 => format!("type {}", this[0]),
+            Field::Port => u16::from_be_bytes(this.try_into().unwrap()).to_string(),
+            Field::Mark => group_name(firewall, u32::from_ne_bytes(this.try_into().unwrap())),
+            Field::IfIndex => format!("#{}", u32::from_ne_bytes(this.try_into().unwrap())),
+            Field::IfName => {
+                let name = this.split(|b| *b == 0).next().unwrap_or_default();
+                String::from_utf8_lossy(name).into_owned()
+            }
+            Field::NfProto => this[0].to_string(),
+        });
+    }
+    shown
+}
+
+pub fn element(firewall: &Firewall, element: &Element) -> String {
+    let spec = element.set.spec();
+    let first = values(firewall, &spec.key, &element.key);
+    let key: Vec<String> = match &element.last {
+        None => first,
+        Some(last) => {
+            let last = values(firewall, &spec.key, last);
+            let ends = first.into_iter().zip(last);
+            ends.map(|(a, b)| if a == b { a } else { format!("{a}-{b}") }).collect()
+        }
+    };
+    let data = match &element.data {
+        None => String::new(),
+        Some(data) => format!(" : {}", values(firewall, &spec.data, data).join(" . ")),
+    };
+    format!("{:<24} {}{data}", spec.name, key.join(" . "))
+}
+
+/// All of them, sorted.
+pub fn elements(firewall: &Firewall, elements: &[Element]) -> Vec<String> {
+    let mut lines: Vec<String> = elements.iter().map(|e| element(firewall, e)).collect();
+    lines.sort();
+    lines
+}
