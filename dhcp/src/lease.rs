@@ -62,13 +62,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Whether the address is free for somebody else, the lease being no more than a memory.
+    /// Whether the address is free for somebody else, the lease being no more than a memory that no
+    /// time changes.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Released | State::Expired)
-    }
-
-    /// Whether time will change the state.
-    pub(crate) fn has_deadline(&self) -> bool {
-        !self.is_over()
     }
 }

@@ -31,6 +31,7 @@ pub mod frame;
 mod lease;
 mod limit;
 mod options;
+mod pages;
 mod pool;
 mod reply;
 pub mod request;

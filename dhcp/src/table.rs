@@ -1,24 +1,41 @@
 //! The leases, found by address, by machine and by deadline.
 //!
 //! Trees and not hash tables: the keys are chosen by whoever sends packets, and a tree has no bad
-//! keys and no pause to grow. A lease is stored once; the indexes hold slot numbers, which keeps
-//! 65,000 leases at a few MiB.
+//! keys. A lease is stored once, under its address; the indexes hold addresses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::lease::{Lease, Mac};
+use crate::pages::Pages;
 use crate::pool::Pool;
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    slots: Vec<Option<Lease>>,
-    vacant: Vec<u32>,
-    by_address: BTreeMap<Ipv4Addr, u32>,
-    by_client: BTreeSet<(Mac, u32)>,
-    deadlines: BTreeSet<(u64, u32)>,
+    leases: Pages,
+    by_client: BTreeSet<(Mac, Ipv4Addr)>,
+    deadlines: BTreeSet<(Moment, Ipv4Addr)>,
     /// Told of every address that is taken or becomes free.
     pool: Option<Pool>,
+}
+
+/// Seconds since the epoch in five bytes, which last for 34,000 years and make an entry of the
+/// largest index nine bytes instead of sixteen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment([u8; 5]);
+
+impl Moment {
+    const LAST: u64 = 0xff_ffff_ffff;
+
+    fn new(seconds: u64) -> Self {
+        let [_, _, _, five @ ..] = seconds.min(Self::LAST).to_be_bytes();
+        Self(five)
+    }
+
+    fn seconds(self) -> u64 {
+        let [a, b, c, d, e] = self.0;
+        u64::from_be_bytes([0, 0, 0, a, b, c, d, e])
+    }
 }
 
 impl Table {
@@ -46,14 +63,11 @@ impl Table {
 
     /// Takes the next free address of the pool, but for those that are `reserved`.
     pub(crate) fn pick(&mut self, reserved: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
-        let mut pool = self.pool.take();
-        let found = pool.as_mut().and_then(|pool| {
-            // an address with a lease that is over is among the idle ones: its turn is later
-            let never = |address| !self.by_address.contains_key(&address) && !reserved(address);
-            pool.pick(never, |address| self.is_free(address) && !reserved(address))
-        });
-        self.pool = pool;
-        found
+        let leases = &self.leases;
+        // an address with a lease that is over is among the idle ones: its turn is later
+        let never = |address| leases.get(address).is_none() && !reserved(address);
+        let free = |address| leases.get(address).is_none_or(Lease::is_over) && !reserved(address);
+        self.pool.as_mut()?.pick(never, free)
     }
 
     /// Whether no lease of the address is running.
@@ -62,85 +76,75 @@ impl Table {
     }
 
     pub(crate) fn get(&self, address: Ipv4Addr) -> Option<&Lease> {
-        let slot = *self.by_address.get(&address)?;
-        self.slots.get(slot as usize)?.as_ref()
+        self.leases.get(address)
     }
 
     /// The leases of one machine, also those that are over.
     pub(crate) fn of(&self, mac: Mac) -> impl Iterator<Item = &Lease> {
         self.by_client
-            .range((mac, 0)..=(mac, u32::MAX))
-            .filter_map(|&(_, slot)| self.slots.get(slot as usize)?.as_ref())
+            .range((mac, Ipv4Addr::UNSPECIFIED)..=(mac, Ipv4Addr::BROADCAST))
+            .filter_map(|(_, address)| self.leases.get(*address))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Lease> {
-        self.by_address
-            .values()
-            .filter_map(|&slot| self.slots.get(slot as usize)?.as_ref())
+        self.leases.iter()
     }
 
     /// Stores a lease in place of whatever its address had.
     pub(crate) fn put(&mut self, lease: Lease) {
-        let address = lease.address;
-        let slot = match self.unlink(address) {
-            Some(slot) => slot,
+        let (mac, address, expires) = (lease.mac, lease.address, lease.expires);
+        let over = lease.is_over();
+        match self.leases.put(lease) {
+            Some(old) => self.unlink(&old),
             None => {
                 if let Some(pool) = &mut self.pool {
                     pool.revive(0, address);
                 }
-                self.vacant.pop().unwrap_or_else(|| {
-                    self.slots.push(None);
-                    (self.slots.len() - 1) as u32 // one a lease, so at most 2^32
-                })
             }
-        };
-        self.by_address.insert(address, slot);
-        self.by_client.insert((lease.mac, slot));
-        if lease.has_deadline() {
-            self.deadlines.insert((lease.expires, slot));
-        } else if let Some(pool) = &mut self.pool {
-            pool.retire(lease.expires, address);
         }
-        self.slots[slot as usize] = Some(lease);
+        self.by_client.insert((mac, address));
+        if !over {
+            self.deadlines.insert((Moment::new(expires), address));
+        } else if let Some(pool) = &mut self.pool {
+            pool.retire(expires, address);
+        }
     }
 
     /// Forgets the lease of an address, which is then free.
     pub(crate) fn remove(&mut self, address: Ipv4Addr) -> Option<Lease> {
-        let slot = self.unlink(address);
+        let lease = self.leases.remove(address);
+        if let Some(lease) = &lease {
+            self.unlink(lease);
+        }
         if let Some(pool) = &mut self.pool {
             pool.retire(0, address);
         }
-        let slot = slot?;
-        self.by_address.remove(&address);
-        self.vacant.push(slot);
-        self.slots[slot as usize].take()
+        lease
     }
 
-    /// Takes the lease of an address out of every index but `by_address`.
-    fn unlink(&mut self, address: Ipv4Addr) -> Option<u32> {
-        let slot = *self.by_address.get(&address)?;
-        let lease = self.slots.get(slot as usize)?.as_ref()?;
-        self.by_client.remove(&(lease.mac, slot));
-        if lease.has_deadline() {
-            self.deadlines.remove(&(lease.expires, slot));
+    /// Takes a lease that is no longer stored out of the indexes.
+    fn unlink(&mut self, lease: &Lease) {
+        self.by_client.remove(&(lease.mac, lease.address));
+        if !lease.is_over() {
+            let at = Moment::new(lease.expires);
+            self.deadlines.remove(&(at, lease.address));
         } else if let Some(pool) = &mut self.pool {
-            pool.revive(lease.expires, address);
+            pool.revive(lease.expires, lease.address);
         }
-        Some(slot)
     }
 
     /// When the first lease ends.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|&(at, _)| at)
+        self.deadlines.first().map(|(at, _)| at.seconds())
     }
 
     /// A lease whose time has come, if there is one.
     pub(crate) fn due(&self, now: u64) -> Option<&Lease> {
-        let &(at, slot) = self.deadlines.first()?;
-        if at > now {
+        let (at, address) = self.deadlines.first()?;
+        if at.seconds() > now {
             return None;
         }
-        self.slots.get(slot as usize)?.as_ref()
+        self.leases.get(*address)
     }
 }
 

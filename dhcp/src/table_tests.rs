@@ -83,7 +83,7 @@ proptest! {
             }
             list.sort_by_key(|l| l.address);
             prop_assert!(table.iter().eq(list.iter()));
-            let first = list.iter().filter(|l| l.has_deadline()).map(|l| l.expires).min();
+            let first = list.iter().filter(|l| !l.is_over()).map(|l| l.expires).min();
             prop_assert_eq!(table.next_deadline(), first);
             for machine in 0..4 {
                 let mac = [2, 0, 0, 0, 0, machine];
