@@ -29,10 +29,9 @@ impl Notes {
         }
     }
 
-    /// The first note.
-    pub(crate) fn first(&self) -> Option<String> {
-        let text = crate::monitor::read_all(self.0.try_clone().ok()?);
-        text.lines().next().map(str::to_owned)
+    /// All notes, the first is nearest to the cause.
+    pub(crate) fn read(&self) -> String {
+        self.0.try_clone().map(crate::monitor::read_all).unwrap_or_default()
     }
 }
 
@@ -79,6 +78,8 @@ impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
+            // what the system said
+            "e" | "err" | "error" | "ret" => write!(self.fields, ": {value:?}"),
             name => write!(self.fields, ", {name} {value:?}"),
         };
     }
@@ -98,6 +99,7 @@ mod tests {
             tracing::error!("failed altogether");
         });
         tracing::error!("outside");
-        assert_eq!(notes.first().unwrap(), "failed to mount, path \"/x\", err NotFound");
+        let all = notes.read();
+        assert_eq!(all, "failed to mount, path \"/x\": NotFound\nfailed altogether\n");
     }
 }

@@ -17,6 +17,10 @@ use crate::sys::{self, Fork};
 /// would return, and the reason.
 const MARK: &str = "netd-command:";
 
+/// What ps(1) shows for the stub.
+const STUB: &str = "(netd-stub)";
+const STUB_NAME: &std::ffi::CStr = c"netd-stub";
+
 /// Runs the command of a spec.
 #[derive(Clone)]
 pub(crate) struct Payload {
@@ -48,13 +52,13 @@ impl Executor for Payload {
     /// Called in the container when the front said go.
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let args = spec.process().as_ref().and_then(|p| p.args().as_deref());
-        let (Some((word, rest)), true) = (args.and_then(<[_]>::split_first), true) else {
+        let Some((word, rest)) = args.and_then(<[_]>::split_first) else {
             return Err(ExecutorError::InvalidArg);
         };
         if self.as_pid2 {
             become_stub().map_err(|e| ExecutorError::Other(format!("make the stub init: {e}")))?;
         }
-        // std resets the signal mask and SIGPIPE, which we have from a Rust program
+        // std gives SIGPIPE, which every Rust program ignores, its default action back
         let error = Command::new(word).args(rest).exec();
         eprintln!("netd: {word}: {error}");
         let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
@@ -100,9 +104,12 @@ fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
 /// Forks. The child returns and becomes the command; this process stays as pid 1, which reaps orphans, passes signals on and
 /// ends as the command ends.
 fn become_stub() -> io::Result<()> {
-    sys::block_all_signals();
+    let mask = sys::block_all_signals();
     let child = match sys::fork()? {
-        Fork::Child => return Ok(()), // exec unblocks the signals
+        Fork::Child => {
+            mask.restore();
+            return Ok(());
+        }
         Fork::Parent(child) => child,
     };
     // This process still is the host's program: nobody inside may look into it, or reach its file by /proc/1/exe
@@ -111,6 +118,9 @@ fn become_stub() -> io::Result<()> {
     if hidden.is_err() || sys::close_all_but_stdio().is_err() {
         sys::exit(125);
     }
+    // ps(1) inside need not show the host's command line
+    let _ = sys::set_command_line(STUB);
+    let _ = rustix::thread::set_name(STUB_NAME);
     loop {
         let (signal, by_terminal) = sys::wait_for_signal();
         if signal == libc::SIGCHLD {

@@ -134,6 +134,30 @@ pub(crate) fn kill(pid: Pid, signal: i32) {
     unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
 }
 
+/// Overwrites this process's command line, as ps(1) shows it, with `name`.
+pub(crate) fn set_command_line(name: &str) -> io::Result<()> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // arg_start and arg_end are fields 48 and 49, proc_pid_stat(5); field 3 is the first after the name
+    let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(45);
+    let mut next = || fields.next()?.parse::<usize>().ok();
+    let (Some(start), Some(end)) = (next(), next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let length = end.saturating_sub(start);
+    if start == 0 || length == 0 {
+        return Ok(());
+    }
+    let name = &name.as_bytes()[..name.len().min(length - 1)];
+    // SAFETY: the kernel says that these bytes are the arguments' strings; they lie on this process's own stack, are
+    // writable, and only the stub calls this, which never looks at its arguments again.
+    unsafe {
+        let area = std::slice::from_raw_parts_mut(start as *mut u8, length);
+        area.fill(0);
+        area[..name.len()].copy_from_slice(name);
+    }
+    Ok(())
+}
+
 /// Closes everything but standard input, output and error.
 pub(crate) fn close_all_but_stdio() -> io::Result<()> {
     // SAFETY: only for a process that ends without running destructors (the stub), so nobody uses or closes the
@@ -204,13 +228,25 @@ impl Drop for SignalFd {
     }
 }
 
+/// The signals that were blocked before [`block_all_signals`].
+pub(crate) struct OldMask(libc::sigset_t);
+
 /// For the stub: every signal waits until it is asked for.
-pub(crate) fn block_all_signals() {
-    // SAFETY: sigfillset initialises the set.
+pub(crate) fn block_all_signals() -> OldMask {
+    // SAFETY: sigfillset initialises the set; both live across the calls.
     unsafe {
-        let mut set = mem::zeroed();
+        let (mut set, mut old) = (mem::zeroed(), mem::zeroed());
         libc::sigfillset(&mut set);
-        libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
+        libc::sigprocmask(libc::SIG_SETMASK, &set, &mut old);
+        OldMask(old)
+    }
+}
+
+impl OldMask {
+    /// For the stub's child.
+    pub(crate) fn restore(&self) {
+        // SAFETY: the set was filled by sigprocmask.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
     }
 }
 

@@ -118,9 +118,8 @@ fn environment(plan: &Plan<'_>) -> Vec<String> {
         let term = plan.term.clone().unwrap_or_else(|| "vt220".into());
         env.push(("TERM".into(), term));
     }
-    if let Some(home) = &plan.user.home {
-        env.push(("HOME".into(), home.to_string_lossy().into_owned()));
-    }
+    let home = plan.user.home.as_deref().unwrap_or("/".as_ref());
+    env.push(("HOME".into(), home.to_string_lossy().into_owned()));
     if let Some(name) = &plan.user.name {
         env.push(("USER".into(), name.clone()));
         env.push(("LOGNAME".into(), name.clone()));

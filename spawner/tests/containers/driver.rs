@@ -1,6 +1,6 @@
-//! A small `netd run` without a daemon, which the tests drive: `spawn STATE_ROOT SETTINGS.json`.
+//! A small `netd run` without a daemon: this test program itself, called as `containers spawn STATE_ROOT SETTINGS_JSON`.
 //!
-//! It exists as a program of its own because [`spawner::run`] must not be called from a process with threads, such as a test harness.
+//! In a process of its own because `spawner::run` must not be called from a process with threads, such as a test harness.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,13 +89,9 @@ fn settings(state_root: String, given: Given) -> Result<Settings, SpawnError> {
     Ok(settings)
 }
 
-fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    let (Some(state_root), Some(json)) = (args.next(), args.next()) else {
-        eprintln!("usage: spawn STATE_ROOT SETTINGS_JSON");
-        return ExitCode::from(2);
-    };
-    let given: Given = match serde_json::from_str(&json) {
+/// Runs one container and returns what `netd run` would.
+pub(crate) fn main(state_root: String, json: &str) -> ExitCode {
+    let given: Given = match serde_json::from_str(json) {
         Ok(given) => given,
         Err(e) => {
             eprintln!("spawn: {e}");
