@@ -10,7 +10,10 @@
 pub mod compile;
 pub mod diagnostics;
 pub mod explain;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod model;
 pub mod oracle;
 pub mod policy;
 pub mod sets;
+pub mod skeleton;

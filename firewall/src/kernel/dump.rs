@@ -1,0 +1,210 @@
+//! What is in the kernel: tables, chains, sets and elements, read over a socket of their own.
+//!
+//! A dump that another program's change interrupts is read again (`NLM_F_DUMP_INTR`).
+
+use super::encode::family_of;
+use super::nf::{self, flag, msg};
+use super::socket::{Socket, SocketError};
+use super::wire::{self, NFGEN, Writer};
+use crate::sets::Table;
+use crate::skeleton::TABLE;
+
+/// How often an interrupted dump is read again.
+const ATTEMPTS: usize = 20;
+
+/// A table as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TableState {
+    pub(super) flags: u32,
+    /// Port of the socket that owns it.
+    pub(super) owner: Option<u32>,
+}
+
+/// A chain as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ChainState {
+    pub(super) name: String,
+    /// Type, hook and priority of a base chain.
+    pub(super) hook: Option<(String, u32, i32)>,
+}
+
+/// An element as the kernel has it. Keys are padded to registers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ElementState {
+    pub(super) key: Vec<u8>,
+    pub(super) key_end: Option<Vec<u8>>,
+    pub(super) interval_end: bool,
+    pub(super) data: Option<Vec<u8>>,
+}
+
+/// Reads nf_tables.
+#[derive(Debug)]
+pub(super) struct Dump {
+    socket: Socket,
+    writer: Writer,
+}
+
+impl Dump {
+    pub(super) fn open() -> Result<Self, SocketError> {
+        Ok(Self {
+            socket: Socket::netfilter()?,
+            writer: Writer::default(),
+        })
+    }
+
+    fn all<T>(
+        &mut self,
+        kind: u16,
+        table: Table,
+        filter: impl Fn(&mut Writer),
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, SocketError> {
+        for _ in 0..ATTEMPTS {
+            let sequence = self.socket.next_sequence();
+            let family = family_of(table);
+            self.writer.clear();
+            self.writer.begin(
+                nf::SUBSYS_NFTABLES << 8 | kind,
+                flag::REQUEST | flag::DUMP,
+                sequence,
+                &[family, 0, 0, 0],
+            );
+            filter(&mut self.writer);
+            self.writer.end();
+            let mut all = Vec::new();
+            let result = self
+                .socket
+                .dump(self.writer.as_slice(), sequence, |message| {
+                    let family_matches = message.body.first() == Some(&family);
+                    let body = message.body.get(NFGEN..).unwrap_or_default();
+                    if family_matches {
+                        all.extend(parse(body));
+                    }
+                });
+            match result {
+                Ok(true) => return Ok(all),
+                Ok(false) => {}
+                Err(SocketError::Refused { errno, .. }) if errno == rustix::io::Errno::NOENT => {
+                    return Ok(Vec::new());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(SocketError::Interrupted)
+    }
+
+    /// Our table, if it is there.
+    pub(super) fn table(&mut self, table: Table) -> Result<Option<TableState>, SocketError> {
+        let parse = |body: &[u8]| {
+            (wire::text(body, nf::TABLE_NAME)? == TABLE).then(|| TableState {
+                flags: wire::be32(body, nf::TABLE_FLAGS).unwrap_or(0),
+                owner: wire::be32(body, nf::TABLE_OWNER),
+            })
+        };
+        Ok(self.all(msg::GETTABLE, table, |_| {}, parse)?.pop())
+    }
+
+    /// The chains of our table.
+    pub(super) fn chains(&mut self, table: Table) -> Result<Vec<ChainState>, SocketError> {
+        self.all(
+            msg::GETCHAIN,
+            table,
+            |_| {},
+            |body| {
+                if wire::text(body, nf::CHAIN_TABLE)? != TABLE {
+                    return None;
+                }
+                let hook = wire::attribute(body, nf::CHAIN_HOOK).and_then(|hook| {
+                    Some((
+                        wire::text(body, nf::CHAIN_TYPE)?.to_owned(),
+                        wire::be32(hook, nf::HOOK_HOOKNUM)?,
+                        wire::be32(hook, nf::HOOK_PRIORITY)?.cast_signed(),
+                    ))
+                });
+                Some(ChainState {
+                    name: wire::text(body, nf::CHAIN_NAME)?.to_owned(),
+                    hook,
+                })
+            },
+        )
+    }
+
+    /// The names of the sets of our table.
+    pub(super) fn sets(&mut self, table: Table) -> Result<Vec<String>, SocketError> {
+        self.all(
+            msg::GETSET,
+            table,
+            |w| w.text(nf::SET_TABLE, TABLE),
+            |body| {
+                let ours = wire::text(body, nf::SET_TABLE)? == TABLE;
+                ours.then(|| wire::text(body, nf::SET_NAME).map(str::to_owned))?
+            },
+        )
+    }
+
+    /// The elements of a set.
+    pub(super) fn elements(
+        &mut self,
+        table: Table,
+        set: &str,
+    ) -> Result<Vec<ElementState>, SocketError> {
+        let lists = self.all(
+            msg::GETSETELEM,
+            table,
+            |w| {
+                w.text(nf::ELEM_LIST_TABLE, TABLE);
+                w.text(nf::ELEM_LIST_SET, set);
+            },
+            |body| {
+                let list = wire::attribute(body, nf::ELEM_LIST_ELEMENTS)?;
+                Some(
+                    wire::attributes(list)
+                        .filter_map(|(_, element)| parse_element(element))
+                        .collect::<Vec<_>>(),
+                )
+            },
+        )?;
+        Ok(lists.into_iter().flatten().collect())
+    }
+
+    /// The rules of our table, in order: the chain, and what the rule is made of. Counters are left
+    /// out, they count.
+    pub(super) fn rules(&mut self, table: Table) -> Result<Vec<(String, Vec<u8>)>, SocketError> {
+        self.all(
+            msg::GETRULE,
+            table,
+            |w| w.text(nf::RULE_TABLE, TABLE),
+            |body| {
+                if wire::text(body, nf::RULE_TABLE)? != TABLE {
+                    return None;
+                }
+                let chain = wire::text(body, nf::RULE_CHAIN)?.to_owned();
+                let mut content = Vec::new();
+                let list = wire::attribute(body, nf::RULE_EXPRESSIONS)?;
+                for (_, expression) in wire::attributes(list) {
+                    if wire::text(expression, nf::EXPR_NAME) != Some("counter") {
+                        content.extend_from_slice(expression);
+                    }
+                }
+                Some((chain, content))
+            },
+        )
+    }
+}
+
+/// One element: also used to name the element in an error.
+pub(super) fn parse_element(element: &[u8]) -> Option<ElementState> {
+    let value = |kind| {
+        let data = wire::attribute(element, kind)?;
+        let mut value = wire::attribute(data, nf::DATA_VALUE)?.to_vec();
+        value.resize(value.len().next_multiple_of(4), 0);
+        Some(value)
+    };
+    let flags = wire::be32(element, nf::ELEM_FLAGS).unwrap_or(0);
+    Some(ElementState {
+        key: value(nf::ELEM_KEY)?,
+        key_end: value(nf::ELEM_KEY_END),
+        interval_end: flags & nf::ELEM_F_INTERVAL_END != 0,
+        data: value(nf::ELEM_DATA),
+    })
+}

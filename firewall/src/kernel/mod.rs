@@ -1,0 +1,38 @@
+//! The skeleton and its elements in the kernel, over netlink.
+//!
+//! ```text
+//! skeleton ─► encode ─► Batch ─► Socket (owns the tables) ─► nf_tables
+//!                                   └─ a duplicate lies with the keeper while the daemon is dead
+//! Dump (second socket) ─► Tables::verify        TableMonitor (third) ─► "somebody changed them"
+//! gate: eBPF in front of and behind each bridge, for when there is no ruleset at all
+//! ```
+//!
+//! Everything here blocks: a batch is done when `sendmsg` returns. No `nft` is ever run.
+
+pub mod conntrack;
+mod dump;
+mod encode;
+mod expr;
+pub mod gate;
+pub mod keeper;
+mod monitor;
+mod nf;
+mod socket;
+mod sys;
+mod tables;
+mod verify;
+mod wire;
+mod words;
+
+pub use conntrack::ConntrackError;
+pub use gate::GateError;
+pub use keeper::KeeperError;
+pub use monitor::TableMonitor;
+pub use socket::SocketError;
+pub use tables::{Tables, TablesError};
+
+/// A random number from the operating system (by way of the keys of std's hasher).
+fn random() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish() as u32
+}

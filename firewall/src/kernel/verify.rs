@@ -1,0 +1,138 @@
+//! Is what is in the kernel what should be there?
+
+use std::collections::BTreeSet;
+
+use super::dump::ElementState;
+use super::encode::{Bounds, bounds};
+use super::tables::{Tables, TablesError, hook_of};
+use crate::sets::{Element, Key, SetSpec};
+use crate::skeleton::TABLE;
+use crate::skeleton::element::fields;
+use crate::skeleton::text::family_of;
+
+/// How many differing elements of one set are named; the rest is counted.
+const NAMED: usize = 5;
+
+impl Tables {
+    /// Reads everything back and compares it with the skeleton, `elements` and the generation.
+    /// Returns the differences in words; an empty list when all is as it should be.
+    ///
+    /// # Errors
+    /// [`TablesError::NotInstalled`], or the tables cannot be read.
+    pub fn verify(&mut self, elements: &[Element]) -> Result<Vec<String>, TablesError> {
+        let generation = self.current().ok_or(TablesError::NotInstalled)?;
+        let own = self.own_elements(generation);
+        let rules = std::mem::take(&mut self.rules);
+        let (flags, portid) = self.table_flags();
+        let mut differences = Vec::new();
+        let (dump, specs, skeleton) = self.parts();
+        for spec in skeleton {
+            let family = family_of(spec.table);
+            let Some(state) = dump.table(spec.table)? else {
+                differences.push(format!("table {family} {TABLE} is missing"));
+                continue;
+            };
+            if state.flags != flags || (flags != 0 && state.owner != Some(portid)) {
+                differences.push(format!("table {family} {TABLE} is no longer ours"));
+            }
+            let standing: BTreeSet<_> = dump.chains(spec.table)?.into_iter().collect();
+            for chain in &spec.chains {
+                let hook = hook_of(chain).map(|(_, hook)| hook);
+                let as_wanted =
+                    |s: &super::dump::ChainState| s.name == chain.name && s.hook == hook;
+                if !standing.iter().any(as_wanted) {
+                    let name = &chain.name;
+                    differences.push(format!("chain {family} {TABLE} {name} is missing"));
+                }
+            }
+            if standing.len() > spec.chains.len() {
+                differences.push(format!("table {family} {TABLE} has chains too many"));
+            }
+            let now = dump.rules(spec.table)?;
+            if !rules
+                .iter()
+                .any(|(t, then)| *t == spec.table && *then == now)
+            {
+                differences.push(format!("rules of table {family} {TABLE} were changed"));
+            }
+            for (id, set) in specs.iter().filter(|(_, set)| set.table == spec.table) {
+                let wanted: BTreeSet<ElementState> = elements
+                    .iter()
+                    .chain(&own)
+                    .filter(|element| element.set == *id)
+                    .flat_map(|element| states(set, element))
+                    .collect();
+                let found: BTreeSet<_> =
+                    dump.elements(spec.table, &set.name)?.into_iter().collect();
+                let name = format!("{family} {TABLE} {}", set.name);
+                report(
+                    &mut differences,
+                    set,
+                    &name,
+                    "lacks",
+                    wanted.difference(&found),
+                );
+                report(
+                    &mut differences,
+                    set,
+                    &name,
+                    "has",
+                    found.difference(&wanted),
+                );
+            }
+        }
+        self.rules = rules;
+        Ok(differences)
+    }
+}
+
+fn report<'a>(
+    differences: &mut Vec<String>,
+    set: &SetSpec,
+    name: &str,
+    verb: &str,
+    elements: impl Iterator<Item = &'a ElementState>,
+) {
+    let words: Vec<_> = elements
+        .map(|element| {
+            let last = element.key_end.clone().map(Key);
+            fields(&set.key, &Key(element.key.clone()), last.as_ref())
+        })
+        .collect();
+    let named = words.len().min(NAMED);
+    for word in &words[..named] {
+        differences.push(format!("set {name} {verb} {{ {word} }}"));
+    }
+    if words.len() > named {
+        let more = words.len() - named;
+        differences.push(format!("set {name} {verb} {more} more"));
+    }
+}
+
+/// An element as a dump would show it.
+fn states(spec: &SetSpec, element: &Element) -> Vec<ElementState> {
+    let state = |key: &Key| ElementState {
+        key: key.0.clone(),
+        key_end: None,
+        interval_end: false,
+        data: element.data.as_ref().map(|data| data.0.clone()),
+    };
+    match bounds(spec, element) {
+        Bounds::Exact => vec![state(&element.key)],
+        Bounds::Closed(last) => vec![ElementState {
+            key_end: Some(last.0.clone()),
+            ..state(&element.key)
+        }],
+        Bounds::HalfOpen(end) => {
+            let end = end.map(|end| ElementState {
+                interval_end: true,
+                data: None,
+                ..state(&end)
+            });
+            [Some(state(&element.key)), end]
+                .into_iter()
+                .flatten()
+                .collect()
+        }
+    }
+}

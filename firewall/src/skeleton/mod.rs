@@ -1,0 +1,71 @@
+//! The fixed skeleton of chains: what every packet goes through, as data.
+//!
+//! ```text
+//! prerouting raw ─► nat ─► forward / input / output ─► judge4|6 ─┬─► eg4 (deny, class, allow) ─► refuse
+//!  (no zone address       "is it zone traffic?"                  ├─► in4 (deny, class, allow) ─► refuse
+//!   from elsewhere)                                              └─► pass (verdict remembered, packet marked)
+//! bridge: guard (−350: is the sender who it says it is?)   bridge: forward (no bridge shortcut)
+//! ```
+//!
+//! Policies are elements of the sets of [`crate::sets`]; an attach or an edit never adds a rule, so
+//! the number of chains and rules is constant. One description ([`ir`]) is rendered three times: to
+//! netlink (the feature `kernel`), to the `nftables` crate's schema ([`json`]), and to text
+//! ([`text`]). The goldens under `tests/golden/` hold the text and the JSON; their diff is the
+//! review of a change here.
+//!
+//! A packet is judged by the tuple of its connection, not by its header: the client is the original
+//! source, the server the reply source (after destination translation). Both directions of a
+//! connection, and errors about it, so get one verdict, and a tightened rule stops both at once.
+
+pub mod element;
+mod guard;
+mod inet;
+pub mod ir;
+pub mod json;
+mod judge;
+pub mod text;
+
+pub use element::element as render_element;
+pub use json::render as render_nft_json;
+pub use text::render as render_nft_text;
+
+use crate::sets::Table;
+use ir::TableSpec;
+
+/// The name of both tables.
+pub const TABLE: &str = "netd";
+
+/// Packet mark of frames that the guard let in from a container's port. The gate in front of a
+/// bridge drops what comes without it.
+pub const GUARDED: u32 = 0x1000_0000;
+
+/// Packet mark of packets that were accepted on their way to a zone. The gate behind a bridge drops
+/// what comes without it; netd's own raw sockets set it with `SO_MARK`.
+pub const JUDGED: u32 = 0x2000_0000;
+
+/// Top byte of conntrack marks in which netd remembers a verdict. Other marks are somebody else's
+/// and are left alone: such connections are judged packet by packet.
+pub const REMEMBERED: u32 = 0x6e00_0000;
+
+/// The bits of a conntrack mark that hold [`REMEMBERED`]; the others hold the generation.
+pub const REMEMBERED_MASK: u32 = 0xff00_0000;
+
+/// The whole skeleton: the two tables with their chains and meters, in the order of installation.
+/// (Sets are listed by [`crate::sets::SetId::all`].)
+pub fn tables() -> Vec<TableSpec> {
+    vec![
+        TableSpec {
+            table: Table::Inet,
+            chains: inet::chains(),
+            meters: inet::meters(),
+        },
+        TableSpec {
+            table: Table::Bridge,
+            chains: guard::chains(),
+            meters: guard::meters(),
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! The skeleton with real packets, on private hosts: root only, each story in namespaces of its own.
+#![cfg(feature = "kernel")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+#[path = "kernel/elements.rs"]
+mod elements;
+#[path = "kernel/gate.rs"]
+mod gate;
+#[path = "kernel/guard.rs"]
+mod guard;
+#[path = "kernel/install.rs"]
+mod install;
+#[path = "kernel/lab.rs"]
+mod lab;
+#[path = "kernel/live.rs"]
+mod live;
+#[path = "kernel/owner.rs"]
+mod owner;
+#[path = "kernel/paths.rs"]
+mod paths;
+#[path = "kernel/probe.rs"]
+mod probe;
+#[path = "kernel/rules.rs"]
+mod rules;
