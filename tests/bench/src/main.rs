@@ -53,7 +53,7 @@ struct Arguments {
     )]
     peers: PathBuf,
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
 }
 
 #[derive(Subcommand)]
@@ -132,7 +132,7 @@ enum What {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
         count: u32,
     },
-    /// Everything, one after the other
+    /// Everything, one after the other; also what it does without a word
     All,
 }
 
@@ -174,7 +174,8 @@ fn run(arguments: Arguments) -> Result<()> {
         },
         peers: arguments.peers,
     };
-    if let What::Setup = arguments.what {
+    let what = arguments.what.unwrap_or(What::All);
+    if let What::Setup = what {
         return setup(&options);
     }
     if !rustix::process::geteuid().is_root() {
@@ -185,11 +186,11 @@ fn run(arguments: Arguments) -> Result<()> {
     }
     about(&options);
     // Each measure of `all` runs in a process of its own, so that nothing of one is in another's way.
-    if let What::All = arguments.what {
+    if let What::All = what {
         return all(&options);
     }
     ns::privately()?;
-    match arguments.what {
+    match what {
         What::Setup | What::All => Ok(()),
         What::Floor { rounds } => measures::floor::run(rounds),
         What::Attach {
