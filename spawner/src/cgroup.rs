@@ -90,10 +90,12 @@ impl Cgroups {
         settings: &[&Setting],
         unified: bool,
     ) -> Result<(), String> {
-        let fail = |what: String| move |e: rustix::io::Errno| format!("{what}: {}", io::Error::from(e));
+        let fail =
+            |what: String| move |e: rustix::io::Errno| format!("{what}: {}", io::Error::from(e));
         let dir = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
         let open = |path: &Path| {
-            rustix::fs::open(path, dir, Mode::empty()).map_err(fail(format!("open {}", path.display())))
+            rustix::fs::open(path, dir, Mode::empty())
+                .map_err(fail(format!("open {}", path.display())))
         };
         let home = own_path(controller);
         let home = open(&base.join(home.trim_start_matches('/')))?;
@@ -103,7 +105,10 @@ impl Cgroups {
             let marker = format!("{}/cgroup.procs", base.display());
             fs::metadata(&marker).map_err(|e| format!("{controller}: {marker}: {e}"))?;
         }
-        self.members.push(Member { base: base_fd, home });
+        self.members.push(Member {
+            base: base_fd,
+            home,
+        });
         let base_fd = &self.members[self.members.len() - 1].base;
         let mode = Mode::from_raw_mode(0o755);
         let leaf = format!("{PARENT}/{}", self.name);
@@ -130,8 +135,13 @@ impl Cgroups {
             }
         }
         for setting in settings {
-            write_at(base_fd, &format!("{leaf}/{}", setting.file), &setting.value)
-                .map_err(fail(format!("write {} to {leaf}/{}", setting.value.trim(), setting.file)))?;
+            write_at(base_fd, &format!("{leaf}/{}", setting.file), &setting.value).map_err(
+                fail(format!(
+                    "write {} to {leaf}/{}",
+                    setting.value.trim(),
+                    setting.file
+                )),
+            )?;
         }
         Ok(())
     }
@@ -139,7 +149,11 @@ impl Cgroups {
     /// Moves the calling process, and what it forks from now on, into the cgroups.
     pub(crate) fn join(&self) -> io::Result<()> {
         for member in &self.members {
-            write_at(&member.base, &format!("{PARENT}/{}/cgroup.procs", self.name), "0")?;
+            write_at(
+                &member.base,
+                &format!("{PARENT}/{}/cgroup.procs", self.name),
+                "0",
+            )?;
         }
         Ok(())
     }
@@ -180,7 +194,11 @@ fn settings(limits: &Limits, unified: bool) -> Vec<Setting> {
         });
     };
     if let Some(bytes) = limits.memory_max {
-        let file = if unified { "memory.max" } else { "memory.limit_in_bytes" };
+        let file = if unified {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        };
         set("memory", file, bytes.to_string());
     }
     if let Some(percent) = limits.cpu_percent {
@@ -207,7 +225,11 @@ fn hierarchy(controller: &str) -> std::path::PathBuf {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.file_name())
-        .find(|name| name.to_string_lossy().split(',').any(|part| part == controller))
+        .find(|name| {
+            name.to_string_lossy()
+                .split(',')
+                .any(|part| part == controller)
+        })
         .map_or(named, |name| root.join(name))
 }
 
@@ -221,7 +243,10 @@ fn find_path<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
-        controllers.split(',').any(|c| c == controller).then_some(path)
+        controllers
+            .split(',')
+            .any(|c| c == controller)
+            .then_some(path)
     })
 }
 
@@ -243,12 +268,21 @@ mod tests {
         };
         let text = |unified| {
             let all = settings(&limits, unified);
-            all.iter().map(|s| format!("{}={}", s.file, s.value)).collect::<Vec<_>>()
+            all.iter()
+                .map(|s| format!("{}={}", s.file, s.value))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(text(true), ["memory.max=1048576", "cpu.max=150000 100000", "pids.max=9"]);
+        assert_eq!(
+            text(true),
+            ["memory.max=1048576", "cpu.max=150000 100000", "pids.max=9"]
+        );
         assert_eq!(
             text(false),
-            ["memory.limit_in_bytes=1048576", "cpu.cfs_quota_us=150000", "pids.max=9"]
+            [
+                "memory.limit_in_bytes=1048576",
+                "cpu.cfs_quota_us=150000",
+                "pids.max=9"
+            ]
         );
         assert!(settings(&Limits::default(), true).is_empty());
     }

@@ -31,7 +31,10 @@ impl Notes {
 
     /// All notes, the first is nearest to the cause.
     pub(crate) fn read(&self) -> String {
-        self.0.try_clone().map(crate::monitor::read_all).unwrap_or_default()
+        self.0
+            .try_clone()
+            .map(crate::monitor::read_all)
+            .unwrap_or_default()
     }
 }
 
@@ -100,6 +103,9 @@ mod tests {
         });
         tracing::error!("outside");
         let all = notes.read();
-        assert_eq!(all, "failed to mount, path \"/x\": NotFound\nfailed altogether\n");
+        assert_eq!(
+            all,
+            "failed to mount, path \"/x\": NotFound\nfailed altogether\n"
+        );
     }
 }

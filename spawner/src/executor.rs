@@ -61,7 +61,11 @@ impl Executor for Payload {
         // std gives SIGPIPE, which every Rust program ignores, its default action back
         let error = Command::new(word).args(rest).exec();
         eprintln!("netd: {word}: {error}");
-        let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+        let status = if error.kind() == io::ErrorKind::NotFound {
+            127
+        } else {
+            126
+        };
         sys::exit(status)
     }
 }
@@ -97,7 +101,10 @@ fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
     }
     match seen {
         true => refused(),
-        false => Err((127, format!("no such command in the container (PATH={path})"))),
+        false => Err((
+            127,
+            format!("no such command in the container (PATH={path})"),
+        )),
     }
 }
 

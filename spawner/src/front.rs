@@ -41,7 +41,11 @@ pub fn run(settings: &Settings) -> Result<Exit, SpawnError> {
         Err(e) => return Err(SpawnError::System("count threads", e)),
     }
     let mut settings = settings.clone();
-    settings.directory = settings.directory.as_deref().map(root_directory).transpose()?;
+    settings.directory = settings
+        .directory
+        .as_deref()
+        .map(root_directory)
+        .transpose()?;
     std::fs::create_dir_all(&settings.state_root)
         .map_err(SpawnError::state("create", &settings.state_root))?;
     settings.state_root = settings
@@ -103,7 +107,8 @@ fn prepare_and_run(
     slot.write("bundle/config.json", config.as_bytes())?;
     let console = match plan.pty {
         true => Some(
-            ConsoleSocket::listen(slot.dir()).map_err(SpawnError::state("listen in", slot.dir()))?,
+            ConsoleSocket::listen(slot.dir())
+                .map_err(SpawnError::state("listen in", slot.dir()))?,
         ),
         false => None,
     };
@@ -156,7 +161,11 @@ fn bind_sources(
     range: Option<UidRange>,
 ) -> Result<Vec<PathBuf>, SpawnError> {
     let source = |(index, bind): (usize, &crate::settings::Bind)| {
-        let what = if bind.read_only { "--bind-ro=" } else { "--bind=" };
+        let what = if bind.read_only {
+            "--bind-ro="
+        } else {
+            "--bind="
+        };
         let given = bind.source.to_string_lossy();
         let meta = std::fs::metadata(&bind.source)
             .map_err(|e| SpawnError::setting(what, &given, format!("cannot be bound: {e}")))?;
@@ -273,10 +282,12 @@ impl Front<'_> {
         let settings = self.plan.settings;
         if let Some(socket) = socket {
             let console = socket.master().and_then(Console::start);
-            self.console = Some(console.map_err(SpawnError::system("take the container's terminal"))?);
+            self.console =
+                Some(console.map_err(SpawnError::system("take the container's terminal"))?);
         }
         // it waits for our word, so the number cannot be another's by now
-        let raw = Pid::from_raw(pid).ok_or_else(|| SpawnError::MonitorDied(settings.name.to_string()))?;
+        let raw =
+            Pid::from_raw(pid).ok_or_else(|| SpawnError::MonitorDied(settings.name.to_string()))?;
         let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
             .map_err(SpawnError::system("watch the container's pid 1"))?;
         self.slot.record(&Running {

@@ -1,10 +1,10 @@
 //! poststop hooks. libcontainer would run them only after a start that went well; a network must be taken down in any case.
 
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use std::io::{self, Write};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
@@ -101,6 +101,9 @@ mod tests {
         let failed = run(&shell("exit 3", None), &json!({})).unwrap_err();
         assert_eq!(failed, "poststop hook /bin/sh: exit status: 3");
         let slow = shell("exec sleep 60", Some(Duration::from_millis(50)));
-        assert_eq!(run(&slow, &json!({})).unwrap_err(), "poststop hook /bin/sh: killed after 0.05 s");
+        assert_eq!(
+            run(&slow, &json!({})).unwrap_err(),
+            "poststop hook /bin/sh: killed after 0.05 s"
+        );
     }
 }

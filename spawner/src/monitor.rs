@@ -57,7 +57,9 @@ impl Monitor<'_> {
         root::enter_private_mounts().map_err(fail("make a mount namespace"))?;
         root::mount(self.plan)?;
         if let Some(cgroups) = self.cgroups {
-            cgroups.join().map_err(fail("enter the container's cgroup"))?;
+            cgroups
+                .join()
+                .map_err(fail("enter the container's cgroup"))?;
         }
         cgroup::blind().map_err(fail("hide /sys/fs/cgroup from libcontainer"))?;
         let notes = Notes::new().map_err(fail("keep notes"))?;
@@ -82,19 +84,26 @@ impl Monitor<'_> {
 
     fn build(&self, stderr: &Redirected) -> Result<(Container, OwnedFd), LibcontainerError> {
         let dir = self.slot.dir();
-        let mut builder = ContainerBuilder::new(self.slot.name().to_owned(), SyscallType::default())
-            .with_root_path(dir.join("run"))?
-            .with_pid_file(Some(self.pid_file()))?
-            .with_executor(Payload {
-                as_pid2: self.plan.settings.as_pid2,
-            });
+        let mut builder =
+            ContainerBuilder::new(self.slot.name().to_owned(), SyscallType::default())
+                .with_root_path(dir.join("run"))?
+                .with_pid_file(Some(self.pid_file()))?
+                .with_executor(Payload {
+                    as_pid2: self.plan.settings.as_pid2,
+                });
         builder = if self.plan.pty {
             builder.with_console_socket(Some(dir.join("console.sock")))
         } else {
-            let own = stderr.original.try_clone().map_err(LibcontainerError::OtherIO)?;
+            let own = stderr
+                .original
+                .try_clone()
+                .map_err(LibcontainerError::OtherIO)?;
             builder.with_stderr(own)
         };
-        let container = builder.as_init(dir.join("bundle")).with_systemd(false).build()?;
+        let container = builder
+            .as_init(dir.join("bundle"))
+            .with_systemd(false)
+            .build()?;
         let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
         let pid = pid.ok_or(LibcontainerError::NoDirectory)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
@@ -121,10 +130,12 @@ impl Monitor<'_> {
         let pid = container.pid().map_or(0, |pid| pid.as_raw());
         self.wire.send(&Report::Ready { pid });
         let started = match self.wire.receive() {
-            Some(Order::Go) => diagnosis::silently(|| container.start()).map_err(|e| Failure::Runtime {
-                reason: chain(&e),
-                stderr: String::new(),
-            }),
+            Some(Order::Go) => {
+                diagnosis::silently(|| container.start()).map_err(|e| Failure::Runtime {
+                    reason: chain(&e),
+                    stderr: String::new(),
+                })
+            }
             Some(Order::Abort) | None => Err(Failure::Aborted),
         };
         if started.is_ok() {
@@ -135,10 +146,12 @@ impl Monitor<'_> {
             .and_then(|pid| rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok()?);
         match (started, ended) {
             (Err(failure), _) => Report::Failed(failure),
-            (Ok(()), Some((_, status))) => match (status.exit_status(), status.terminating_signal()) {
-                (_, Some(signal)) => Report::Ended(Exit::Signal(signal)),
-                (code, None) => Report::Ended(Exit::Code(code.unwrap_or(255) as u8)),
-            },
+            (Ok(()), Some((_, status))) => {
+                match (status.exit_status(), status.terminating_signal()) {
+                    (_, Some(signal)) => Report::Ended(Exit::Signal(signal)),
+                    (code, None) => Report::Ended(Exit::Code(code.unwrap_or(255) as u8)),
+                }
+            }
             (Ok(()), None) => Report::Ended(Exit::Code(255)),
         }
     }
@@ -172,8 +185,15 @@ impl Monitor<'_> {
         }
         // in this mount namespace the root is still there; the host never saw it
         let detach = rustix::mount::UnmountFlags::DETACH;
-        let binds = self.plan.bind_sources.iter().filter(|p| p.starts_with(self.slot.dir()));
-        for point in binds.map(PathBuf::as_path).chain([self.plan.root.as_path()]) {
+        let binds = self
+            .plan
+            .bind_sources
+            .iter()
+            .filter(|p| p.starts_with(self.slot.dir()));
+        for point in binds
+            .map(PathBuf::as_path)
+            .chain([self.plan.root.as_path()])
+        {
             let _ = rustix::mount::unmount(point, detach);
         }
         self.slot.release();
@@ -181,9 +201,15 @@ impl Monitor<'_> {
 }
 
 /// Runs what the monitor could not: hooks and removal, in the front, after the monitor died.
-pub(crate) fn clean_up_after(plan: &Plan<'_>, slot: &Slot, cgroups: Option<&Cgroups>) -> Vec<String> {
+pub(crate) fn clean_up_after(
+    plan: &Plan<'_>,
+    slot: &Slot,
+    cgroups: Option<&Cgroups>,
+) -> Vec<String> {
     let state = hook::stopped_state(plan, &slot.dir().join("bundle"));
-    let warnings = hook::poststop(plan).filter_map(|h| hook::run(h, &state).err()).collect();
+    let warnings = hook::poststop(plan)
+        .filter_map(|h| hook::run(h, &state).err())
+        .collect();
     if let Some(cgroups) = cgroups {
         cgroups.remove();
     }
@@ -203,7 +229,10 @@ impl Redirected {
         let collected = rustix::fs::memfd_create("hooks", rustix::fs::MemfdFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&collected, rustix::fs::OFlags::APPEND)?;
         rustix::stdio::dup2_stderr(&collected)?;
-        Ok(Self { original, collected })
+        Ok(Self {
+            original,
+            collected,
+        })
     }
 
     /// Puts standard error back, and returns what was written meanwhile.
@@ -265,6 +294,8 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 pub(crate) fn unsearchable(path: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     path.ancestors()
-        .find(|dir| std::fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.permissions().mode() & 0o001 == 0))
+        .find(|dir| {
+            std::fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.permissions().mode() & 0o001 == 0)
+        })
         .map(Path::to_owned)
 }

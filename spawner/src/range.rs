@@ -74,13 +74,22 @@ mod tests {
         assert!(free.idmap && free.base >= FIRST && free.base <= LAST && free.base & 0xffff == 0);
         let next = pick("web", 0, |base| base == free.base).unwrap();
         assert_ne!(next.base, free.base);
-        assert!(matches!(pick("web", 0, |_| true), Err(SpawnError::NoUidRange)));
+        assert!(matches!(
+            pick("web", 0, |_| true),
+            Err(SpawnError::NoUidRange)
+        ));
     }
 
     #[test]
     fn files_that_were_shifted_on_disk_name_the_range() {
         let range = pick("web", 0x000b_0000, |_| true).unwrap();
-        assert_eq!(range, UidRange { base: 0x000b_0000, idmap: false });
+        assert_eq!(
+            range,
+            UidRange {
+                base: 0x000b_0000,
+                idmap: false
+            }
+        );
         assert!(pick("web", 1000, |_| false).unwrap().idmap);
     }
 

@@ -54,7 +54,11 @@ pub(crate) fn mount(plan: &Plan<'_>) -> Result<(), Failure> {
         userns: userns.filter(|_| mapped),
     };
     let source = settings.directory.as_deref().unwrap_or(Path::new("/"));
-    let hidden: &[&str] = if settings.directory.is_none() { &NOT_SHOWN } else { &[] };
+    let hidden: &[&str] = if settings.directory.is_none() {
+        &NOT_SHOWN
+    } else {
+        &[]
+    };
     mount_tree(source, &plan.root, hidden, &attributes)?;
     for (bind, point) in settings.binds.iter().zip(&plan.bind_sources) {
         if bind.idmap && userns.is_some() {
@@ -100,7 +104,12 @@ fn mount_tree(
         let Ok(below) = point.strip_prefix(&source) else {
             continue;
         };
-        let done = clone(&point, &target.join(below), attributes.below_read_only, attributes);
+        let done = clone(
+            &point,
+            &target.join(below),
+            attributes.below_read_only,
+            attributes,
+        );
         // Of the host's root one part may be missing (a file system that cannot be mapped, or a mount point that was
         // covered); a directory that was asked for must be whole.
         if hidden.is_empty() {
@@ -140,7 +149,11 @@ fn clone(
         set,
         ..Default::default()
     };
-    sys::mount_setattr(mount.as_fd(), &plain).map_err(fail("set attributes of the mount at", source, ""))?;
+    sys::mount_setattr(mount.as_fd(), &plain).map_err(fail(
+        "set attributes of the mount at",
+        source,
+        "",
+    ))?;
     if let Some(userns) = attributes.userns {
         let idmap = MountAttributes {
             set: libc::MOUNT_ATTR_IDMAP,
@@ -190,7 +203,13 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut rest = field;
     while let [first, tail @ ..] = rest {
         match rest {
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] => {
+            [
+                b'\\',
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                tail @ ..,
+            ] => {
                 out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
                 rest = tail;
             }
@@ -215,7 +234,11 @@ mod tests {
         let below = |source: &str| points_below(text, Path::new(source));
         assert_eq!(
             below("/srv"),
-            [Path::new("/srv/a"), Path::new("/srv/a/b"), Path::new("/srv/with blank")]
+            [
+                Path::new("/srv/a"),
+                Path::new("/srv/a/b"),
+                Path::new("/srv/with blank")
+            ]
         );
         assert_eq!(below("/").len(), 4);
         assert!(below("/srv/a/b").is_empty());

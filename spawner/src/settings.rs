@@ -413,11 +413,7 @@ fn is_hostname(name: &str) -> bool {
         })
 }
 
-fn absolute(
-    what: &'static str,
-    text: &str,
-    path: impl AsRef<Path>,
-) -> Result<PathBuf, SpawnError> {
+fn absolute(what: &'static str, text: &str, path: impl AsRef<Path>) -> Result<PathBuf, SpawnError> {
     let path = path.as_ref();
     if !path.is_absolute() {
         return Err(SpawnError::setting(
@@ -492,10 +488,7 @@ mod tests {
             UserName::Name("web".into(), None)
         );
         assert_eq!("7".parse::<UserName>().unwrap(), UserName::Id(7, None));
-        assert_eq!(
-            "7:8".parse::<UserName>().unwrap(),
-            UserName::Id(7, Some(8))
-        );
+        assert_eq!("7:8".parse::<UserName>().unwrap(), UserName::Id(7, Some(8)));
         for bad in ["", ":7", "7:", "7:web", "a/b"] {
             assert!(bad.parse::<UserName>().is_err(), "{bad}");
         }
@@ -516,10 +509,12 @@ mod tests {
         assert!(bad(|s| s.env.push(("A=B".into(), String::new()))).contains("--setenv="));
         assert!(bad(|s| s.hostname = Some("a b".into())).contains("--hostname="));
         assert!(bad(|s| s.chdir = Some("tmp".into())).contains("--chdir="));
-        assert!(bad(|s| {
-            s.labels.insert("a".into(), "b,c".into());
-        })
-        .contains("--label="));
+        assert!(
+            bad(|s| {
+                s.labels.insert("a".into(), "b,c".into());
+            })
+            .contains("--label=")
+        );
     }
 
     #[test]

@@ -51,8 +51,8 @@ pub(crate) enum Delivery {
 
 /// Sends `signal` to a container's pid 1, as if that were an ordinary process.
 pub(crate) fn deliver(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> io::Result<Delivery> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    if ends_by_default(signal) && signal != libc::SIGKILL && would_be_dropped(&status, signal) {
+    if ends_by_default(signal) && signal != libc::SIGKILL && would_be_dropped(&threads(pid), signal)
+    {
         sys::pidfd_signal(pidfd, libc::SIGKILL)?;
         return Ok(Delivery::Killed);
     }
@@ -60,20 +60,60 @@ pub(crate) fn deliver(pidfd: BorrowedFd<'_>, pid: i32, signal: i32) -> io::Resul
     Ok(Delivery::Sent)
 }
 
-/// Whether this process, by its /proc/PID/status, is pid 1 of its namespace and neither catches, blocks nor ignores
-/// the signal (pid_namespaces(7): only signals with a handler reach pid 1).
-fn would_be_dropped(status: &str, signal: i32) -> bool {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.map(|value| value.trim_start_matches(':').trim())
-    };
-    let is_init = field("NSpid").is_some_and(|pids| pids.split_whitespace().last() == Some("1"));
+/// What /proc says about one thread: `status`, and the first word of `syscall`.
+struct Thread {
+    status: String,
+    syscall: String,
+}
+
+fn threads(pid: i32) -> Vec<Thread> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    tasks
+        .map(|task| {
+            let read = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+            Thread {
+                status: read("status"),
+                syscall: read("syscall")
+                    .split(' ')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// Whether this process is pid 1 of its namespace and neither catches, blocks, ignores nor waits for the signal: then
+/// the kernel drops it (pid_namespaces(7)). In doubt it is not: better to send a signal in vain than to kill.
+fn would_be_dropped(threads: &[Thread], signal: i32) -> bool {
+    // a thread in sigwait(3) shows what it waits for as not blocked; native, i386, and i386 with 64-bit time
+    let waits = [
+        libc::SYS_rt_sigtimedwait.to_string(),
+        "177".into(),
+        "421".into(),
+    ];
     let bit = 1u64 << (signal - 1).clamp(0, 63);
-    let handled = ["SigCgt", "SigBlk", "SigIgn"].iter().any(|mask| {
-        // an unreadable mask counts as handled: better to send the signal than to kill
-        field(mask).and_then(|hex| u64::from_str_radix(hex, 16).ok()).is_none_or(|set| set & bit != 0)
-    });
-    is_init && !handled
+    !threads.is_empty()
+        && threads.iter().all(|thread| {
+            let field = |name: &str| {
+                let line = thread
+                    .status
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name));
+                line.map(|value| value.trim_start_matches(':').trim())
+            };
+            let set = |mask| field(mask).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+            let default = ["SigCgt", "SigBlk", "SigIgn"]
+                .into_iter()
+                .all(|mask| set(mask).is_some_and(|set| set & bit == 0));
+            let known = !thread.syscall.is_empty() && !waits.contains(&thread.syscall);
+            // for a thread that is not the first, NSpid is its own number: NStgid is the process's
+            let first = field("NStgid").and_then(|pids| pids.split_whitespace().last());
+            default && known && first == Some("1")
+        })
 }
 
 /// Kills a container and waits, at most ten seconds, until its pid 1 and with it everything in it is gone.
@@ -83,7 +123,10 @@ pub(crate) fn kill_and_wait(pidfd: BorrowedFd<'_>) -> io::Result<()> {
         sent => sent?,
     }
     let limit = Timespec::try_from(Duration::from_secs(10)).ok();
-    poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], limit.as_ref())?;
+    poll(
+        &mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)],
+        limit.as_ref(),
+    )?;
     Ok(())
 }
 
@@ -91,20 +134,38 @@ pub(crate) fn kill_and_wait(pidfd: BorrowedFd<'_>) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn status(nspid: &str, caught: u64) -> String {
-        format!(
-            "Name:\tx\nNSpid:\t{nspid}\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\nSigCgt:\t{caught:016x}\n"
-        )
+    fn thread(tgids: &str, caught: u64, syscall: &str) -> Thread {
+        Thread {
+            status: format!(
+                "Name:\tx\nNStgid:\t{tgids}\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\n\
+                 SigCgt:\t{caught:016x}\n"
+            ),
+            syscall: syscall.to_owned(),
+        }
     }
 
     #[test]
-    fn only_a_pid_1_without_a_handler_drops_signals() {
-        assert!(would_be_dropped(&status("4711\t1", 0), libc::SIGTERM));
-        assert!(!would_be_dropped(&status("4711\t1", 1 << 14), libc::SIGTERM));
-        assert!(!would_be_dropped(&status("4711\t2", 0), libc::SIGTERM));
-        assert!(!would_be_dropped(&status("4711", 0), libc::SIGTERM));
-        assert!(!would_be_dropped(&status("4711\t1", 0), libc::SIGPIPE), "ignored");
-        assert!(!would_be_dropped("", libc::SIGTERM), "gone");
+    fn only_a_pid_1_that_does_nothing_about_it_drops_a_signal() {
+        let term = |thread| would_be_dropped(&[thread], libc::SIGTERM);
+        assert!(term(thread("4711\t1", 0, "35")));
+        assert!(!term(thread("4711\t1", 1 << 14, "35")), "caught");
+        assert!(
+            !term(thread("4711\t1", 0, &libc::SYS_rt_sigtimedwait.to_string())),
+            "waited for"
+        );
+        assert!(!term(thread("4711\t1", 0, "")), "unknown");
+        assert!(!term(thread("4711\t2", 0, "35")), "not pid 1");
+        assert!(!term(thread("4711", 0, "35")), "not in a namespace");
+        assert!(
+            !would_be_dropped(&[thread("4711\t1", 0, "35")], libc::SIGPIPE),
+            "ignored"
+        );
+        assert!(!would_be_dropped(&[], libc::SIGTERM), "gone");
+        let waiter = thread("4711\t1", 0, &libc::SYS_rt_sigtimedwait.to_string());
+        assert!(!would_be_dropped(
+            &[thread("4711\t1", 0, "35"), waiter],
+            libc::SIGTERM
+        ));
     }
 
     #[test]

@@ -119,9 +119,7 @@ impl Slot {
         make_dir(&dir, false)?;
         let lock = match lock_file(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive) {
             Ok(lock) => lock,
-            Err(SpawnError::State { source, .. })
-                if source.kind() == io::ErrorKind::WouldBlock =>
-            {
+            Err(SpawnError::State { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
                 return Err(SpawnError::Running(name.to_string()));
             }
             Err(e) => return Err(e),
@@ -216,7 +214,14 @@ impl Slot {
     /// Removes all but the directory and its lock. Never follows into `root` and `binds`: should something still be
     /// mounted there, it is not ours to delete.
     fn empty(&self) {
-        for file in ["record.json", "record.new", "range", "range.new", "console.sock", "init.pid"] {
+        for file in [
+            "record.json",
+            "record.new",
+            "range",
+            "range.new",
+            "console.sock",
+            "init.pid",
+        ] {
             let _ = fs::remove_file(self.dir.join(file));
         }
         for plain in ["bundle", "run"] {
@@ -272,14 +277,23 @@ pub(crate) fn now() -> u64 {
 fn bases_in_use(root: &Path) -> Vec<u32> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     entries
-        .filter_map(|entry| fs::read_to_string(entry.path().join("range")).ok()?.parse().ok())
+        .filter_map(|entry| {
+            fs::read_to_string(entry.path().join("range"))
+                .ok()?
+                .parse()
+                .ok()
+        })
         .collect()
 }
 
 /// Makes a directory that others may pass through (the users of a container must reach its root) but not read.
 fn make_dir(path: &Path, parents: bool) -> Result<(), SpawnError> {
     let fail = |e| SpawnError::state("create", path)(e);
-    match DirBuilder::new().mode(0o711).recursive(parents).create(path) {
+    match DirBuilder::new()
+        .mode(0o711)
+        .recursive(parents)
+        .create(path)
+    {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         done => done.map_err(fail)?,
     }
@@ -325,7 +339,11 @@ mod tests {
         assert!(matches!(claim(&root, "web"), Err(SpawnError::Running(_))));
         claim(&root, "db").unwrap().release();
         slot.release();
-        let left: Vec<_> = fs::read_dir(&root).unwrap().flatten().map(|e| e.file_name()).collect();
+        let left: Vec<_> = fs::read_dir(&root)
+            .unwrap()
+            .flatten()
+            .map(|e| e.file_name())
+            .collect();
         assert_eq!(left, [".lock"]);
         claim(&root, "web").unwrap();
     }
@@ -333,7 +351,9 @@ mod tests {
     #[test]
     fn a_claim_that_fails_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let failed = Slot::claim(dir.path(), &"web".parse().unwrap(), |_| Err(SpawnError::NoUidRange));
+        let failed = Slot::claim(dir.path(), &"web".parse().unwrap(), |_| {
+            Err(SpawnError::NoUidRange)
+        });
         assert!(matches!(failed, Err(SpawnError::NoUidRange)));
         assert!(!dir.path().join("web").exists());
     }

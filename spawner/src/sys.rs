@@ -106,7 +106,9 @@ pub(crate) fn user_namespace(base: u32, size: u32) -> io::Result<OwnedFd> {
         for file in ["uid_map", "gid_map"] {
             std::fs::write(format!("{dir}/{file}"), format!("0 {base} {size}\n"))?;
         }
-        Ok(OwnedFd::from(std::fs::File::open(format!("{dir}/ns/user"))?))
+        Ok(OwnedFd::from(std::fs::File::open(format!(
+            "{dir}/ns/user"
+        ))?))
     })();
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
@@ -138,7 +140,12 @@ pub(crate) fn kill(pid: Pid, signal: i32) {
 pub(crate) fn set_command_line(name: &str) -> io::Result<()> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     // arg_start and arg_end are fields 48 and 49, proc_pid_stat(5); field 3 is the first after the name
-    let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(45);
+    let mut fields = stat
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .skip(45);
     let mut next = || fields.next()?.parse::<usize>().ok();
     let (Some(start), Some(end)) = (next(), next()) else {
         return Err(io::ErrorKind::InvalidData.into());
@@ -207,9 +214,9 @@ impl SignalFd {
         let mut buffer = [0u8; mem::size_of::<libc::signalfd_siginfo>()];
         match rustix::io::read(&self.fd, &mut buffer) {
             // ssi_signo is the first field, signalfd(2)
-            Ok(n) if n == buffer.len() => {
-                Some(i32::from_ne_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]))
-            }
+            Ok(n) if n == buffer.len() => Some(i32::from_ne_bytes([
+                buffer[0], buffer[1], buffer[2], buffer[3],
+            ])),
             _ => None,
         }
     }

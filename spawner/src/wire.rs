@@ -53,10 +53,23 @@ pub(crate) enum Order {
 /// An error on its way through the socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Failure {
-    Hook { reason: String, stderr: String },
-    Command { reason: String, status: u8 },
-    Root { action: String, path: std::path::PathBuf, reason: String },
-    Runtime { reason: String, stderr: String },
+    Hook {
+        reason: String,
+        stderr: String,
+    },
+    Command {
+        reason: String,
+        status: u8,
+    },
+    Root {
+        action: String,
+        path: std::path::PathBuf,
+        reason: String,
+    },
+    Runtime {
+        reason: String,
+        stderr: String,
+    },
     Aborted,
 }
 
@@ -69,7 +82,15 @@ impl Failure {
                 reason,
                 status,
             },
-            Self::Root { action, path, reason } => SpawnError::Root { action, path, reason },
+            Self::Root {
+                action,
+                path,
+                reason,
+            } => SpawnError::Root {
+                action,
+                path,
+                reason,
+            },
             Self::Runtime { reason, stderr } => SpawnError::Runtime {
                 name: name.to_owned(),
                 reason,

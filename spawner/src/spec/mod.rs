@@ -139,7 +139,10 @@ fn namespaces(plan: &Plan<'_>) -> Vec<Value> {
     if plan.range.is_some() {
         types.push("user");
     }
-    types.into_iter().map(|typ| json!({ "type": typ })).collect()
+    types
+        .into_iter()
+        .map(|typ| json!({ "type": typ }))
+        .collect()
 }
 
 /// Annotations of the OCI state: those asked for, and the labels and the name where they do not say otherwise.
@@ -148,7 +151,11 @@ pub(crate) fn annotations(plan: &Plan<'_>) -> Map<String, Value> {
     let mut all = Map::new();
     all.insert("io.netd.name".into(), json!(settings.name.as_str()));
     if !settings.labels.is_empty() {
-        let labels: Vec<_> = settings.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let labels: Vec<_> = settings
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
         all.insert("io.netd.labels".into(), json!(labels.join(",")));
     }
     for (key, value) in &settings.annotations {

@@ -52,6 +52,7 @@ const ARCHITECTURES: &[&str] = &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"];
 const ARCHITECTURES: &[&str] = &[];
 
 /// Known, and refused on purpose: namespaces and mounts, the clock, modules, tracing of the whole machine, keys.
+#[rustfmt::skip]
 const REFUSED: &[&str] = &[
     "acct", "add_key", "bpf", "delete_module", "fanotify_init", "finit_module", "fsconfig", "fsmount", "fsopen",
     "fspick", "init_module", "io_uring_enter", "io_uring_register", "io_uring_setup", "kcmp", "kexec_file_load",

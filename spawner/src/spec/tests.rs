@@ -10,7 +10,11 @@ use crate::settings::{Bind, Settings, Tmpfs, UserName};
 use crate::user::User;
 
 fn settings() -> Settings {
-    Settings::new("web".parse().unwrap(), "/run/netd/containers", ["sh", "-c", "true"])
+    Settings::new(
+        "web".parse().unwrap(),
+        "/run/netd/containers",
+        ["sh", "-c", "true"],
+    )
 }
 
 fn plan(settings: &Settings) -> Plan<'_> {
@@ -37,7 +41,11 @@ fn golden(name: &str, plan: &Plan<'_>) {
         std::fs::write(&path, &text).unwrap();
     }
     let known = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(known == text, "{} differs (BLESS=1 rewrites it):\n{text}", path.display());
+    assert!(
+        known == text,
+        "{} differs (BLESS=1 rewrites it):\n{text}",
+        path.display()
+    );
 }
 
 #[test]
@@ -72,7 +80,9 @@ fn a_directory_with_everything() {
     settings.no_new_privileges = true;
     settings.labels.insert("tier".into(), "front".into());
     settings.labels.insert("app".into(), "shop".into());
-    settings.annotations.insert("io.netd.zone".into(), "dmz".into());
+    settings
+        .annotations
+        .insert("io.netd.zone".into(), "dmz".into());
     let mut plan = plan(&settings);
     plan.user = User {
         uid: 33,
@@ -81,7 +91,10 @@ fn a_directory_with_everything() {
         name: Some("web".into()),
         home: Some("/srv".into()),
     };
-    plan.range = Some(UidRange { base: 1 << 20, idmap: true });
+    plan.range = Some(UidRange {
+        base: 1 << 20,
+        idmap: true,
+    });
     plan.pty = true;
     plan.term = Some("xterm".into());
     plan.cgroup2 = true;
@@ -92,9 +105,17 @@ fn a_directory_with_everything() {
 fn private_users_on_the_hosts_network_see_the_hosts_sysfs_read_only() {
     let settings = settings();
     let mut plan = plan(&settings);
-    plan.range = Some(UidRange { base: 1 << 20, idmap: true });
+    plan.range = Some(UidRange {
+        base: 1 << 20,
+        idmap: true,
+    });
     let spec = spec(&plan);
-    let sys = spec["mounts"].as_array().unwrap().iter().find(|m| m["destination"] == "/sys").unwrap();
+    let sys = spec["mounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|m| m["destination"] == "/sys")
+        .unwrap();
     assert_eq!(sys["type"], "bind");
     assert!(sys["options"].as_array().unwrap().contains(&json!("rro")));
 }
@@ -106,7 +127,13 @@ fn network_capabilities_come_with_a_network_of_its_own_only() {
     for cap in ["CAP_NET_ADMIN", "CAP_NET_RAW"] {
         assert!(!host.contains(&cap) && private.contains(&cap), "{cap}");
     }
-    for cap in ["CAP_SYS_ADMIN", "CAP_MKNOD", "CAP_SYS_PTRACE", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"] {
+    for cap in [
+        "CAP_SYS_ADMIN",
+        "CAP_MKNOD",
+        "CAP_SYS_PTRACE",
+        "CAP_SYS_MODULE",
+        "CAP_SYS_RAWIO",
+    ] {
         assert!(!private.contains(&cap), "{cap}");
     }
 }
@@ -114,21 +141,33 @@ fn network_capabilities_come_with_a_network_of_its_own_only() {
 #[test]
 fn no_new_privileges_is_absent_unless_asked_for() {
     // libcontainer takes a false for "filter after dropping capabilities", and then may not
-    assert!(spec(&plan(&settings()))["process"].get("noNewPrivileges").is_none());
+    assert!(
+        spec(&plan(&settings()))["process"]
+            .get("noNewPrivileges")
+            .is_none()
+    );
 }
 
 #[test]
 fn annotations_that_were_given_win() {
     let mut settings = settings();
-    settings.annotations.insert("io.netd.name".into(), "other".into());
-    assert_eq!(spec(&plan(&settings))["annotations"]["io.netd.name"], "other");
+    settings
+        .annotations
+        .insert("io.netd.name".into(), "other".into());
+    assert_eq!(
+        spec(&plan(&settings))["annotations"]["io.netd.name"],
+        "other"
+    );
 }
 
 #[test]
 fn a_long_machine_name_gives_a_shorter_host_name() {
     let name = "n".repeat(128);
     let settings = Settings::new(name.parse().unwrap(), "/run", ["true"]);
-    assert_eq!(spec(&plan(&settings))["hostname"].as_str().unwrap().len(), 64);
+    assert_eq!(
+        spec(&plan(&settings))["hostname"].as_str().unwrap().len(),
+        64
+    );
 }
 
 #[test]
@@ -143,10 +182,28 @@ fn each_system_call_is_in_one_list() {
             assert!(others.len() == 1 || name == "personality", "{name} twice");
         }
     }
-    for name in ["openat", "clone", "socket", "execve", "io_getevents", "rseq"] {
+    for name in [
+        "openat",
+        "clone",
+        "socket",
+        "execve",
+        "io_getevents",
+        "rseq",
+    ] {
         assert_eq!(seen[name][0].0, "SCMP_ACT_ALLOW", "{name}");
     }
-    for name in ["mount", "setns", "unshare", "bpf", "open_by_handle_at", "clone3", "ptrace_"] {
-        assert!(seen.get(name).is_none_or(|r| r[0].0 == "SCMP_ACT_ERRNO"), "{name}");
+    for name in [
+        "mount",
+        "setns",
+        "unshare",
+        "bpf",
+        "open_by_handle_at",
+        "clone3",
+        "ptrace_",
+    ] {
+        assert!(
+            seen.get(name).is_none_or(|r| r[0].0 == "SCMP_ACT_ERRNO"),
+            "{name}"
+        );
     }
 }

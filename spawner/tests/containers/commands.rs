@@ -9,7 +9,10 @@ use crate::world::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
     ("exit codes are the command's", exit_codes),
-    ("a command that cannot be run is 127 or 126 and named", missing_commands),
+    (
+        "a command that cannot be run is 127 or 126 and named",
+        missing_commands,
+    ),
     ("environment", environment),
     ("hostname", hostname),
     ("user names, numbers and groups", user),
@@ -31,7 +34,11 @@ fn exit_codes() {
     for code in [0, 1, 7, 255] {
         assert_eq!(world.sh(&format!("exit {code}")).status, code);
     }
-    assert_eq!(world.sh("kill -9 $$; sleep 1").status, 0, "pid 1 cannot kill itself");
+    assert_eq!(
+        world.sh("kill -9 $$; sleep 1").status,
+        0,
+        "pid 1 cannot kill itself"
+    );
     let stub = world.run(json!({ "as_pid2": true, "command": ["sh", "-c", "kill -9 $$"] }));
     assert_eq!(stub.status, 128 + 9);
 }
@@ -40,13 +47,22 @@ fn missing_commands() {
     let world = World::new();
     let ended = world.run(json!({ "command": ["no-such"] }));
     assert_eq!(ended.status, 127);
-    assert!(ended.err.starts_with("spawn: no-such: no such command in the container"), "{ended:?}");
+    assert!(
+        ended
+            .err
+            .starts_with("spawn: no-such: no such command in the container"),
+        "{ended:?}"
+    );
     let ended = world.run(json!({ "command": ["/etc/passwd"] }));
     assert_eq!(ended.status, 126);
     let detach = format!("touch {}", world.path("detached").display());
-    let ended = world.run(json!({ "command": ["no-such"], "private_network": true, "detach": detach }));
+    let ended =
+        world.run(json!({ "command": ["no-such"], "private_network": true, "detach": detach }));
     assert_eq!(ended.status, 127);
-    assert!(world.path("detached").exists(), "poststop hooks run also when the start failed");
+    assert!(
+        world.path("detached").exists(),
+        "poststop hooks run also when the start failed"
+    );
 }
 
 fn environment() {
@@ -57,13 +73,25 @@ fn environment() {
     let mut env: Vec<_> = out.lines().collect();
     env.sort_unstable();
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    assert_eq!(env, ["A=b c", "HOME=/srv", "LOGNAME=root", path, "USER=root", "container=netd"]);
+    assert_eq!(
+        env,
+        [
+            "A=b c",
+            "HOME=/srv",
+            "LOGNAME=root",
+            path,
+            "USER=root",
+            "container=netd"
+        ]
+    );
 }
 
 fn hostname() {
     let world = World::new();
     assert_eq!(world.sh("hostname").good(), "web\n");
-    let out = world.run(json!({ "hostname": "www.example", "command": ["hostname"] })).good();
+    let out = world
+        .run(json!({ "hostname": "www.example", "command": ["hostname"] }))
+        .good();
     assert_eq!(out, "www.example\n");
 }
 
@@ -71,7 +99,9 @@ fn user() {
     let world = World::new();
     let id = |user: &str| {
         let script = "id -u; id -g; id -G; echo $HOME; umask; grep CapEff /proc/self/status";
-        world.run(json!({ "user": user, "command": ["sh", "-c", script] })).good()
+        world
+            .run(json!({ "user": user, "command": ["sh", "-c", script] }))
+            .good()
     };
     let none = "CapEff:\t0000000000000000\n";
     assert_eq!(id("web"), format!("33\n34\n34 4\n/srv\n0022\n{none}"));
@@ -86,7 +116,12 @@ fn user() {
 fn chdir() {
     let world = World::new();
     assert_eq!(world.sh("pwd").good(), "/\n");
-    assert_eq!(world.run(json!({ "chdir": "/srv", "command": ["pwd"] })).good(), "/srv\n");
+    assert_eq!(
+        world
+            .run(json!({ "chdir": "/srv", "command": ["pwd"] }))
+            .good(),
+        "/srv\n"
+    );
 }
 
 fn chdir_missing() {
@@ -120,7 +155,9 @@ fn descriptors() {
     for as_pid2 in [false, true] {
         // 3 is the directory that ls itself has open
         let script = "exec ls /proc/self/fd";
-        let out = world.run(json!({ "as_pid2": as_pid2, "command": ["sh", "-c", script] })).good();
+        let out = world
+            .run(json!({ "as_pid2": as_pid2, "command": ["sh", "-c", script] }))
+            .good();
         assert_eq!(out, "0\n1\n2\n3\n");
     }
 }
@@ -136,7 +173,12 @@ fn as_pid2_reaps() {
     let world = World::new();
     // the orphan's parent ends at once; a second later no zombie may be there
     let script = "(sleep 0.2 &) ; sleep 1; grep -l 'State:.Z' /proc/[0-9]*/status; true";
-    assert_eq!(world.run(json!({ "as_pid2": true, "command": ["sh", "-c", script] })).good(), "");
+    assert_eq!(
+        world
+            .run(json!({ "as_pid2": true, "command": ["sh", "-c", script] }))
+            .good(),
+        ""
+    );
 }
 
 fn as_pid2_hides() {
@@ -154,11 +196,20 @@ fn running_twice() {
     let (mut child, running) = world.start(json!({ "command": ["sleep", "1000"] }));
     assert_eq!(running.name, "web");
     assert_eq!(running.command, ["sleep", "1000"]);
-    let second = world.command(json!({ "command": ["true"] })).output().unwrap();
+    let second = world
+        .command(json!({ "command": ["true"] }))
+        .output()
+        .unwrap();
     assert_eq!(second.status.code(), Some(1));
     let text = String::from_utf8(second.stderr).unwrap();
-    assert!(text.starts_with("spawn: container web runs already"), "{text}");
-    let other = world.command(json!({ "machine": "db", "command": ["true"] })).status().unwrap();
+    assert!(
+        text.starts_with("spawn: container web runs already"),
+        "{text}"
+    );
+    let other = world
+        .command(json!({ "machine": "db", "command": ["true"] }))
+        .status()
+        .unwrap();
     assert!(other.success());
     spawner::kill(&world.state(), &"web".parse().unwrap(), 9).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(137));
@@ -177,7 +228,10 @@ fn no_new_privileges() {
 
 fn filtered() {
     let world = World::new();
-    for with in [json!({}), json!({ "private_users": true, "private_network": true })] {
+    for with in [
+        json!({}),
+        json!({ "private_users": true, "private_network": true }),
+    ] {
         let script = "grep Seccomp: /proc/self/status | tr -d '\\t'; exec 2> /dev/null; \
             unshare -m true && echo unshare; mount -t tmpfs x /tmp && echo mount; mknod /dev/disk b 8 0 && echo mknod; \
             cat /proc/kcore | head -c 1; (echo h > /proc/sysrq-trigger) && echo sysrq; \
@@ -197,9 +251,21 @@ fn refused() {
         assert_eq!(ended.status, 1, "{ended:?}");
         assert!(ended.err.contains(text), "{ended:?}");
     };
-    refused(json!({ "machine": "../x", "command": ["true"] }), "--machine=");
+    refused(
+        json!({ "machine": "../x", "command": ["true"] }),
+        "--machine=",
+    );
     refused(json!({ "command": [] }), "the command");
-    refused(json!({ "directory": "/", "command": ["true"] }), "--directory=");
-    refused(json!({ "directory": "/none", "command": ["true"] }), "root directory /none");
-    refused(json!({ "bind": ["/none"], "command": ["true"] }), "--bind= \"/none\" cannot be bound");
+    refused(
+        json!({ "directory": "/", "command": ["true"] }),
+        "--directory=",
+    );
+    refused(
+        json!({ "directory": "/none", "command": ["true"] }),
+        "root directory /none",
+    );
+    refused(
+        json!({ "bind": ["/none"], "command": ["true"] }),
+        "--bind= \"/none\" cannot be bound",
+    );
 }

@@ -11,8 +11,14 @@ use crate::world::{Ended, Test, World, until};
 pub(crate) const TESTS: &[Test] = &[
     ("the front is killed: the monitor ends and cleans up", front),
     ("the front is killed while a hook runs", front_during_start),
-    ("the monitor is killed: the front ends and cleans up", monitor),
-    ("both are killed: the kernel ends it, the next one cleans up", both),
+    (
+        "the monitor is killed: the front ends and cleans up",
+        monitor,
+    ),
+    (
+        "both are killed: the kernel ends it, the next one cleans up",
+        both,
+    ),
 ];
 
 fn settings(world: &World) -> Value {
@@ -26,7 +32,10 @@ fn monitor_of(child: &Child) -> String {
 }
 
 fn kill_hard(pids: &[&str]) {
-    let status = std::process::Command::new("kill").arg("-KILL").args(pids).status();
+    let status = std::process::Command::new("kill")
+        .arg("-KILL")
+        .args(pids)
+        .status();
     assert!(status.unwrap().success());
 }
 
@@ -46,7 +55,10 @@ fn front() {
 fn front_during_start() {
     let world = World::new();
     let mut with = settings(&world);
-    with["attach"] = json!(format!("touch {}; sleep 1", world.path("attaching").display()));
+    with["attach"] = json!(format!(
+        "touch {}; sleep 1",
+        world.path("attaching").display()
+    ));
     with["command"] = json!(["touch", "/ran"]);
     let mut child = world.command(with).spawn().unwrap();
     until("the hook runs", || world.path("attaching").exists());
@@ -65,20 +77,30 @@ fn monitor() {
     kill_hard(&[&monitor_of(&child)]);
     let ended: Ended = child.wait_with_output().unwrap().into();
     assert_eq!(ended.status, 1);
-    assert_eq!(ended.err, "spawn: the monitor of container web died; the container was killed\n");
+    assert_eq!(
+        ended.err,
+        "spawn: the monitor of container web died; the container was killed\n"
+    );
     world.nothing_left();
     assert!(world.path("detached").exists());
 }
 
 fn both() {
     let world = World::new();
-    let (mut child, _) = world.start(settings(&world));
-    let monitor = monitor_of(&child);
-    kill_hard(&[&monitor, &child.id().to_string()]);
-    child.wait().unwrap();
-    until("the container is gone", || world.processes().is_empty());
-    assert!(spawner::list(&world.state()).unwrap().is_empty());
-    assert!(world.state().join("web").exists(), "nobody was there to remove it");
+    for as_pid2 in [false, true] {
+        let mut with = settings(&world);
+        with["as_pid2"] = json!(as_pid2);
+        let (mut child, _) = world.start(with);
+        let monitor = monitor_of(&child);
+        kill_hard(&[&monitor, &child.id().to_string()]);
+        child.wait().unwrap();
+        until("the container is gone", || world.processes().is_empty());
+        assert!(spawner::list(&world.state()).unwrap().is_empty());
+        assert!(
+            world.state().join("web").exists(),
+            "nobody was there to remove it"
+        );
+    }
     // the next of that name clears it away
     world.sh("true").good();
     assert!(world.root().join("bin/busybox").exists());

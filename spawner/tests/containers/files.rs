@@ -7,11 +7,20 @@ use serde_json::json;
 use crate::world::{Test, World};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("the root can be written, and read-only it cannot", read_only),
+    (
+        "the root can be written, and read-only it cannot",
+        read_only,
+    ),
     ("binds", binds),
-    ("binds take along what is mounted below, read-only too", recursive_binds),
+    (
+        "binds take along what is mounted below, read-only too",
+        recursive_binds,
+    ),
     ("tmpfs", tmpfs),
-    ("without a directory: the host's root, read-only, with /tmp and /run", host_root),
+    (
+        "without a directory: the host's root, read-only, with /tmp and /run",
+        host_root,
+    ),
     ("the usual devices, and no others", devices),
     ("devices in the root do not open", no_devices_in_root),
     ("/sys is read-only", sysfs),
@@ -20,12 +29,20 @@ pub(crate) const TESTS: &[Test] = &[
 fn read_only() {
     let world = World::new();
     world.sh("echo x > /file").good();
-    assert_eq!(fs::read_to_string(world.root().join("file")).unwrap(), "x\n");
+    assert_eq!(
+        fs::read_to_string(world.root().join("file")).unwrap(),
+        "x\n"
+    );
     let ended = world.run(json!({ "read_only": true, "command": ["sh", "-c", "echo y > /file"] }));
     assert_ne!(ended.status, 0);
     assert!(ended.err.contains("Read-only file system"), "{ended:?}");
-    assert_eq!(fs::read_to_string(world.root().join("file")).unwrap(), "x\n");
-    world.run(json!({ "read_only": true, "command": ["sh", "-c", "echo > /dev/shm/x"] })).good();
+    assert_eq!(
+        fs::read_to_string(world.root().join("file")).unwrap(),
+        "x\n"
+    );
+    world
+        .run(json!({ "read_only": true, "command": ["sh", "-c", "echo > /dev/shm/x"] }))
+        .good();
 }
 
 fn binds() {
@@ -42,7 +59,10 @@ fn binds() {
         }))
         .good();
     assert_eq!(out, "hellohellohello");
-    assert_eq!(fs::read_to_string(format!("{data}/written")).unwrap(), "x\n");
+    assert_eq!(
+        fs::read_to_string(format!("{data}/written")).unwrap(),
+        "x\n"
+    );
     for file in ["/ro/x", "/etc/single"] {
         let ended = world.run(json!({
             "bind_ro": [format!("{data}:/ro"), format!("{data}/file:/etc/single")],
@@ -61,7 +81,10 @@ fn recursive_binds() {
     let mounts = format!("mount -t tmpfs x {data}/below; printf deep > {data}/below/file;");
     let run = |key: &str, options: &str, script: &str| {
         let bind = format!("{data}:/data:{options}");
-        world.run_after(&mounts, json!({ key: [bind], "command": ["sh", "-c", script] }))
+        world.run_after(
+            &mounts,
+            json!({ key: [bind], "command": ["sh", "-c", script] }),
+        )
     };
     assert_eq!(run("bind", "rbind", "cat /data/below/file").good(), "deep");
     assert_eq!(run("bind", "norbind", "ls /data/below").good(), "");
@@ -103,13 +126,15 @@ fn host_root() {
 
 fn devices() {
     let world = World::new();
-    let out = world.sh("cd /dev; ls; echo x > null; head -c 4 zero | wc -c; echo x > shm/y; ls -l ptmx").good();
+    let out = world
+        .sh("cd /dev; ls; echo x > null; head -c 4 zero | wc -c; echo x > shm/y; ls -l ptmx")
+        .good();
     let names: Vec<_> = out.lines().take_while(|l| *l != "4").collect();
     // and core, where the host has a /proc/kcore to point to
     let names: Vec<_> = names.into_iter().filter(|name| *name != "core").collect();
     let known = [
-        "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
-        "urandom", "zero",
+        "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin",
+        "stdout", "tty", "urandom", "zero",
     ];
     assert_eq!(names, known);
     assert!(out.trim_end().ends_with("ptmx -> pts/ptmx"), "{out}");
@@ -120,14 +145,25 @@ fn no_devices_in_root() {
     let node = world.root().join("zero");
     let mode = rustix::fs::Mode::from_raw_mode(0o666);
     let kind = rustix::fs::FileType::CharacterDevice;
-    rustix::fs::mknodat(rustix::fs::CWD, &node, kind, mode, rustix::fs::makedev(1, 5)).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &node,
+        kind,
+        mode,
+        rustix::fs::makedev(1, 5),
+    )
+    .unwrap();
     let ended = world.sh("head -c 1 /zero");
     assert!(ended.err.contains("Permission denied"), "{ended:?}");
 }
 
 fn sysfs() {
     let world = World::new();
-    for with in [json!({}), json!({ "private_users": true }), json!({ "private_network": true })] {
+    for with in [
+        json!({}),
+        json!({ "private_users": true }),
+        json!({ "private_network": true }),
+    ] {
         let mut with = with;
         let script = "[ -d /sys/class/net/lo ] && touch /sys/x 2>&1 | grep -o Read-only; \
             awk '$2 ~ \"^/sys\" && $4 !~ /(^|,)ro(,|$)/' /proc/mounts";

@@ -11,7 +11,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("the host's network, without power over it", host),
     ("a private network has a loopback and nothing else", private),
     ("a network of its own belongs to its user namespace", owned),
-    ("with private users, its own DHCP client gets an address", dhcp),
+    (
+        "with private users, its own DHCP client gets an address",
+        dhcp,
+    ),
 ];
 
 fn host() {
@@ -77,14 +80,21 @@ fn dhcp() {
          busybox udhcpd -S {} > /dev/null 2>&1",
         path("udhcpd.conf")
     );
-    let detach = format!("kill $(cat {}); ip link delete {link} 2>/dev/null; true", path("udhcpd.pid"));
+    let detach = format!(
+        "kill $(cat {}); ip link delete {link} 2>/dev/null; true",
+        path("udhcpd.pid")
+    );
     fs::write(
         world.root().join("bin/leased"),
         "#!/bin/sh\n[ \"$1\" = bound ] && ip addr add $ip/24 dev $interface\nexit 0\n",
     )
     .unwrap();
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(world.root().join("bin/leased"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(
+        world.root().join("bin/leased"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .unwrap();
     let script = "ip link set host0 up; udhcpc -i host0 -n -q -t 10 -T 1 -s /bin/leased > /dev/null 2>&1; \
         ip -4 addr show host0 | grep -o 'inet [0-9.]*'; ping -c 1 -W 2 192.0.2.1 > /dev/null && echo pinged";
     let with = json!({

@@ -8,7 +8,10 @@ use crate::world::{Ended, Test, World, until};
 
 pub(crate) const TESTS: &[Test] = &[
     ("signals reach pid 1", passed_on),
-    ("a signal that pid 1 would drop ends the container", not_dropped),
+    (
+        "a signal that pid 1 would drop ends the container",
+        not_dropped,
+    ),
     ("a signal that pid 1 ignores is ignored", ignored),
     ("signals reach the command below the stub", to_stub),
     ("kill by name is the same", by_name),
@@ -16,7 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 pub(crate) fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status();
+    let status = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status();
     assert!(status.unwrap().success());
 }
 
@@ -89,14 +94,19 @@ fn by_name() {
     let ended: Ended = child.wait_with_output().unwrap().into();
     assert_eq!(ended.status, 9);
     assert!(spawner::list(&world.state()).unwrap().is_empty());
-    let gone = spawner::kill(&world.state(), &name, 15).unwrap_err().to_string();
+    let gone = spawner::kill(&world.state(), &name, 15)
+        .unwrap_err()
+        .to_string();
     assert_eq!(gone, "no container web is running");
 }
 
 fn early() {
     let world = World::new();
     let attach = format!("touch {}; sleep 1", world.path("attaching").display());
-    let child = world.command(json!({ "attach": attach, "command": ["touch", "/ran"] })).spawn().unwrap();
+    let child = world
+        .command(json!({ "attach": attach, "command": ["touch", "/ran"] }))
+        .spawn()
+        .unwrap();
     until("the hook runs", || world.path("attaching").exists());
     signal(&child, "-TERM");
     let ended: Ended = child.wait_with_output().unwrap().into();

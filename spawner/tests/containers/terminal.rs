@@ -19,7 +19,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("raw while it runs, and restored", raw_mode),
     ("interrupt keys go to the command", interrupt),
     ("the escape kills", escape),
-    ("interactive without a terminal: end of input ends the command", no_terminal),
+    (
+        "interactive without a terminal: end of input ends the command",
+        no_terminal,
+    ),
     ("output that comes last is not lost", last_output),
 ];
 
@@ -74,7 +77,11 @@ impl Session {
     fn expect(&mut self, text: &str) {
         let end = Instant::now() + Duration::from_secs(10);
         while !self.seen.contains(text) {
-            assert!(Instant::now() < end, "waited in vain for {text:?}, saw {:?}", self.seen);
+            assert!(
+                Instant::now() < end,
+                "waited in vain for {text:?}, saw {:?}",
+                self.seen
+            );
             self.read(Duration::from_millis(50));
         }
         let at = self.seen.find(text).unwrap() + text.len();
@@ -92,7 +99,10 @@ impl Session {
     }
 
     fn is_raw(&self) -> bool {
-        !tcgetattr(&self.master).unwrap().local_modes.contains(LocalModes::ICANON)
+        !tcgetattr(&self.master)
+            .unwrap()
+            .local_modes
+            .contains(LocalModes::ICANON)
     }
 
     fn end(&mut self) -> i32 {
@@ -120,7 +130,8 @@ fn resize(master: &impl std::os::fd::AsFd, rows: u16, columns: u16) {
 
 fn auto() {
     let world = World::new();
-    let script = "tty; echo $TERM; [ -c /dev/console ] && echo console; read x; echo got $x; exit 5";
+    let script =
+        "tty; echo $TERM; [ -c /dev/console ] && echo console; read x; echo got $x; exit 5";
     let mut session = Session::start(&world, json!({ "command": ["sh", "-c", script] }));
     session.expect("/dev/pts/0\r\nxterm-test\r\nconsole\r\n");
     session.send("word\r");
@@ -131,8 +142,12 @@ fn auto() {
 
 fn window_size() {
     let world = World::new();
-    let script = "stty size; trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done";
-    let mut session = Session::start(&world, json!({ "as_pid2": true, "command": ["sh", "-c", script] }));
+    let script =
+        "stty size; trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done";
+    let mut session = Session::start(
+        &world,
+        json!({ "as_pid2": true, "command": ["sh", "-c", script] }),
+    );
     session.expect("30 100\r\nready");
     resize(&session.master, 50, 200);
     session.expect("50 200\r\n");
@@ -141,7 +156,10 @@ fn window_size() {
 
 fn raw_mode() {
     let world = World::new();
-    let mut session = Session::start(&world, json!({ "command": ["sh", "-c", "echo ready; read x"] }));
+    let mut session = Session::start(
+        &world,
+        json!({ "command": ["sh", "-c", "echo ready; read x"] }),
+    );
     assert!(!session.is_raw());
     session.expect("ready");
     assert!(session.is_raw());
@@ -149,11 +167,18 @@ fn raw_mode() {
     assert_eq!(session.end(), 0);
     assert!(!session.is_raw());
     // also when a signal ends it
-    let mut session = Session::start(&world, json!({ "command": ["sh", "-c", "echo ready; sleep 1000"] }));
+    let mut session = Session::start(
+        &world,
+        json!({ "command": ["sh", "-c", "echo ready; sleep 1000"] }),
+    );
     session.expect("ready");
     assert!(session.is_raw());
     spawner::kill(&world.state(), &"web".parse().unwrap(), 15).unwrap();
-    assert_eq!(session.end(), 137, "killed by somebody else, as this process sees it");
+    assert_eq!(
+        session.end(),
+        137,
+        "killed by somebody else, as this process sees it"
+    );
     assert!(!session.is_raw());
 }
 
@@ -161,7 +186,10 @@ fn interrupt() {
     let world = World::new();
     for as_pid2 in [false, true] {
         let script = "n=0; trap 'n=$((n+1)); echo int $n' INT; echo ready; while [ $n -lt 2 ]; do sleep 0.05; done; sleep 0.3; exit $n";
-        let mut session = Session::start(&world, json!({ "as_pid2": as_pid2, "command": ["sh", "-c", script] }));
+        let mut session = Session::start(
+            &world,
+            json!({ "as_pid2": as_pid2, "command": ["sh", "-c", script] }),
+        );
         session.expect("ready");
         session.send("\x03");
         session.expect("int 1");
@@ -173,7 +201,10 @@ fn interrupt() {
 
 fn escape() {
     let world = World::new();
-    let mut session = Session::start(&world, json!({ "command": ["sh", "-c", "trap '' TERM; echo ready; sleep 1000"] }));
+    let mut session = Session::start(
+        &world,
+        json!({ "command": ["sh", "-c", "trap '' TERM; echo ready; sleep 1000"] }),
+    );
     session.expect("ready");
     session.send("\x1d\x1d\x1d");
     assert_eq!(session.end(), 137);
@@ -192,7 +223,10 @@ fn no_terminal() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(4));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("/dev/pts/0\r\n") && text.contains("line\r\n"), "{text:?}");
+    assert!(
+        text.contains("/dev/pts/0\r\n") && text.contains("line\r\n"),
+        "{text:?}"
+    );
 }
 
 fn last_output() {
@@ -204,6 +238,10 @@ fn last_output() {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.ends_with("line 2999\r\n"), "{:?}", &text[text.len().saturating_sub(80)..]);
+    assert!(
+        text.ends_with("line 2999\r\n"),
+        "{:?}",
+        &text[text.len().saturating_sub(80)..]
+    );
     assert_eq!(text.lines().filter(|l| l.starts_with("line")).count(), 3000);
 }

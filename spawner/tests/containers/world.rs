@@ -15,7 +15,11 @@ pub(crate) type Test = (&'static str, fn());
 static APPLETS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let list = Command::new("/bin/busybox").arg("--list").output();
     let list = list.expect("these tests need Debian's busybox-static");
-    String::from_utf8(list.stdout).unwrap().lines().map(str::to_owned).collect()
+    String::from_utf8(list.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 });
 
 pub(crate) struct World {
@@ -51,7 +55,10 @@ impl Ended {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("spawner-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("spawner-")
+            .tempdir()
+            .unwrap();
         // users of a container must be able to reach its root
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let world = Self { dir };
@@ -67,7 +74,11 @@ impl World {
         }
         let passwd = "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n";
         fs::write(root.join("etc/passwd"), passwd).unwrap();
-        fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nlog:x:4:web\n").unwrap();
+        fs::write(
+            root.join("etc/group"),
+            "root:x:0:\nweb:x:34:\nlog:x:4:web\n",
+        )
+        .unwrap();
         world
     }
 
@@ -123,7 +134,13 @@ impl World {
     #[track_caller]
     pub(crate) fn run_after(&self, script: &str, with: Value) -> Ended {
         let output = Command::new("unshare")
-            .args(["--mount", "sh", "-c", &format!("{script} exec \"$@\""), "sh"])
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                &format!("{script} exec \"$@\""),
+                "sh",
+            ])
             .args(self.argv(with))
             .stdin(Stdio::null())
             .output()
@@ -159,7 +176,10 @@ impl World {
     /// No state, no mount, no process, no cgroup.
     #[track_caller]
     pub(crate) fn nothing_left(&self) {
-        let left: Vec<_> = entries(&self.state()).into_iter().filter(|e| e != ".lock").collect();
+        let left: Vec<_> = entries(&self.state())
+            .into_iter()
+            .filter(|e| e != ".lock")
+            .collect();
         assert!(left.is_empty(), "left in the state directory: {left:?}");
         let here = self.dir.path().to_str().unwrap();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -174,7 +194,13 @@ impl World {
 
     /// A machine name of this world alone, for what all worlds share.
     pub(crate) fn tag(&self) -> String {
-        self.dir.path().file_name().unwrap().to_str().unwrap().replace('.', "")
+        self.dir
+            .path()
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace('.', "")
     }
 
     /// Processes that have a mount of this world's directory.
@@ -197,7 +223,9 @@ impl World {
 
 pub(crate) fn entries(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|e| e.file_name().into_string().unwrap()).collect()
+    entries
+        .map(|e| e.file_name().into_string().unwrap())
+        .collect()
 }
 
 /// Waits, at most ten seconds.
@@ -205,7 +233,10 @@ pub(crate) fn entries(dir: &Path) -> Vec<String> {
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited in vain until {what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "waited in vain until {what}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
