@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use spawner::MachineName;
+use spawner::{MachineName, SpawnError};
 use zone::ContainerName;
 
 use super::Context;
@@ -25,13 +25,20 @@ pub(super) fn stop(context: &Context, args: &StopArgs) -> Result<ExitCode, Error
     }
     let name: MachineName = args.container.as_str().parse()?;
     let containers = context.dirs.containers();
-    spawner::kill(&containers, &name, libc::SIGTERM)?;
+    match spawner::kill(&containers, &name, libc::SIGTERM) {
+        Err(SpawnError::NoSuchContainer(_)) => {
+            return Err(Error::NoSuchContainer(format!(
+                "stop {name}: no container of this name runs that `netd run` started"
+            )));
+        }
+        result => result?,
+    }
     let grace = Duration::from_secs(args.time);
     let killed = !gone_within(&containers, &name, grace)?;
     if killed {
         match spawner::kill(&containers, &name, libc::SIGKILL) {
             // It ended meanwhile.
-            Err(spawner::SpawnError::NoSuchContainer(_)) => {}
+            Err(SpawnError::NoSuchContainer(_)) => {}
             result => result?,
         }
         if !gone_within(&containers, &name, CLEANING)? {
