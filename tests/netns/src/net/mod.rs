@@ -1,5 +1,6 @@
 //! Packets of the stories: namespaces, servers, probes, raw frames and traps.
 
+pub mod clients;
 pub mod frame;
 pub mod netns;
 pub mod probe;

@@ -1,109 +1,63 @@
 //! Real DHCP clients inside containers: each gets the address that netd told, and all that goes with it.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::net::netns::run;
-use crate::world::{Container, World, signal};
+use crate::net::clients::{CLIENTS, Client};
+use crate::net::netns::Netns;
+use crate::world::{World, signal};
 
-/// A client as Debian ships it, run in a mount namespace of its own, in which /etc and /var/lib are copies.
-struct Client {
-    name: &'static str,
-    /// Configures `host0` once and ends.
-    once: &'static str,
-    /// Where its environment is written down: a hook of its own script.
-    hook: &'static str,
-    /// Its names for address, router, name servers, domain, MTU.
-    variables: [&'static str; 5],
+/// The control: the clients' own side works, with busybox's server over a plain link.
+pub fn clients_work_with_another_server() {
+    let world = World::without_daemon("control");
+    std::thread::scope(|scope| {
+        for client in &CLIENTS {
+            let world = &world;
+            scope.spawn(move || ask_busybox(world, client));
+        }
+    });
 }
 
-const CLIENTS: [Client; 3] = [
-    Client {
-        name: "udhcpc",
-        once: "udhcpc -i host0 -f -n -q -t 5 -T 1 -s /etc/udhcpc/told.script",
-        hook: "printf '#!/bin/sh\\nenv >>$TOLD\\nexec /etc/udhcpc/default.script \"$@\"\\n' >/etc/udhcpc/told.script; chmod +x /etc/udhcpc/told.script",
-        variables: ["ip", "router", "dns", "domain", "mtu"],
-    },
-    Client {
-        name: "dhclient",
-        once: "dhclient -4 -1 -v -lf /var/lib/dhcp/l -pf /run/dhclient.pid host0; code=$?; kill $(cat /run/dhclient.pid); exit $code",
-        hook: "echo 'env >>$TOLD' >/etc/dhcp/dhclient-enter-hooks.d/told",
-        variables: [
-            "new_ip_address",
-            "new_routers",
-            "new_domain_name_servers",
-            "new_domain_name",
-            "new_interface_mtu",
-        ],
-    },
-    Client {
-        name: "dhcpcd",
-        once: "dhcpcd -4 -1 -B -d -t 20 --noipv4ll host0",
-        hook: "echo 'env >>$TOLD' >/etc/dhcpcd.enter-hook",
-        variables: [
-            "new_ip_address",
-            "new_routers",
-            "new_domain_name_servers",
-            "new_domain_name",
-            "new_interface_mtu",
-        ],
-    },
-];
-
-/// Prepares the private folders of a client; its own command follows.
-const PRIVATE: &str = "set -e; mount --make-rprivate /; mkdir -p $PLACE/etc; cp -a /etc/. $PLACE/etc; mount --bind $PLACE/etc /etc; \
-    rm -f /etc/resolv.conf; : >/etc/resolv.conf; for d in /var/lib/dhcp /var/lib/dhcpcd /run/dhcpcd; do mkdir -p $d; mount -t tmpfs t $d; done; ";
-
-impl Client {
-    fn command(&self, world: &World, script: &str) -> Command {
-        let place = world.dir.join(format!("dhcp-{}", self.name));
-        fs::create_dir_all(&place).unwrap();
-        let mut command = Command::new("unshare");
-        command
-            .args([
-                "--mount",
-                "sh",
-                "-c",
-                &format!("{PRIVATE}{}; set +e; {script}", self.hook),
-            ])
-            .env("PLACE", &place)
-            .env("TOLD", self.told_path(world));
-        command
-    }
-
-    fn told_path(&self, world: &World) -> PathBuf {
-        world.dir.join(format!("told-{}", self.name))
-    }
-
-    /// Runs it to its end; it must get an address.
-    #[track_caller]
-    fn once(&self, world: &World, inside: &Container) {
-        let _ = fs::remove_file(self.told_path(world));
-        let resolv = world.dir.join(format!("resolv-{}", self.name));
-        let script = format!(
-            "{{ {}; }}; code=$?; cp /etc/resolv.conf {}; exit $code",
-            self.once.replace("exit", "(exit"),
-            resolv.display()
+fn ask_busybox(world: &World, client: &Client) {
+    let (inside, server) = (
+        Netns::create(client.name),
+        Netns::create(&format!("{}-server", client.name)),
+    );
+    server.sh(&format!(
+        "ip link add lan0 type veth peer name host0 netns {}; ip addr add 10.5.0.1/24 dev lan0; ip link set lan0 up",
+        client.name
+    ));
+    let config = world.dir.join(format!("udhcpd-{}", client.name));
+    let leases = world.dir.join(format!("leases-{}", client.name));
+    fs::write(&leases, "").unwrap();
+    let text = format!(
+        "interface lan0\nstart 10.5.0.9\nend 10.5.0.9\nlease_file {}\npidfile /dev/null\noption subnet 255.255.255.0\n\
+         option router 10.5.0.1\noption dns 192.0.2.53\noption domain lan.test\noption mtu 1300\noption lease 600\n",
+        leases.display()
+    );
+    fs::write(&config, text).unwrap();
+    let mut command = std::process::Command::new("busybox");
+    command
+        .args(["udhcpd", "-f"])
+        .arg(&config)
+        .stdin(Stdio::null());
+    let _server = Running(server.enter(|| command.spawn()).unwrap());
+    client.once(&world.dir, &inside);
+    let told = client.told(&world.dir);
+    let expected = ["10.5.0.9", "10.5.0.1", "192.0.2.53", "lan.test", "1300"];
+    for (variable, expected) in client.variables.iter().zip(expected) {
+        assert_eq!(
+            told.get(*variable).map(String::as_str),
+            Some(expected),
+            "{}: {variable} of {told:#?}",
+            client.name
         );
-        let script = script.replace("(exit $code;", "(exit $code);");
-        let mut command = self.command(world, &script);
-        let ran = inside.netns.enter(|| run(&mut command));
-        assert_eq!(ran.code, 0, "{}: {ran}", self.name);
     }
-
-    /// What its script was told, the last word on each variable.
-    fn told(&self, world: &World) -> BTreeMap<String, String> {
-        let text = fs::read_to_string(self.told_path(world)).unwrap_or_default();
-        let pairs = text.lines().filter_map(|line| line.split_once('='));
-        pairs
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
-    }
+    assert!(inside.sh("ip addr show host0").contains("inet 10.5.0.9/24"));
+    assert!(client.resolv_conf(&world.dir).contains("192.0.2.53"));
 }
 
 pub fn real_clients_get_what_netd_told() {
@@ -144,8 +98,8 @@ fn tell(world: &World, client: &Client) {
         !links.contains("inet "),
         "the client is to configure it: {links}"
     );
-    client.once(world, &inside);
-    let told = client.told(world);
+    client.once(&world.dir, &inside.netns);
+    let told = client.told(&world.dir);
     let gateway = inside.gateway4().to_string();
     let expected = [
         &inside.v4().to_string(),
@@ -179,7 +133,7 @@ fn tell(world: &World, client: &Client) {
         "{}: {routes}",
         client.name
     );
-    let resolv = fs::read_to_string(world.dir.join(format!("resolv-{}", client.name))).unwrap();
+    let resolv = client.resolv_conf(&world.dir);
     for word in ["192.0.2.53", "192.0.2.54", "web.example.test"] {
         assert!(resolv.contains(word), "{}: {resolv}", client.name);
     }
@@ -193,13 +147,13 @@ pub fn an_address_survives_restarts_of_daemon_and_container() {
     world.zone("web").create();
     let client = &CLIENTS[0];
     let inside = world.container("web1").in_zone("web").dhcp().start();
-    client.once(&world, &inside);
+    client.once(&world.dir, &inside.netns);
     let (first, mac) = (inside.v4(), inside.mac());
-    let told = |world: &World| client.told(world).get("ip").cloned();
+    let told = |world: &World| client.told(&world.dir).get("ip").cloned();
     assert_eq!(told(&world), Some(first.to_string()));
 
     world.restart_netd();
-    client.once(&world, &inside);
+    client.once(&world.dir, &inside.netns);
     assert_eq!(
         told(&world),
         Some(first.to_string()),
@@ -207,7 +161,7 @@ pub fn an_address_survives_restarts_of_daemon_and_container() {
     );
     world.kill_netd();
     world.start_netd();
-    client.once(&world, &inside);
+    client.once(&world.dir, &inside.netns);
     assert_eq!(
         told(&world),
         Some(first.to_string()),
@@ -223,7 +177,7 @@ pub fn an_address_survives_restarts_of_daemon_and_container() {
         (first, mac),
         "after a restart of the container"
     );
-    client.once(&world, &again);
+    client.once(&world.dir, &again.netns);
     assert_eq!(told(&world), Some(first.to_string()));
 }
 
@@ -243,22 +197,26 @@ pub fn a_lease_is_renewed_by_a_new_daemon() {
     let client = &CLIENTS[0];
     let inside = world.container("web1").in_zone("web").dhcp().start();
     let mut command = client.command(
-        &world,
+        &world.dir,
         "exec udhcpc -i host0 -f -R -s /etc/udhcpc/told.script",
     );
     command.stdin(Stdio::null());
     let running = Running(inside.netns.enter(|| command.spawn()).unwrap());
     let leased = |what: &str| {
         let started = Instant::now();
-        while !client.told(&world).contains_key("ip") {
+        while !client.told(&world.dir).contains_key("ip") {
             assert!(
                 started.elapsed() < Duration::from_secs(10),
                 "no lease {what}"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(client.told(&world)["ip"], inside.v4().to_string(), "{what}");
-        fs::remove_file(client.told_path(&world)).unwrap();
+        assert_eq!(
+            client.told(&world.dir)["ip"],
+            inside.v4().to_string(),
+            "{what}"
+        );
+        fs::remove_file(client.told_path(&world.dir)).unwrap();
     };
     leased("at the start");
     for what in [

@@ -2,12 +2,13 @@
 //! make every other story worthless.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::net::frame::{self, BROADCAST, IPV4};
 use crate::net::netns::Netns;
 use crate::net::probe::{Reach, probe};
 use crate::net::raw::PacketSocket;
+use crate::net::steady::{Steady, Storm};
 use crate::net::trap::Trap;
 use crate::world::{HOST, OUTSIDE, World};
 
@@ -102,4 +103,36 @@ pub fn traps_catch_forged_frames() {
         .send(&frame::ethernet(BROADCAST, [2; 6], IPV4, &forged))
         .unwrap();
     trap.has_caught("the port");
+}
+
+pub fn steady_flows_measure_gaps_and_storms_arrive() {
+    let world = World::without_daemon("steady");
+    let outside: IpAddr = OUTSIDE[0].parse().unwrap();
+    let flow = Steady::start(&world.netns, outside, 123);
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_millis(300));
+    let calm = flow.longest_gap(start);
+    world.outside.sh("nft add table t; nft add chain t in '{ type filter hook input priority 0; }'; nft add rule t in udp dport 123 drop");
+    let cut = Instant::now();
+    std::thread::sleep(Duration::from_millis(300));
+    world.outside.sh("nft delete table t");
+    let back = flow.wait_for_answer(cut, Duration::from_secs(1));
+    let gap = flow.longest_gap(cut);
+    assert!(calm < Duration::from_millis(200), "{calm:?}");
+    assert!(
+        back > Duration::from_millis(250) && gap > Duration::from_millis(250),
+        "{back:?} {gap:?}"
+    );
+    let (sent, lost) = flow.finish();
+    assert!(lost > 50 && lost < sent, "{lost} of {sent}");
+
+    let trap = Trap::set(&world.outside, "eth0", |frame| {
+        frame::destination(frame).is_some_and(|(_, port)| port == 666)
+    });
+    let storm = Storm::new().routed(&world.netns, outside, 667);
+    std::thread::sleep(Duration::from_millis(50));
+    trap.is_empty("another port");
+    let both = storm.routed(&world.netns, OUTSIDE[1].parse().unwrap(), 666);
+    trap.has_caught("the storm");
+    assert!(both.rounds() > 10);
 }

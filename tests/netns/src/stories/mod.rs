@@ -14,6 +14,7 @@ mod reachability;
 mod restart;
 mod run;
 mod spoofing;
+mod stage;
 mod tamper;
 mod varlink;
 
@@ -30,7 +31,8 @@ macro_rules! stories {
 }
 
 stories! {
-    harness: a_private_host_is_ready_at_once, probes_tell_the_four_outcomes_apart, traps_catch_forged_frames;
+    harness: a_private_host_is_ready_at_once, probes_tell_the_four_outcomes_apart, traps_catch_forged_frames,
+        steady_flows_measure_gaps_and_storms_arrive;
     attach: what_attach_tells_and_makes, long_names_are_shortened, by_process_and_with_wishes,
         nobody_is_attached_twice, many_at_once;
     reachability: zone_defaults, the_world_sees_the_host_and_containers_see_who_asks,
@@ -43,9 +45,9 @@ stories! {
         an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
         a_command_that_needs_a_daemon_starts_one;
-    dhcp: real_clients_get_what_netd_told, an_address_survives_restarts_of_daemon_and_container,
+    dhcp: clients_work_with_another_server, real_clients_get_what_netd_told, an_address_survives_restarts_of_daemon_and_container,
         a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
-    spoofing: hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
+    spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
     crash: killed_at_random_moments;
