@@ -47,7 +47,7 @@ fn mapped() {
         .good();
     let (map, owners) = out.split_once('\n').unwrap();
     let base = base_of(map);
-    assert!(base >= 0x80000 && base % 65536 == 0, "{base}");
+    assert!(base >= 0x80000 && base.is_multiple_of(65536), "{base}");
     assert_eq!(owners, "0:0\n0:0\n0:0\n");
     let meta = fs::metadata(world.root().join("made")).unwrap();
     assert_eq!((meta.uid(), meta.gid()), (33, 34), "on disk as inside");
