@@ -55,6 +55,6 @@ stories! {
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
-    oci: crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
+    oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
     varlink: a_foreign_client_finds_its_way;
 }
