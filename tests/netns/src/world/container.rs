@@ -146,13 +146,6 @@ impl Container {
         addresses
     }
 
-    /// The host's addresses in its zone.
-    pub fn gateways(&self) -> Vec<IpAddr> {
-        let mut gateways = listed(&self.attached["gateways"]);
-        gateways.sort();
-        gateways
-    }
-
     /// The host's IPv4 address in its zone.
     #[track_caller]
     pub fn gateway4(&self) -> Ipv4Addr {
@@ -233,7 +226,9 @@ impl Container {
         let place = Place {
             netns: self.netns.clone(),
             addresses: self.addresses(),
-            gateways: self.gateways(),
+            gateways: self
+                .host
+                .gateways_of(self.attached["zone"].as_str().unwrap_or_default()),
         };
         self.host
             .places
@@ -271,6 +266,15 @@ impl Drop for Container {
             self.netns.remove();
         }
     }
+}
+
+/// A document without what only one command tells: the container itself, which all tell alike.
+pub fn container_part(document: &Value) -> Value {
+    let mut document = document.clone();
+    if let Some(fields) = document.as_object_mut() {
+        fields.retain(|key, _| !matches!(key.as_str(), "created" | "warnings" | "problems"));
+    }
+    document
 }
 
 fn listed(addresses: &Value) -> Vec<IpAddr> {

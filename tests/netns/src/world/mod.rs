@@ -264,6 +264,15 @@ impl Host {
         links
     }
 
+    /// The host's addresses in a zone.
+    fn gateways_of(&self, zone: &str) -> Vec<IpAddr> {
+        let zone = self.netd(&format!("zone show {zone} --json")).json();
+        let gateways = ["gateway4", "gateway6"]
+            .iter()
+            .filter_map(|key| zone[*key].as_str());
+        gateways.map(|text| text.parse().unwrap()).collect()
+    }
+
     /// Addresses of an attached container.
     pub fn place_addresses(&self, name: &str) -> Vec<IpAddr> {
         self.place(name)
