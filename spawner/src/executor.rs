@@ -1,5 +1,7 @@
 //! The last steps inside the container: find the command, tie its life to the monitor's, run it (below a stub with `--as-pid2`).
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -7,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libcontainer::oci_spec::runtime::Spec;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::signals::ends_by_default;
@@ -25,7 +29,18 @@ const STUB_NAME: &std::ffi::CStr = c"netd-stub";
 #[derive(Clone)]
 pub(crate) struct Payload {
     /// Whether a stub is pid 1.
-    pub(crate) as_pid2: bool,
+    as_pid2: bool,
+    /// The command's environment, as libcontainer hands it over between the two calls it makes.
+    env: RefCell<BTreeMap<String, String>>,
+}
+
+impl Payload {
+    pub(crate) fn new(as_pid2: bool) -> Self {
+        Self {
+            as_pid2,
+            env: RefCell::default(),
+        }
+    }
 }
 
 impl Executor for Payload {
@@ -49,6 +64,13 @@ impl Executor for Payload {
         }
     }
 
+    /// Keeps the environment. The default would make it this process's own, and fails where the host's holds bytes
+    /// that are no text.
+    fn setup_envs(&self, envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        self.env.borrow_mut().extend(envs);
+        Ok(())
+    }
+
     /// Called in the container when the front said go.
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let args = spec.process().as_ref().and_then(|p| p.args().as_deref());
@@ -58,8 +80,13 @@ impl Executor for Payload {
         if self.as_pid2 {
             become_stub().map_err(|e| ExecutorError::Other(format!("make the stub init: {e}")))?;
         }
+        let mut env = self.env.borrow_mut();
+        if let Some(pid) = env.get_mut("LISTEN_PID") {
+            // sockets that were passed to us (sd_listen_fds(3)) are the command's, which need not be pid 1
+            *pid = std::process::id().to_string();
+        }
         // std gives SIGPIPE, which every Rust program ignores, its default action back
-        let error = Command::new(word).args(rest).exec();
+        let error = Command::new(word).args(rest).env_clear().envs(&*env).exec();
         eprintln!("netd: {word}: {error}");
         let status = if error.kind() == io::ErrorKind::NotFound {
             127

@@ -57,9 +57,10 @@ impl Monitor<'_> {
         root::enter_private_mounts().map_err(fail("make a mount namespace"))?;
         root::mount(self.plan)?;
         if let Some(cgroups) = self.cgroups {
-            cgroups
-                .join()
-                .map_err(fail("enter the container's cgroup"))?;
+            if let Err(e) = cgroups.join() {
+                let warning = format!("no limits are in force: enter the container's cgroup: {e}");
+                self.wire.send(&Report::Warning(warning));
+            }
         }
         cgroup::blind().map_err(fail("hide /sys/fs/cgroup from libcontainer"))?;
         let notes = Notes::new().map_err(fail("keep notes"))?;
@@ -88,9 +89,7 @@ impl Monitor<'_> {
             ContainerBuilder::new(self.slot.name().to_owned(), SyscallType::default())
                 .with_root_path(dir.join("run"))?
                 .with_pid_file(Some(self.pid_file()))?
-                .with_executor(Payload {
-                    as_pid2: self.plan.settings.as_pid2,
-                });
+                .with_executor(Payload::new(self.plan.settings.as_pid2));
         builder = if self.plan.pty {
             builder.with_console_socket(Some(dir.join("console.sock")))
         } else {

@@ -14,6 +14,14 @@ pub(crate) const TESTS: &[Test] = &[
         missing_commands,
     ),
     ("environment", environment),
+    (
+        "the host's environment stays outside, whatever is in it",
+        host_environment,
+    ),
+    (
+        "sockets that were passed to us are the command's",
+        listen_fds,
+    ),
     ("hostname", hostname),
     ("user names, numbers and groups", user),
     ("chdir", chdir),
@@ -84,6 +92,38 @@ fn environment() {
             "container=netd"
         ]
     );
+}
+
+fn host_environment() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    let output = world
+        .command(json!({ "command": ["sh", "-c", "env | grep -c HOSTS"] }))
+        .env("HOSTS_OWN", std::ffi::OsStr::from_bytes(b"\xff\xfe"))
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"0\n", "{output:?}");
+}
+
+fn listen_fds() {
+    let world = World::new();
+    for (as_pid2, pid) in [(false, 1), (true, 2)] {
+        let script = "echo $LISTEN_FDS $LISTEN_PID $$; cat <&3; ls /proc/self/fd | wc -l";
+        let output = std::process::Command::new("sh")
+            .args([
+                "-c",
+                "exec 3< /proc/version; LISTEN_FDS=1 exec \"$@\"",
+                "sh",
+            ])
+            .args(world.argv(json!({ "as_pid2": as_pid2, "command": ["sh", "-c", script] })))
+            .output()
+            .unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<_> = out.lines().collect();
+        assert_eq!(lines[0], format!("1 {pid} {pid}"));
+        assert!(lines[1].starts_with("Linux version"), "{out}");
+        assert_eq!(lines[2], "5", "0 to 3, and the directory that is listed");
+    }
 }
 
 fn hostname() {
