@@ -221,8 +221,10 @@ pub fn nobody_is_attached_twice() {
     let before = one.told();
     assert_eq!(one.attached["created"], json!(true));
     one.try_attach().unwrap();
+    assert_eq!(one.attached["created"], json!(false));
     assert_eq!(
-        one.attached, before,
+        one.told(),
+        before,
         "the same request is a success and changes nothing"
     );
     let other = world

@@ -149,7 +149,7 @@ impl Container {
     /// The host's IPv4 address in its zone.
     #[track_caller]
     pub fn gateway4(&self) -> Ipv4Addr {
-        self.gateways()
+        listed(&self.attached["gateways"])
             .into_iter()
             .find_map(ipv4)
             .expect("no IPv4 gateway")
@@ -251,12 +251,16 @@ impl Container {
         self.detach();
     }
 
-    /// What `netd status NAME --json` says.
+    /// What `netd status NAME --json` says of the container.
     #[track_caller]
     pub fn status(&self) -> Value {
-        self.host
-            .netd(&format!("status {} --json", self.name))
-            .json()
+        let line = format!("status {} --json", self.name);
+        container_part(&self.host.netd(&line).json())
+    }
+
+    /// What `netd attach --json` said of the container.
+    pub fn told(&self) -> Value {
+        container_part(&self.attached)
     }
 }
 
