@@ -272,18 +272,17 @@ mod tests {
 
     #[test]
     fn a_diagnostic_begins_with_file_line_and_column_and_shows_a_caret() {
+        // `ä` is two bytes and one column
         let shown = one("mode = 1\nports = 'ä', 7\n", 23..24).to_string();
         let expected = "\
-web.toml:2:15: error: wrong
+web.toml:2:14: error: wrong
   |
 2 | ports = 'ä', 7
   |              ^
   |
   = help: right it";
-        // `ä` is two bytes and one column
         let trimmed: Vec<&str> = shown.lines().map(str::trim_end).collect();
-        assert_eq!(trimmed.join("\n").replace("2:14", "2:15"), expected);
-        assert!(shown.starts_with("web.toml:2:14:"), "{shown}");
+        assert_eq!(trimmed.join("\n"), expected);
     }
 
     #[test]

@@ -109,7 +109,9 @@ pub fn party<'a>(
         Endpoint::Container(name) => {
             let container = world.containers.get(name);
             let container = container.ok_or_else(|| NoParty::NotAttached(name.clone()))?;
-            let address = world.addresses(container).find(|a| Family::of(*a) == family);
+            let address = world
+                .addresses(container)
+                .find(|a| Family::of(*a) == family);
             let address = address.ok_or_else(|| NoParty::NoAddress(name.to_string(), digit))?;
             Ok(Party {
                 who: Who::Container(container),
@@ -153,7 +155,13 @@ fn host_address(world: &World, other: &Endpoint, family: Family) -> Option<IpAdd
     };
     let zone = container.and_then(|c| world.zones.get(&c.zone));
     let gateway = zone.and_then(|zone| gateway(zone, family));
-    let own = || world.host.iter().copied().find(|a| Family::of(*a) == family);
+    let own = || {
+        world
+            .host
+            .iter()
+            .copied()
+            .find(|a| Family::of(*a) == family)
+    };
     gateway.or_else(own)
 }
 
@@ -173,7 +181,11 @@ fn who(world: &World, address: IpAddr) -> Who<'_> {
     if let Some(zone) = zones.find(|zone| in_zone(zone, address)) {
         return Who::Unused(zone);
     }
-    if special(address) { Who::Special } else { Who::World }
+    if special(address) {
+        Who::Special
+    } else {
+        Who::World
+    }
 }
 
 fn in_zone(zone: &Zone, address: IpAddr) -> bool {
@@ -329,7 +341,11 @@ pub(crate) fn rule_matches(rule: &Rule, peer: Party<'_>, flow: &Flow) -> bool {
         None => true,
         Some(ports) => ports.iter().any(|ports| ports_match(*ports, flow)),
     };
-    ports && rule.peers.iter().any(|wanted| peer_matches(wanted, peer, flow.family))
+    ports
+        && rule
+            .peers
+            .iter()
+            .any(|wanted| peer_matches(wanted, peer, flow.family))
 }
 
 /// Whether an entry of `from` or `to` means somebody.
@@ -355,9 +371,7 @@ pub(crate) fn peer_matches(wanted: &Peer, peer: Party<'_>, family: Family) -> bo
 fn network_matches(net: &IpNet, peer: Party<'_>, family: Family) -> bool {
     match peer.address {
         Some(address) => net.contains(&address),
-        None => {
-            Family::of(net.addr()) == family && peer.who == Who::World && net.prefix_len() == 0
-        }
+        None => Family::of(net.addr()) == family && peer.who == Who::World && net.prefix_len() == 0,
     }
 }
 

@@ -51,12 +51,19 @@ fn every_flow(mut check: impl FnMut(&Flow)) {
 
 /// Whether netd has anything to say of a flow.
 fn concerns_netd(packet: &Packet, world: &World) -> bool {
-    let container = |a| world.containers.values().any(|c| flows::held(world, c).contains(&a));
+    let container = |a| {
+        world
+            .containers
+            .values()
+            .any(|c| flows::held(world, c).contains(&a))
+    };
     container(packet.client) || container(packet.server)
 }
 
 fn cases(default: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok());
     ProptestConfig {
         failure_persistence: None,
         max_shrink_iters: 4000,
@@ -85,7 +92,9 @@ fn agree(setting: &Setting) -> Result<(), TestCaseError> {
             None => false,
         };
         if got != wanted {
-            wrong = Some(format!("oracle says {wanted}, elements {got} of {flow:?}\n{explained:#?}"));
+            wrong = Some(format!(
+                "oracle says {wanted}, elements {got} of {flow:?}\n{explained:#?}"
+            ));
         }
     });
     match wrong {
@@ -110,8 +119,13 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     let zone = prop_oneof![worlds::zone(0), worlds::zone(1), worlds::zone(2)];
-    let container =
-        || prop_oneof![worlds::container(0), worlds::container(1), worlds::container(2)];
+    let container = || {
+        prop_oneof![
+            worlds::container(0),
+            worlds::container(1),
+            worlds::container(2)
+        ]
+    };
     prop_oneof![
         2 => zone.prop_map(Event::Zone),
         1 => (0u8..3).prop_map(Event::ZoneGone),
@@ -127,7 +141,11 @@ fn packets(world: &World) -> Vec<Packet> {
     for from in ADDRESSES {
         for to in ADDRESSES {
             let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
-            for traffic in [Traffic::Port(6, 80), Traffic::Port(17, 1000), Traffic::Icmp(8)] {
+            for traffic in [
+                Traffic::Port(6, 80),
+                Traffic::Port(17, 1000),
+                Traffic::Icmp(8),
+            ] {
                 for published in [false, true] {
                     let flow = Flow {
                         from: Endpoint::Address(from),
@@ -145,7 +163,12 @@ fn packets(world: &World) -> Vec<Packet> {
 }
 
 fn happen(events: &[Event]) -> Result<(), TestCaseError> {
-    let mut firewall = Setting { zones: vec![], containers: vec![], files: vec![] }.firewall();
+    let mut firewall = Setting {
+        zones: vec![],
+        containers: vec![],
+        files: vec![],
+    }
+    .firewall();
     let mut kernel = Kernel::default();
     // what connections may remember: whatever has passed since verdicts were forgotten
     let mut remembered: HashSet<Packet> = HashSet::new();
@@ -167,7 +190,12 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
         let mut scratch = scratch.firewall();
         scratch.set_policies(firewall.policies().clone());
         let fresh = print::elements(&scratch, &scratch.elements());
-        prop_assert_eq!(print::elements(&firewall, &kernel.dump()), fresh.clone(), "after {:?}", event);
+        prop_assert_eq!(
+            print::elements(&firewall, &kernel.dump()),
+            fresh.clone(),
+            "after {:?}",
+            event
+        );
         prop_assert_eq!(print::elements(&firewall, &firewall.elements()), fresh);
         // nobody passes on what he remembers and may not any more
         if changes.forget {
@@ -180,7 +208,9 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
             } else {
                 prop_assert!(
                     !remembered.contains(&packet) || !reaches(&firewall, &packet),
-                    "{:?} passes on a remembered verdict after {:?}", packet, event
+                    "{:?} passes on a remembered verdict after {:?}",
+                    packet,
+                    event
                 );
             }
         }
@@ -197,7 +227,11 @@ fn reaches(firewall: &Firewall, packet: &Packet) -> bool {
             std::net::IpAddr::V4(a) => zone.subnet4.is_some_and(|net| net.contains(&a)),
             std::net::IpAddr::V6(a) => zone.subnet6.is_some_and(|net| net.contains(&a)),
         });
-        in_zone && !world.containers.values().any(|c| flows::held(world, c).contains(&address))
+        in_zone
+            && !world
+                .containers
+                .values()
+                .any(|c| flows::held(world, c).contains(&address))
     };
     let from_host = packet.hook == Hook::Output;
     let to_host = packet.hook == Hook::Input;

@@ -162,8 +162,7 @@ impl FileIndex {
         let whole = IpNet::from(address);
         !self.allowed.is_empty()
             && (0..=whole.max_prefix_len()).any(|length| {
-                IpNet::new(address, length)
-                    .is_ok_and(|net| self.allowed.contains_key(&net.trunc()))
+                IpNet::new(address, length).is_ok_and(|net| self.allowed.contains_key(&net.trunc()))
             })
     }
 }

@@ -87,10 +87,7 @@ pub(super) fn zone(zone: &Zone, out: &mut Vec<Element>) {
             out.push(range(SetId::Masquerade(family)));
         }
     }
-    let gateways = [
-        zone.gateway4.map(IpAddr::V4),
-        zone.gateway6.map(IpAddr::V6),
-    ];
+    let gateways = [zone.gateway4.map(IpAddr::V4), zone.gateway6.map(IpAddr::V6)];
     for gateway in gateways.into_iter().flatten() {
         let family = Family::of(gateway);
         out.push(element(SetId::Gateways(family), Key::new().ip(gateway)));

@@ -128,7 +128,10 @@ impl Firewall {
             if let Some(zone) = firewall.world.zones.get(name) {
                 links::zone(zone, &mut out);
             }
-            for container in concerned.iter().filter_map(|n| firewall.world.containers.get(n)) {
+            for container in concerned
+                .iter()
+                .filter_map(|n| firewall.world.containers.get(n))
+            {
                 firewall.all_of(container, &mut out);
             }
             out
@@ -219,7 +222,10 @@ impl Firewall {
                 peer: &subject,
                 group: group.filter(|_| labels_too),
             };
-            for container in concerned.iter().filter_map(|n| firewall.world.containers.get(n)) {
+            for container in concerned
+                .iter()
+                .filter_map(|n| firewall.world.containers.get(n))
+            {
                 firewall.policy_of(container, focus, &mut out);
             }
             out
@@ -238,7 +244,9 @@ impl Firewall {
         self.host_ports.add(&container);
         let members = self.members.entry(container.zone.clone()).or_default();
         members.insert(container.name.clone());
-        self.world.containers.insert(container.name.clone(), container);
+        self.world
+            .containers
+            .insert(container.name.clone(), container);
     }
 
     fn take_out(&mut self, container: &Container) {
@@ -255,7 +263,11 @@ impl Firewall {
 
     /// These policies, and no others, are in force.
     pub fn set_policies(&mut self, policies: PolicySet) -> Changes {
-        let gone = self.policies.0.keys().filter(|key| !policies.0.contains_key(*key));
+        let gone = self
+            .policies
+            .0
+            .keys()
+            .filter(|key| !policies.0.contains_key(*key));
         let mut edits: Vec<(String, Option<Arc<PolicyFile>>)> =
             gone.map(|key| (key.clone(), None)).collect();
         for (key, file) in policies.0 {
@@ -303,9 +315,11 @@ impl Firewall {
         let mut changes = Changes::default();
         for (name, before) in concerned.iter().zip(before) {
             // one by one: an edit of a file that applies to thousands must not hold all their elements
-            let (Some(container), Some(before), Some(after)) =
-                (self.world.containers.get(name), before, files_of(self, name))
-            else {
+            let (Some(container), Some(before), Some(after)) = (
+                self.world.containers.get(name),
+                before,
+                files_of(self, name),
+            ) else {
                 continue;
             };
             let elements = |files: &[Arc<PolicyFile>]| {
@@ -331,6 +345,16 @@ impl Firewall {
         all
     }
 
+    /// The elements that exist because of one container: guard, membership, translations and its own
+    /// policy. None when it is not attached.
+    pub fn elements_of(&self, name: &ContainerName) -> Vec<Element> {
+        let mut elements = Vec::new();
+        if let Some(container) = self.world.containers.get(name) {
+            self.all_of(container, &mut elements);
+        }
+        elements
+    }
+
     fn view(&self) -> View<'_> {
         View {
             world: &self.world,
@@ -354,7 +378,8 @@ impl Firewall {
     /// Attached containers to which a file applies.
     fn targets_of(&self, key: &FileKey) -> Vec<ContainerName> {
         let file = self.policies.0.get(&**key);
-        file.map(|file| self.targets(&file.applies_to)).unwrap_or_default()
+        file.map(|file| self.targets(&file.applies_to))
+            .unwrap_or_default()
     }
 
     fn targets(&self, target: &AppliesTo) -> Vec<ContainerName> {

@@ -184,7 +184,11 @@ mod tests {
         sets.add(&labels(&[("tier", "front")]), &"c".parse().unwrap());
         assert_eq!(sets.with("tier", "front").count(), 2);
         assert_eq!(sets.members(&labels(&[("tier", "front")])).len(), 3);
-        assert_eq!(sets.members(&labels(&[("tier", "front"), ("team", "a")])).len(), 2);
+        assert_eq!(
+            sets.members(&labels(&[("tier", "front"), ("team", "a")]))
+                .len(),
+            2
+        );
         sets.remove(&front, &web);
         assert!(sets.is_last(&front));
         let number = sets.group(&front);

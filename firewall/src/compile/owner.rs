@@ -200,8 +200,14 @@ impl<'a> Collected<'a> {
         }
         self.any |= !what.is_empty();
         let range = match net {
-            IpNet::V4(net) => (number_of(net.network().into()), number_of(net.broadcast().into())),
-            IpNet::V6(net) => (number_of(net.network().into()), number_of(net.broadcast().into())),
+            IpNet::V4(net) => (
+                number_of(net.network().into()),
+                number_of(net.broadcast().into()),
+            ),
+            IpNet::V6(net) => (
+                number_of(net.network().into()),
+                number_of(net.broadcast().into()),
+            ),
         };
         for what in what {
             self.networks.add(range, what.interval());

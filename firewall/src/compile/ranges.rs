@@ -118,7 +118,10 @@ impl Networks {
                 around.pop();
             }
             let open = union(open);
-            let covered = around.last().map(|outer| outer.1.as_slice()).unwrap_or_default();
+            let covered = around
+                .last()
+                .map(|outer| outer.1.as_slice())
+                .unwrap_or_default();
             for interval in subtract(&open, covered) {
                 for rectangle in rectangles(interval) {
                     by_ports.entry(rectangle).or_default().push((first, last));
@@ -140,7 +143,11 @@ impl Networks {
                     _ => merged.push((first, last)),
                 }
             }
-            boxes.extend(merged.into_iter().map(|peers| Cuboid { protos, ports, peers }));
+            boxes.extend(merged.into_iter().map(|peers| Cuboid {
+                protos,
+                ports,
+                peers,
+            }));
         }
         boxes
     }
@@ -164,14 +171,21 @@ mod tests {
     }
 
     fn cuboid(peers: (u128, u128), protos: (u8, u8), ports: (u16, u16)) -> Cuboid {
-        Cuboid { protos, ports, peers }
+        Cuboid {
+            protos,
+            ports,
+            peers,
+        }
     }
 
     #[test]
     fn rules_that_do_not_overlap_stay_as_they_are() {
         assert_eq!(
             disjoint(&[(0, 15, tcp(80, 80)), (4, 7, tcp(443, 443))]),
-            [cuboid((0, 15), (6, 6), (80, 80)), cuboid((4, 7), (6, 6), (443, 443))]
+            [
+                cuboid((0, 15), (6, 6), (80, 80)),
+                cuboid((4, 7), (6, 6), (443, 443))
+            ]
         );
     }
 
@@ -200,10 +214,17 @@ mod tests {
     #[test]
     fn the_ends_of_everything() {
         let all = [(0, u128::MAX, EVERYTHING)];
-        assert_eq!(disjoint(&all), [cuboid((0, u128::MAX), (0, 255), (0, 65535))]);
+        assert_eq!(
+            disjoint(&all),
+            [cuboid((0, u128::MAX), (0, 255), (0, 65535))]
+        );
         let highest = point(255, 65535);
         assert_eq!(
-            disjoint(&[(0, u128::MAX, (highest, highest)), (5, 5, EVERYTHING), (0, 0, (0, 0))]),
+            disjoint(&[
+                (0, u128::MAX, (highest, highest)),
+                (5, 5, EVERYTHING),
+                (0, 0, (0, 0))
+            ]),
             [
                 cuboid((0, 0), (0, 0), (0, 0)),
                 cuboid((5, 5), (0, 254), (0, 65535)),

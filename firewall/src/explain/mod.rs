@@ -115,7 +115,11 @@ pub fn explain(world: &World, policies: &PolicySet, flow: &Flow) -> Explanation 
             return Explanation::one(Action::Allow, text);
         }
     };
-    for (container, other) in client.map(|c| (c, to)).into_iter().chain(server.map(|c| (c, from))) {
+    for (container, other) in client
+        .map(|c| (c, to))
+        .into_iter()
+        .chain(server.map(|c| (c, from)))
+    {
         if let Some(zone) = cut_off(world, container, other) {
             let text = format!(
                 "zone {zone} of {} is internal: it has no path to or from {}, whatever policies say",
@@ -148,7 +152,10 @@ fn impossible(from: Party<'_>, to: Party<'_>, flow: &Flow) -> Option<String> {
     let known = match flow.traffic {
         Traffic::Icmp(kind) if flow.family == Family::V6 => {
             if crate::policy::icmp_counterpart(kind).is_none() {
-                return Some(format!("{} has no counterpart in ICMPv6", carries(flow.traffic)));
+                return Some(format!(
+                    "{} has no counterpart in ICMPv6",
+                    carries(flow.traffic)
+                ));
             }
             true
         }
@@ -157,7 +164,10 @@ fn impossible(from: Party<'_>, to: Party<'_>, flow: &Flow) -> Option<String> {
         Traffic::Proto(proto) => !crate::policy::has_ports(proto) && !matches!(proto, 1 | 58),
     };
     if !known {
-        return Some(format!("{} says too little or too much: protocols with ports need one, others have none", carries(flow.traffic)));
+        return Some(format!(
+            "{} says too little or too much: protocols with ports need one, others have none",
+            carries(flow.traffic)
+        ));
     }
     if let Who::Unused(zone) = from.who {
         return Some(format!(
@@ -167,7 +177,8 @@ fn impossible(from: Party<'_>, to: Party<'_>, flow: &Flow) -> Option<String> {
         ));
     }
     if to.address.is_some_and(|address| address.is_loopback()) {
-        let text = "loopback never leaves a container: what is sent to it from elsewhere is dropped";
+        let text =
+            "loopback never leaves a container: what is sent to it from elsewhere is dropped";
         return Some(text.to_owned());
     }
     None
@@ -207,7 +218,9 @@ fn gateway_service(
         (Traffic::Icmp(8), _) => "its gateway by ICMP echo",
         _ => return None,
     };
-    Some(format!("built in: a container can always reach {what} (rate-limited)"))
+    Some(format!(
+        "built in: a container can always reach {what} (rate-limited)"
+    ))
 }
 
 /// One side of a connection: the container whose word is asked, and whom about.
@@ -276,7 +289,11 @@ impl<'a> Side<'a> {
     fn rule(&self, file: &PolicyFile, rule: &Rule) -> Reason {
         let words = rule_words(rule, self.direction);
         let text = match rule.action {
-            Action::Allow => format!("{} of {} allows {words}", self.direction.as_str(), self.owner.name),
+            Action::Allow => format!(
+                "{} of {} allows {words}",
+                self.direction.as_str(),
+                self.owner.name
+            ),
             Action::Deny => format!(
                 "{} of {} denies {words}: a deny always wins, so only changing this rule can open it",
                 self.direction.as_str(),
@@ -362,7 +379,9 @@ impl<'a> Side<'a> {
         meant == target
             && zone_of(self.world, self.owner).is_some_and(|zone| !zone.internal)
             && self.owner.publish.iter().any(|publish| {
-                let last = publish.port.saturating_add(publish.last.saturating_sub(publish.first));
+                let last = publish
+                    .port
+                    .saturating_add(publish.last.saturating_sub(publish.first));
                 publish.proto == proto
                     && (publish.port..=last).contains(&port)
                     && publish.address.is_none_or(|a| Family::of(a) == family)
@@ -412,5 +431,9 @@ fn default_words(zone: Option<&Zone>, owner: &Container, direction: Direction) -
             "lets in its own zone, host and world, but not other zones"
         }
     };
-    format!("the default of zone {}, `{}`, {what}", zone.name, zone.default.as_str())
+    format!(
+        "the default of zone {}, `{}`, {what}",
+        zone.name,
+        zone.default.as_str()
+    )
 }

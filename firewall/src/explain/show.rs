@@ -24,7 +24,10 @@ pub fn policy_of(world: &World, policies: &PolicySet, container: &ContainerName)
         Action::Allow,
         text.to_owned(),
     ));
-    let internal = world.zones.get(&container.zone).is_some_and(|zone| zone.internal);
+    let internal = world
+        .zones
+        .get(&container.zone)
+        .is_some_and(|zone| zone.internal);
     if internal {
         let text = format!(
             "zone {} is internal: no path to or from world, whatever policies say",
@@ -54,12 +57,21 @@ fn of_direction(
         }
         if section.rules.is_empty() {
             let text = format!("{} is empty here: it opens nothing", direction.as_str());
-            reasons.push(Reason::in_file(file, section.at, direction, Action::Deny, text));
+            reasons.push(Reason::in_file(
+                file,
+                section.at,
+                direction,
+                Action::Deny,
+                text,
+            ));
         }
     }
     let zone = world.zones.get(&container.zone);
     let reason = if mentioned {
-        let text = format!("all other {} is closed, because files mention it", direction.as_str());
+        let text = format!(
+            "all other {} is closed, because files mention it",
+            direction.as_str()
+        );
         Reason::built_in(Some(direction), Action::Deny, text)
     } else {
         let opens = zone.is_some_and(|zone| match (zone.default, direction) {
@@ -79,8 +91,13 @@ fn of_direction(
 }
 
 fn published(world: &World, policies: &PolicySet, container: &Container) -> Vec<Reason> {
-    let internal = world.zones.get(&container.zone).is_none_or(|zone| zone.internal);
-    let mentioned = policies.applying(container).any(|file| file.ingress.is_some());
+    let internal = world
+        .zones
+        .get(&container.zone)
+        .is_none_or(|zone| zone.internal);
+    let mentioned = policies
+        .applying(container)
+        .any(|file| file.ingress.is_some());
     let reason = |publish: &Publish| {
         let way = publish_words(publish);
         let (action, text) = if internal {

@@ -23,9 +23,7 @@ pub fn traffic(text: &str) -> Result<Traffic, NotTraffic> {
         reason,
     };
     match policy::parse_ports(text) {
-        Ok(Ports::Range { proto, first, last }) if first == last => {
-            Ok(Traffic::Port(proto, first))
-        }
+        Ok(Ports::Range { proto, first, last }) if first == last => Ok(Traffic::Port(proto, first)),
         Ok(Ports::Proto(proto)) if !policy::has_ports(proto) => Ok(Traffic::Proto(proto)),
         Ok(Ports::Icmp(kind)) => Ok(Traffic::Icmp(kind)),
         Ok(_) => Err(wrong("it stands for more than one; ask about one".into())),

@@ -72,14 +72,28 @@ pub(super) fn not_text(file: &str, bytes: &[u8], good: usize) -> Diagnostics {
 pub(super) fn applies_to(file: &str, text: &str) -> Option<AppliesTo> {
     let text = text.get(..MAX_BYTES.min(text.len())).unwrap_or_default();
     let (table, errors) = DeTable::parse_recoverable(text);
-    let before = errors.len();
+    let table = table.get_ref();
     let mut reader = Reader {
         source: Source::new(file, text),
         unreadable: Vec::new(),
     };
-    let target = reader.applies_to(file, table.get_ref());
-    // without the key, a syntax error may have swallowed it
-    let told = table.get_ref().contains_key("applies-to") || before == 0;
+    let target = reader.applies_to(file, table);
+    let told = match table.get("applies-to") {
+        // what cannot be read up to its line may have cut it
+        Some(value) => {
+            let end = reader.source.position(value.span().end).line;
+            let line =
+                |span: Option<Span>| reader.source.position(span.map_or(0, |s| s.start)).line;
+            errors.iter().all(|error| line(error.span()) > end)
+        }
+        // it may have been lost with what cannot be read, or be misspelt
+        None => {
+            errors.is_empty()
+                && table
+                    .keys()
+                    .all(|key| FILE_KEYS.contains(&&**key.get_ref()))
+        }
+    };
     (told && reader.source.lines_with_errors().is_empty()).then_some(target)
 }
 

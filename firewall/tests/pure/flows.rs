@@ -27,7 +27,10 @@ pub fn held(world: &World, container: &Container) -> Vec<IpAddr> {
 fn container<'a>(world: &'a World, endpoint: &Endpoint) -> Option<&'a Container> {
     match endpoint {
         Endpoint::Container(name) => world.containers.get(name),
-        Endpoint::Address(a) => world.containers.values().find(|c| held(world, c).contains(a)),
+        Endpoint::Address(a) => world
+            .containers
+            .values()
+            .find(|c| held(world, c).contains(a)),
         _ => None,
     }
 }
@@ -49,7 +52,9 @@ fn address(world: &World, endpoint: &Endpoint, other: &Endpoint, family: Family)
         }),
         Endpoint::Host => {
             let other = container(world, other);
-            let gateways = other.map(|c| gateways(world, c.zone.as_str())).unwrap_or_default();
+            let gateways = other
+                .map(|c| gateways(world, c.zone.as_str()))
+                .unwrap_or_default();
             in_family(&gateways, family).or_else(|| in_family(&world.host, family))
         }
     }
@@ -58,7 +63,10 @@ fn address(world: &World, endpoint: &Endpoint, other: &Endpoint, family: Family)
 fn is_host(world: &World, address: IpAddr) -> bool {
     world.host.contains(&address)
         || address.is_loopback()
-        || world.zones.keys().any(|zone| gateways(world, zone.as_str()).contains(&address))
+        || world
+            .zones
+            .keys()
+            .any(|zone| gateways(world, zone.as_str()).contains(&address))
 }
 
 /// The packet that opens a flow, if there is such a packet.

@@ -53,7 +53,11 @@ fn fields(set: SetId, key: &Key) -> Vec<&[u8]> {
 }
 
 fn data_length(set: SetId) -> usize {
-    set.spec().data.iter().map(|field: &Field| field.padded()).sum()
+    set.spec()
+        .data
+        .iter()
+        .map(|field: &Field| field.padded())
+        .sum()
 }
 
 impl Kernel {
@@ -140,7 +144,10 @@ impl Kernel {
 
     fn has(&self, set: SetId, key: &Key) -> bool {
         if !set.spec().interval {
-            return self.exact.get(&set).is_some_and(|set| set.contains_key(key));
+            return self
+                .exact
+                .get(&set)
+                .is_some_and(|set| set.contains_key(key));
         }
         let wanted = fields(set, key);
         self.ranges.get(&set).is_some_and(|ranges| {
@@ -191,17 +198,32 @@ impl Kernel {
             }
         }
         if own_client
-            && !self.direction(Direction::Egress, family, packet.client, packet.server, packet)
+            && !self.direction(
+                Direction::Egress,
+                family,
+                packet.client,
+                packet.server,
+                packet,
+            )
         {
             return false;
         }
         !own_server
             || self.published(family, packet)
-            || self.direction(Direction::Ingress, family, packet.server, packet.client, packet)
+            || self.direction(
+                Direction::Ingress,
+                family,
+                packet.server,
+                packet.client,
+                packet,
+            )
     }
 
     fn published(&self, family: Family, packet: &Packet) -> bool {
-        let key = Key::new().ip(packet.server).proto(packet.proto).port(packet.port);
+        let key = Key::new()
+            .ip(packet.server)
+            .proto(packet.proto)
+            .port(packet.port);
         let class = self.class(family, packet.server, packet.client, packet.hook);
         packet.dnat
             && self.has(SetId::PublishedOpen(family), &key)

@@ -21,7 +21,11 @@ fn group_name(firewall: &Firewall, mark: u32) -> String {
     }
     for container in world.containers.values() {
         if firewall.labels_group(&container.labels) == Some(mark) {
-            let pairs: Vec<_> = container.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let pairs: Vec<_> = container
+                .labels
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect();
             return format!("labels:{}", pairs.join(","));
         }
     }
@@ -76,7 +80,8 @@ pub fn element(firewall: &Firewall, element: &Element) -> String {
         Some(last) => {
             let last = values(firewall, &spec.key, last);
             let ends = first.into_iter().zip(last);
-            ends.map(|(a, b)| if a == b { a } else { format!("{a}-{b}") }).collect()
+            ends.map(|(a, b)| if a == b { a } else { format!("{a}-{b}") })
+                .collect()
         }
     };
     let data = match &element.data {

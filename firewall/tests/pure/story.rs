@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use firewall::compile::Firewall;
 use firewall::explain::explain;
+use firewall::model::World;
 use firewall::model::{Container, DefaultPolicy, Endpoint, Flow, Publish, Traffic, Zone};
 use firewall::oracle;
 use firewall::policy::PolicyFile;
 use firewall::sets::{Action, Family};
-use firewall::model::World;
 
 use super::flows;
 
@@ -24,7 +24,9 @@ impl Story {
     pub fn new() -> Self {
         let mut story = Self::default();
         let host = ["192.0.2.1", "2001:db8:1::1"];
-        story.firewall.set_host(host.iter().map(|a| a.parse().unwrap()).collect());
+        story
+            .firewall
+            .set_host(host.iter().map(|a| a.parse().unwrap()).collect());
         story
     }
 
@@ -66,7 +68,13 @@ impl Story {
         let ports = |text: &str| {
             let (host, port) = text.split_once(':').unwrap();
             let first = host.parse().unwrap();
-            Publish { address: None, proto: 6, first, last: first, port: port.parse().unwrap() }
+            Publish {
+                address: None,
+                proto: 6,
+                first,
+                last: first,
+                port: port.parse().unwrap(),
+            }
         };
         let name: zone::ContainerName = name.parse().unwrap();
         self.firewall.attach(Container {
@@ -75,7 +83,9 @@ impl Story {
             mac: name.mac(),
             addresses: vec![
                 v4.hosts().nth(usize::from(n) - 1).unwrap().into(),
-                (u128::from(v6.network()) + u128::from(n)).to_be_bytes().into(),
+                (u128::from(v6.network()) + u128::from(n))
+                    .to_be_bytes()
+                    .into(),
             ],
             labels: labels.split_whitespace().map(pair).collect(),
             publish: publish.split_whitespace().map(ports).collect(),
@@ -86,7 +96,8 @@ impl Story {
 
     pub fn file(mut self, name: &str, text: &str) -> Self {
         let file = PolicyFile::parse(name, text).unwrap_or_else(|wrong| panic!("{wrong}"));
-        self.firewall.edit_policies([(name.to_owned(), Some(Arc::new(file)))]);
+        self.firewall
+            .edit_policies([(name.to_owned(), Some(Arc::new(file)))]);
         self
     }
 
@@ -101,7 +112,11 @@ impl Story {
                 let explained = explain(world, policies, &flow);
                 let why = format!("{ask:?} in {family:?}: {explained:#?}");
                 let allowed = *wanted == Action::Allow;
-                assert_eq!(oracle::allows(world, policies, &flow), allowed, "oracle: {why}");
+                assert_eq!(
+                    oracle::allows(world, policies, &flow),
+                    allowed,
+                    "oracle: {why}"
+                );
                 assert_eq!(explained.verdict, *wanted, "explain: {why}");
                 assert!(!explained.reasons.is_empty(), "{why}");
                 let packet = flows::packet(world, &flow);
@@ -139,11 +154,15 @@ fn endpoint(text: &str) -> Endpoint {
 
 impl Ask {
     fn families(&self) -> Vec<Family> {
-        let named = [&self.from, &self.to].into_iter().find_map(|end| match end {
-            Endpoint::Address(address) => Some(Family::of(*address)),
-            _ => None,
-        });
-        named.or(self.family).map_or(Family::ALL.to_vec(), |only| vec![only])
+        let named = [&self.from, &self.to]
+            .into_iter()
+            .find_map(|end| match end {
+                Endpoint::Address(address) => Some(Family::of(*address)),
+                _ => None,
+            });
+        named
+            .or(self.family)
+            .map_or(Family::ALL.to_vec(), |only| vec![only])
     }
 
     fn flow(&self, family: Family) -> Flow {
@@ -158,12 +177,18 @@ impl Ask {
 
     /// Came through a published port.
     pub fn published(self) -> Self {
-        Self { published: true, ..self }
+        Self {
+            published: true,
+            ..self
+        }
     }
 
     /// In IPv4 only.
     pub fn v4(self) -> Self {
-        Self { family: Some(Family::V4), ..self }
+        Self {
+            family: Some(Family::V4),
+            ..self
+        }
     }
 }
 

@@ -19,18 +19,65 @@ pub const WORLD: &str = "203.0.113.77";
 pub const WORLD6: &str = "2001:db8:ffff::77";
 
 const PEERS: [&str; 36] = [
-    "any", "host", "world", "container:c0", "container:c1", "container:c2", "container:c9",
-    "zone:z0", "zone:z1", "zone:z2", "zone:z9", "label:tier=a", "label:tier=b", "label:app=x",
-    "0.0.0.0/0", "::/0", "10.89.0.0/16", "10.89.0.0/29", "10.89.0.2/31", "10.89.0.3", "10.89.1.0/29",
-    "10.89.0.1", "198.51.100.0/24", "198.51.100.7", "192.0.2.1", "169.254.169.254", "fd00::/16",
-    "fd00:0:0:1::/64", "fd00::3", "fd00::1", "2001:db8:2::/48", "2001:db8:2::7", "fe80::/10",
-    "224.0.0.0/4", "198.51.100.6/31", "127.0.0.0/8",
+    "any",
+    "host",
+    "world",
+    "container:c0",
+    "container:c1",
+    "container:c2",
+    "container:c9",
+    "zone:z0",
+    "zone:z1",
+    "zone:z2",
+    "zone:z9",
+    "label:tier=a",
+    "label:tier=b",
+    "label:app=x",
+    "0.0.0.0/0",
+    "::/0",
+    "10.89.0.0/16",
+    "10.89.0.0/29",
+    "10.89.0.2/31",
+    "10.89.0.3",
+    "10.89.1.0/29",
+    "10.89.0.1",
+    "198.51.100.0/24",
+    "198.51.100.7",
+    "192.0.2.1",
+    "169.254.169.254",
+    "fd00::/16",
+    "fd00:0:0:1::/64",
+    "fd00::3",
+    "fd00::1",
+    "2001:db8:2::/48",
+    "2001:db8:2::7",
+    "fe80::/10",
+    "224.0.0.0/4",
+    "198.51.100.6/31",
+    "127.0.0.0/8",
 ];
 
 const PORTS: [&str; 20] = [
-    "tcp/80", "tcp/79-81", "tcp/1-79", "tcp/81-65535", "tcp/*", "tcp/81", "udp/53", "udp/67",
-    "udp/1-1000", "udp/*", "icmp/echo-request", "icmp/timestamp-request", "icmp/*", "gre",
-    "proto/0", "proto/255", "sctp/80", "sctp/*", "icmp/echo-reply", "proto/5",
+    "tcp/80",
+    "tcp/79-81",
+    "tcp/1-79",
+    "tcp/81-65535",
+    "tcp/*",
+    "tcp/81",
+    "udp/53",
+    "udp/67",
+    "udp/1-1000",
+    "udp/*",
+    "icmp/echo-request",
+    "icmp/timestamp-request",
+    "icmp/*",
+    "gre",
+    "proto/0",
+    "proto/255",
+    "sctp/80",
+    "sctp/*",
+    "icmp/echo-reply",
+    "proto/5",
 ];
 
 pub const TRAFFIC: [Traffic; 19] = [
@@ -91,7 +138,12 @@ pub fn zone(index: u8) -> impl Strategy<Value = Zone> {
 }
 
 fn publish() -> impl Strategy<Value = Publish> {
-    let address = select(vec![None, Some("192.0.2.1"), Some("127.0.0.1"), Some("2001:db8:1::1")]);
+    let address = select(vec![
+        None,
+        Some("192.0.2.1"),
+        Some("127.0.0.1"),
+        Some("2001:db8:1::1"),
+    ]);
     let proto = select(vec![6u8, 17]);
     (address, proto, 0u16..2, select(vec![80u16, 81, 1000])).prop_map(
         |(address, proto, more, port)| Publish {
@@ -184,14 +236,17 @@ const TARGETS: [&str; 8] = [
 
 /// The text of a file.
 pub fn file() -> impl Strategy<Value = String> {
-    (select(TARGETS.to_vec()), section("ingress"), section("egress")).prop_map(
-        |(target, ingress, egress)| {
+    (
+        select(TARGETS.to_vec()),
+        section("ingress"),
+        section("egress"),
+    )
+        .prop_map(|(target, ingress, egress)| {
             format!(
                 "applies-to = {{ {target} }}\n{}{}{}{}",
                 ingress.0, egress.0, ingress.1, egress.1
             )
-        },
-    )
+        })
 }
 
 /// Files by name.
@@ -249,15 +304,42 @@ pub fn setting() -> impl Strategy<Value = Setting> {
 
 /// Addresses of every kind.
 pub const ADDRESSES: [&str; 26] = [
-    "10.89.0.1", "10.89.1.1", "10.89.0.2", "10.89.0.3", "10.89.1.2", "10.89.1.3", "10.89.0.6",
-    HOST, WORLD, "198.51.100.7", "198.51.100.8", "169.254.169.254", "224.0.0.1", "127.0.0.1",
-    "fd00::1", "fd00:0:0:1::1", "fd00::2", "fd00::3", "fd00:0:0:1::3", "fd00::77", HOST6, WORLD6,
-    "2001:db8:2::7", "2001:db8:2::8", "fe80::1", "::1",
+    "10.89.0.1",
+    "10.89.1.1",
+    "10.89.0.2",
+    "10.89.0.3",
+    "10.89.1.2",
+    "10.89.1.3",
+    "10.89.0.6",
+    HOST,
+    WORLD,
+    "198.51.100.7",
+    "198.51.100.8",
+    "169.254.169.254",
+    "224.0.0.1",
+    "127.0.0.1",
+    "fd00::1",
+    "fd00:0:0:1::1",
+    "fd00::2",
+    "fd00::3",
+    "fd00:0:0:1::3",
+    "fd00::77",
+    HOST6,
+    WORLD6,
+    "2001:db8:2::7",
+    "2001:db8:2::8",
+    "fe80::1",
+    "::1",
 ];
 
 /// Every endpoint that a flow may have.
 pub fn endpoints() -> Vec<Endpoint> {
     let containers = (0..3).map(|index| Endpoint::Container(container_name(index)));
-    let addresses = ADDRESSES.iter().map(|a| Endpoint::Address(a.parse().unwrap()));
-    containers.chain([Endpoint::Host, Endpoint::World]).chain(addresses).collect()
+    let addresses = ADDRESSES
+        .iter()
+        .map(|a| Endpoint::Address(a.parse().unwrap()));
+    containers
+        .chain([Endpoint::Host, Endpoint::World])
+        .chain(addresses)
+        .collect()
 }
