@@ -20,5 +20,7 @@ mod owner;
 mod paths;
 #[path = "kernel/probe.rs"]
 mod probe;
+#[path = "kernel/raw.rs"]
+mod raw;
 #[path = "kernel/rules.rs"]
 mod rules;

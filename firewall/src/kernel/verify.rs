@@ -1,11 +1,11 @@
 //! Is what is in the kernel what should be there?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::dump::ElementState;
 use super::encode::{Bounds, bounds};
 use super::tables::{Tables, TablesError, hook_of};
-use crate::sets::{Element, Key, SetSpec};
+use crate::sets::{Element, Key, SetId, SetSpec};
 use crate::skeleton::TABLE;
 use crate::skeleton::element::fields;
 use crate::skeleton::text::family_of;
@@ -22,6 +22,10 @@ impl Tables {
     pub fn verify(&mut self, elements: &[Element]) -> Result<Vec<String>, TablesError> {
         let generation = self.current().ok_or(TablesError::NotInstalled)?;
         let own = self.own_elements(generation);
+        let mut by_set: BTreeMap<SetId, Vec<&Element>> = BTreeMap::new();
+        for element in elements.iter().chain(&own) {
+            by_set.entry(element.set).or_default().push(element);
+        }
         let rules = std::mem::take(&mut self.rules);
         let (flags, portid) = self.table_flags();
         let mut differences = Vec::new();
@@ -56,10 +60,10 @@ impl Tables {
                 differences.push(format!("rules of table {family} {TABLE} were changed"));
             }
             for (id, set) in specs.iter().filter(|(_, set)| set.table == spec.table) {
-                let wanted: BTreeSet<ElementState> = elements
-                    .iter()
-                    .chain(&own)
-                    .filter(|element| element.set == *id)
+                let wanted: BTreeSet<ElementState> = by_set
+                    .get(id)
+                    .into_iter()
+                    .flatten()
                     .flat_map(|element| states(set, element))
                     .collect();
                 let found: BTreeSet<_> =

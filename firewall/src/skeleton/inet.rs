@@ -270,12 +270,14 @@ fn input_zone(f: Family) -> Chain {
         Family::V4 => {
             let broadcast = Value::ip(std::net::Ipv4Addr::BROADCAST.into());
             rules.push(rule([
+                family(f),
                 l4proto(17),
                 dport(67),
                 Step::Is(IP_DADDR, broadcast),
                 Step::Accept,
             ]));
             rules.push(rule([
+                family(f),
                 l4proto(17),
                 dport(67),
                 Step::In(vec![IP_DADDR], SetId::Gateways(f)),
@@ -298,6 +300,7 @@ fn input_zone(f: Family) -> Chain {
             let [proto, kind] = icmp_type(f, 8, 128, "echo-request");
             rules.extend(in_net(IP6_DADDR, "fe80::/10").map(|link_local| {
                 rule([
+                    family(f),
                     link_local,
                     proto,
                     kind,
@@ -308,6 +311,7 @@ fn input_zone(f: Family) -> Chain {
         }
     }
     rules.push(rule([
+        family(f),
         Step::In(vec![daddr(f)], SetId::Gateways(f)),
         Step::Is(Load::FibType { iif: true }, Value::bit32(2, "local")),
         jump(format!("gateway{n}")),
@@ -335,9 +339,21 @@ fn gateway(f: Family) -> Chain {
     chain(
         format!("gateway{}", digit(f)),
         vec![
-            rule([l4proto(17), dport(53), meter(dns, f, DNS), Step::Accept]),
-            rule([l4proto(6), dport(53), meter(dns, f, DNS), Step::Accept]),
-            rule([proto, kind, meter(echo, f, ECHO), Step::Accept]),
+            rule([
+                family(f),
+                l4proto(17),
+                dport(53),
+                meter(dns, f, DNS),
+                Step::Accept,
+            ]),
+            rule([
+                family(f),
+                l4proto(6),
+                dport(53),
+                meter(dns, f, DNS),
+                Step::Accept,
+            ]),
+            rule([family(f), proto, kind, meter(echo, f, ECHO), Step::Accept]),
         ],
     )
 }
@@ -367,8 +383,12 @@ fn output() -> Vec<Rule> {
 
 fn output_zone(f: Family) -> Chain {
     let mut rules = vec![
-        rule([Step::In(vec![daddr(f)], SetId::Gateways(f)), Step::Accept])
-            .because("the host to itself"),
+        rule([
+            family(f),
+            Step::In(vec![daddr(f)], SetId::Gateways(f)),
+            Step::Accept,
+        ])
+        .because("the host to itself"),
     ];
     let [proto, redirect] = icmp_type(f, 5, 137, "redirect");
     rules.push(
@@ -389,6 +409,7 @@ fn output_zone(f: Family) -> Chain {
     match f {
         Family::V4 => rules.push(
             judged([
+                family(f),
                 Step::In(vec![IP_SADDR], SetId::Gateways(f)),
                 l4proto(17),
                 Step::Is(SPORT, Value::be16(67)),

@@ -92,7 +92,6 @@ pub(crate) fn try_sh(script: &str) -> (bool, String) {
 
 /// A container of the lab.
 pub(crate) struct Container {
-    pub(crate) name: &'static str,
     pub(crate) zone: usize,
     pub(crate) ifindex: u32,
     pub(crate) mac: [u8; 6],
@@ -148,6 +147,7 @@ impl Lab {
         bare_host();
         sh("cd /proc/sys/net
             echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding
+            echo 0 > bridge/bridge-nf-call-iptables; echo 0 > bridge/bridge-nf-call-ip6tables
             echo 0 > ipv4/conf/all/send_redirects; echo 0 > ipv4/conf/default/send_redirects
             echo 0 > ipv6/conf/default/accept_dad; echo 0 > ipv6/conf/all/accept_dad");
         let world = Ns::new();
@@ -172,7 +172,12 @@ impl Lab {
             ));
         }
         let spec = [("c1", 0, 11), ("c2", 0, 12), ("c3", 0, 13), ("c4", 1, 14)];
-        let boxes = spec.map(|(name, zone, n)| container(name, zone, n)).into();
+        let boxes: Vec<_> = spec.map(|(name, zone, n)| container(name, zone, n)).into();
+        // Neighbours are known from here on: no story is about the first packet's delay.
+        world.sh(&format!("ping -nqc 1 {HOST4}; ping -nqc 1 {HOST6}"));
+        for c in &boxes {
+            sh(&format!("ping -nqc 1 {}; ping -nqc 1 {}", c.ip4, c.ip6));
+        }
         Some(Self {
             boxes,
             world,
@@ -228,7 +233,6 @@ fn container(name: &'static str, zone: usize, n: u8) -> Container {
         .parse()
         .unwrap();
     Container {
-        name,
         zone,
         ifindex,
         mac,

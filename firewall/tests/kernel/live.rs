@@ -1,1 +1,288 @@
-//! Later.
+//! Live connections: verdicts are remembered, and forgotten the moment a rule is tightened.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use firewall::kernel::conntrack;
+use firewall::sets::{Action, Changes, Element, group};
+
+use crate::elements::{EGRESS, INGRESS, zone};
+use crate::lab::{Lab, WORLD4, sh};
+use crate::probe::{connect, serve, tcp};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+fn marks() -> Vec<u32> {
+    sh("conntrack -L 2>/dev/null; conntrack -L -f ipv6 2>/dev/null")
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("mark=")?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn a_verdict_is_remembered_with_the_generation() {
+    let Some(mut lab) = Lab::new() else { return };
+    serve(&lab.c(2).ns, 80);
+    let rules = [
+        lab.c(1).group(EGRESS, Action::Allow, zone(0), None),
+        lab.c(2).group(INGRESS, Action::Allow, zone(0), None),
+    ];
+    lab.add(rules.concat());
+    sh("conntrack -F 2>/dev/null");
+    let to = lab.c(2).ip4;
+    lab.c(1).ns.run(|| {
+        let (mut stream, _) = connect(to, 80).unwrap();
+        let mut echo = || {
+            stream.write_all(b"x").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+        };
+        echo();
+        sh("true");
+    });
+    let generation = lab.tables.generation().unwrap();
+    assert_eq!(marks(), [generation]);
+    // Somebody else's mark is left alone, and the connection is judged packet by packet.
+    sh(
+        "nft -f - <<'X'\ntable ip theirs { chain c { type filter hook prerouting priority -150; ct mark 0 ct mark set 0x77; }; }\nX",
+    );
+    sh("conntrack -F 2>/dev/null");
+    assert!(tcp(&lab.c(1).ns, to, 80).is_open());
+    assert_eq!(marks(), [0x77]);
+}
+
+/// Opens connections over both families and returns what carries a byte and back over them.
+fn streams(lab: &Lab) -> Vec<std::net::TcpStream> {
+    let to = lab.c(2).ips();
+    lab.c(1)
+        .ns
+        .run(move || to.map(|to| connect(to, 80).unwrap().0).into())
+}
+
+fn alive(stream: &mut std::net::TcpStream) -> bool {
+    stream.write_all(b"x").is_ok() && stream.read_exact(&mut [0]).is_ok()
+}
+
+#[test]
+fn tightening_stops_live_connections_both_ways() {
+    let Some(mut lab) = Lab::new() else { return };
+    serve(&lab.c(2).ns, 80);
+    let egress = lab.c(1).group(EGRESS, Action::Allow, zone(0), None);
+    let ingress = lab.c(2).group(INGRESS, Action::Allow, zone(0), None);
+    for tightened in [egress.clone(), ingress.clone()] {
+        lab.tables
+            .install(&[lab.base(), egress.clone(), ingress.clone()].concat())
+            .unwrap();
+        let mut open = streams(&lab);
+        assert!(open.iter_mut().all(alive) && open.iter_mut().all(alive));
+        // Forgetting alone cuts nothing.
+        lab.tighten(vec![]);
+        assert!(open.iter_mut().all(alive));
+        lab.tighten(tightened);
+        assert!(!open.iter_mut().any(alive));
+    }
+    // A deny on top of an allow does the same.
+    lab.tables
+        .install(&[lab.base(), egress, ingress].concat())
+        .unwrap();
+    let mut open = streams(&lab);
+    assert!(open.iter_mut().all(alive));
+    let deny = lab
+        .c(2)
+        .peer(INGRESS, Action::Deny, lab.c(1), Some((TCP, 80)));
+    let remove = lab.nodeny(2, INGRESS);
+    lab.tables
+        .apply(&Changes {
+            remove,
+            add: deny,
+            forget: true,
+        })
+        .unwrap();
+    assert!(!open.iter_mut().any(alive));
+}
+
+#[test]
+fn a_stream_of_replies_alone_stops_too() {
+    let Some(mut lab) = Lab::new() else { return };
+    let egress = lab
+        .c(1)
+        .group(EGRESS, Action::Allow, group::WORLD, Some((UDP, 7000)));
+    lab.add(egress.clone());
+    let stop = Arc::new(AtomicBool::new(false));
+    let server = lab.world.run(|| UdpSocket::bind("0.0.0.0:7000").unwrap());
+    let stopped = stop.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16];
+        let (_, client) = server.recv_from(&mut buffer).unwrap();
+        while !stopped.load(Ordering::Relaxed) {
+            let _ = server.send_to(b"data", client);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let client = lab.c(1).ns.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    client
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    client.send_to(b"go", (WORLD4, 7000)).unwrap();
+    let mut buffer = [0; 16];
+    for _ in 0..50 {
+        client.recv(&mut buffer).unwrap();
+    }
+    lab.tighten(egress);
+    // What was on the way may still come.
+    let end = Instant::now() + Duration::from_millis(50);
+    while Instant::now() < end && client.recv(&mut buffer).is_ok() {}
+    assert!(client.recv(&mut buffer).is_err(), "replies go on");
+    stop.store(true, Ordering::Relaxed);
+}
+
+/// Asks by UDP again and again; counts answers and silences.
+struct Probe {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    answered: Arc<AtomicUsize>,
+}
+
+impl Probe {
+    /// A new connection each time, or one for all.
+    fn start(lab: &Lab, to: IpAddr, each_new: bool) -> Self {
+        let probe = Self {
+            stop: Arc::default(),
+            asked: Arc::default(),
+            answered: Arc::default(),
+        };
+        let (stop, asked, answered) = (
+            probe.stop.clone(),
+            probe.asked.clone(),
+            probe.answered.clone(),
+        );
+        lab.c(1).ns.spawn(move || {
+            let any: IpAddr = if to.is_ipv4() {
+                [0u8; 4].into()
+            } else {
+                [0u16; 8].into()
+            };
+            let open = || {
+                let socket = UdpSocket::bind((any, 0)).unwrap();
+                socket.connect((to, 80)).unwrap();
+                socket
+                    .set_read_timeout(Some(Duration::from_millis(500)))
+                    .unwrap();
+                socket
+            };
+            let mut socket = open();
+            while !stop.load(Ordering::Relaxed) {
+                if each_new {
+                    socket = open();
+                }
+                asked.fetch_add(1, Ordering::Relaxed);
+                let sent = socket.send(b"?");
+                if sent.and_then(|_| socket.recv(&mut [0; 64])).is_ok() {
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        probe
+    }
+
+    /// (asked, answered)
+    fn end(self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(700));
+        (
+            self.asked.load(Ordering::Relaxed),
+            self.answered.load(Ordering::Relaxed),
+        )
+    }
+}
+
+#[test]
+fn installs_and_edits_lose_nothing_allowed_and_pass_nothing_denied() {
+    let Some(mut lab) = Lab::new() else { return };
+    for n in [2, 3] {
+        serve(&lab.c(n).ns, 80);
+    }
+    let mut elements = lab.base();
+    elements.extend(lab.c(1).group(EGRESS, Action::Allow, zone(0), None));
+    elements.extend(
+        lab.c(2)
+            .peer(INGRESS, Action::Allow, lab.c(1), Some((UDP, 80))),
+    );
+    elements.extend(
+        lab.c(3)
+            .peer(INGRESS, Action::Allow, lab.c(4), Some((UDP, 80))),
+    );
+    lab.tables.install(&elements).unwrap();
+    let allowed = [
+        Probe::start(&lab, lab.c(2).ip4, false),
+        Probe::start(&lab, lab.c(2).ip6, true),
+    ];
+    let denied = [
+        Probe::start(&lab, lab.c(3).ip4, true),
+        Probe::start(&lab, lab.c(3).ip6, true),
+    ];
+    let noise: Vec<Element> = lab
+        .c(3)
+        .group(INGRESS, Action::Allow, zone(1), Some((UDP, 81)));
+    let begin = Instant::now();
+    let (mut installs, mut edits) = (0, 0);
+    while begin.elapsed() < Duration::from_secs(4) {
+        lab.tables.install(&elements).unwrap();
+        installs += 1;
+        for _ in 0..20 {
+            lab.add(noise.clone());
+            lab.tighten(noise.clone());
+            edits += 2;
+        }
+    }
+    let allowed = allowed.map(Probe::end);
+    let denied = denied.map(Probe::end);
+    println!("{installs} installs, {edits} edits; allowed {allowed:?}, denied {denied:?}");
+    for (asked, answered) in allowed {
+        assert!(
+            asked > 100 && asked - answered <= 1,
+            "{asked} asked, {answered} answered"
+        );
+    }
+    for (asked, answered) in denied {
+        assert!(
+            asked > 5 && answered == 0,
+            "{asked} asked, {answered} answered"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_changes_hands_has_no_connections() {
+    let Some(mut lab) = Lab::new() else { return };
+    for n in [2, 3] {
+        serve(&lab.c(n).ns, 80);
+    }
+    let rules: Vec<_> = (1..=3).flat_map(|n| lab.c(n).open()).collect();
+    lab.add(rules);
+    sh("conntrack -F 2>/dev/null");
+    for to in [lab.c(2).ips(), lab.c(3).ips()].concat() {
+        assert!(tcp(&lab.c(1).ns, to, 80).is_open());
+    }
+    assert_eq!(marks().len(), 4);
+    assert_eq!(conntrack::delete_for(&lab.c(2).ips()).unwrap(), 2);
+    assert_eq!(marks().len(), 2);
+    assert_eq!(conntrack::delete_for(&[]).unwrap(), 0);
+    assert_eq!(
+        conntrack::delete_for(&[WORLD4.parse().unwrap()]).unwrap(),
+        0
+    );
+    // As client too, and more than fit in one message.
+    let udp = |port: u16| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let _ = socket.send_to(b"x", (WORLD4, port));
+    };
+    lab.c(1).ns.run(|| (1000..3000).for_each(udp));
+    let before = marks().len();
+    assert!(before > 1500, "{before}");
+    assert_eq!(conntrack::delete_for(&lab.c(1).ips()).unwrap(), before);
+    assert_eq!(marks().len(), 0);
+}
