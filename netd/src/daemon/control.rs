@@ -55,7 +55,8 @@ pub(super) async fn serve(
 ) -> std::io::Result<()> {
     loop {
         let fd = OwnedFd::from(listener.try_clone()?);
-        let zlistener = zlink::tokio::unix::Listener::try_from(fd).map_err(std::io::Error::other)?;
+        let zlistener =
+            zlink::tokio::unix::Listener::try_from(fd).map_err(std::io::Error::other)?;
         let service = WithDescriptors {
             control: Control {
                 engine: engine.clone(),
@@ -111,7 +112,11 @@ replies! {
     url = "https://github.com/netd-project/netd"
 )]
 impl Control {
-    async fn zone_create(&mut self, name: String, settings: Option<ZoneSettings>) -> Result<ZoneCreated, Error> {
+    async fn zone_create(
+        &mut self,
+        name: String,
+        settings: Option<ZoneSettings>,
+    ) -> Result<ZoneCreated, Error> {
         let settings = settings.unwrap_or_default();
         let (zone, created) = self.engine.borrow_mut().zone_create(&name, &settings)?;
         Ok(ZoneCreated { zone, created })
@@ -150,7 +155,10 @@ impl Control {
     }
 
     async fn detach(&mut self, container: String, zone: Option<String>) -> Result<Detached, Error> {
-        let detached = self.engine.borrow_mut().detach(&container, zone.as_deref())?;
+        let detached = self
+            .engine
+            .borrow_mut()
+            .detach(&container, zone.as_deref())?;
         Ok(Detached { detached })
     }
 
@@ -161,7 +169,10 @@ impl Control {
 
     async fn show(&self, container: String) -> Result<ContainerReply, Error> {
         let (container, problems) = self.engine.borrow().show(&container)?;
-        Ok(ContainerReply { container, problems })
+        Ok(ContainerReply {
+            container,
+            problems,
+        })
     }
 
     async fn status(&self) -> Result<StatusReply, Error> {
@@ -174,7 +185,11 @@ impl Control {
         Ok(Reloaded { refused })
     }
 
-    async fn policy_show(&self, container: String, nft: Option<bool>) -> Result<PolicyReply, Error> {
+    async fn policy_show(
+        &self,
+        container: String,
+        nft: Option<bool>,
+    ) -> Result<PolicyReply, Error> {
         let nft = nft.unwrap_or_default();
         let policy = self.engine.borrow().policy_show(&container, nft)?;
         Ok(PolicyReply { policy })
@@ -187,10 +202,10 @@ impl Control {
         traffic: Option<String>,
         family: Option<i64>,
     ) -> Result<ExplanationReply, Error> {
-        let explanation = self
-            .engine
-            .borrow_mut()
-            .explain(&from, &to, traffic.as_deref(), family)?;
+        let explanation =
+            self.engine
+                .borrow_mut()
+                .explain(&from, &to, traffic.as_deref(), family)?;
         Ok(ExplanationReply { explanation })
     }
 
@@ -216,7 +231,9 @@ impl Control {
         tokio::time::timeout(NAME_FREE, waiting)
             .await
             .map_err(|_| Error::Refused {
-                message: format!("attach {container}: its old link is still being deleted; try again"),
+                message: format!(
+                    "attach {container}: its old link is still being deleted; try again"
+                ),
             })
     }
 }

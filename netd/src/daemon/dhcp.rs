@@ -6,11 +6,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -37,7 +39,8 @@ pub(super) async fn serve_zones(
                     }
                     task.abort();
                 }
-                let task = tokio::task::spawn_local(serve(engine.clone(), zone.clone(), bridge, ifindex));
+                let task =
+                    tokio::task::spawn_local(serve(engine.clone(), zone.clone(), bridge, ifindex));
                 tasks.insert(zone, (ifindex, task));
             }
             ZoneEvent::Down { zone } => {
@@ -55,7 +58,9 @@ async fn serve(engine: Rc<RefCell<Engine>>, zone: ZoneName, bridge: IfName, ifin
     let (requests, replies) = match sockets {
         Ok(sockets) => sockets,
         Err(e) => {
-            let message = format!("{subject}: {e} (is another DHCP server bound to port 67 of every interface?)");
+            let message = format!(
+                "{subject}: {e} (is another DHCP server bound to port 67 of every interface?)"
+            );
             tracing::error!("{message}");
             engine.borrow_mut().problem(subject, Some(message));
             return;
@@ -65,31 +70,39 @@ async fn serve(engine: Rc<RefCell<Engine>>, zone: ZoneName, bridge: IfName, ifin
     let replies = Rc::new(replies);
     let mut buffer = vec![0u8; 2048];
     loop {
-        let (length, source) = match requests.recv_from(&mut buffer).await {
-            Ok((length, std::net::SocketAddr::V4(source))) => (length, *source.ip()),
-            Ok(_) => continue,
+        let received = requests
+            .async_io(Interest::READABLE, || {
+                super::sys::receive(requests.as_fd(), &mut buffer)
+            })
+            .await;
+        let (length, source, to) = match received {
+            Ok(received) => received,
             Err(e) => {
                 tracing::warn!(zone = %zone, error = %e, "receive a DHCP message");
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let outcome = engine.borrow_mut().dhcp(&zone, &buffer[..length], source);
+        let outcome = engine
+            .borrow_mut()
+            .dhcp(&zone, &buffer[..length], source, to);
         match outcome {
             None => return,
             Some(dhcp::Outcome::Ignore(silence)) => {
                 tracing::debug!(zone = %zone, reason = %silence, "DHCP message not answered");
             }
-            Some(dhcp::Outcome::Send(reply)) => send(&engine, &zone, &requests, &replies, ifindex, &reply).await,
+            Some(dhcp::Outcome::Record(lease)) => engine.borrow().record_lease(&zone, &lease),
+            Some(dhcp::Outcome::Send(reply)) => {
+                send(&engine, &zone, &requests, &replies, ifindex, &reply).await
+            }
             Some(dhcp::Outcome::Commit { lease, then }) => {
                 let durable = engine.borrow().store_lease(&zone, &lease).await;
                 match durable {
-                    Ok(Ok(())) => {
-                        if let Some(reply) = then {
-                            send(&engine, &zone, &requests, &replies, ifindex, &reply).await;
-                        }
-                    }
+                    Ok(Ok(())) => send(&engine, &zone, &requests, &replies, ifindex, &then).await,
                     // The client asks again; an acknowledgement that is not stored must not leave.
-                    Ok(Err(e)) => tracing::error!(zone = %zone, "lease not acknowledged: {}", super::chain(&e)),
+                    Ok(Err(e)) => {
+                        tracing::error!(zone = %zone, "lease not acknowledged: {}", super::chain(&e))
+                    }
                     Err(_) => return,
                 }
             }
@@ -105,18 +118,16 @@ async fn send(
     ifindex: u32,
     reply: &dhcp::Reply,
 ) {
-    let Some((mac, address)) = engine.borrow().dhcp_sender(zone) else {
+    let Some(mac) = engine.borrow().gateway_mac(zone) else {
         return;
     };
-    let sent = match reply.to {
-        dhcp::Destination::Relay(relay) => requests
-            .send_to(&reply.bytes, (IpAddr::V4(relay), 67))
+    let sent = match reply.frame(mac.0) {
+        Ok(Some(frame)) => super::sys::send_frame(replies.as_fd(), ifindex, &frame),
+        Ok(None) => requests
+            .send_to(&reply.bytes, reply.to.udp())
             .await
             .map(drop),
-        _ => {
-            let frame = dhcp::frame::udp_frame(reply, mac.0, address);
-            to_bridge(replies, ifindex, &frame)
-        }
+        Err(e) => Err(std::io::Error::other(e)),
     };
     if let Err(e) = sent {
         tracing::warn!(zone = %zone, error = %e, "send a DHCP reply");
@@ -133,6 +144,7 @@ fn requests(bridge: &IfName) -> std::io::Result<UdpSocket> {
     )?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_broadcast(&socket, true)?;
+    super::sys::tell_destination(socket.as_fd())?;
     super::sys::bind_to_device(socket.as_fd(), bridge.as_str())?;
     let any = std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67);
     rustix::net::bind(&socket, &any)?;
@@ -149,8 +161,4 @@ fn replies() -> std::io::Result<OwnedFd> {
     )?;
     super::sys::set_mark(socket.as_fd(), firewall::skeleton::JUDGED)?;
     Ok(socket)
-}
-
-fn to_bridge(socket: &OwnedFd, ifindex: u32, frame: &[u8]) -> std::io::Result<()> {
-    super::sys::send_frame(socket.as_fd(), ifindex, frame)
 }

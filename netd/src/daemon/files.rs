@@ -86,7 +86,11 @@ impl<T: Parsed> Files<T> {
                 self.bad.remove(stem);
                 continue;
             }
-            if self.bad.get(stem).is_some_and(|bad| bad.text == *text && !text.is_empty()) {
+            if self
+                .bad
+                .get(stem)
+                .is_some_and(|bad| bad.text == *text && !text.is_empty())
+            {
                 continue;
             }
             match T::parse(&path, text) {

@@ -35,7 +35,9 @@ pub(super) fn start(dirs: &Dirs, socket: BorrowedFd<'_>) -> std::io::Result<Chil
 /// The hidden subcommand `keep`.
 pub(crate) fn keep(dirs: &Dirs) -> ExitCode {
     let Some(socket) = sys::inherited(INHERITED) else {
-        eprintln!("netd: keep: the daemon starts it, with the socket it is to hold as descriptor 3");
+        eprintln!(
+            "netd: keep: the daemon starts it, with the socket it is to hold as descriptor 3"
+        );
         return ExitCode::from(2);
     };
     match keeper::serve(&dirs.keeper_socket(), vec![socket]) {

@@ -23,8 +23,8 @@ pub(crate) struct Reaper {
 
 impl Reaper {
     /// Starts the thread; names of deleted links arrive on the returned channel.
-    pub(crate) fn start() -> std::io::Result<(Self, tokio_mpsc::UnboundedReceiver<Vec<ContainerName>>)>
-    {
+    pub(crate) fn start()
+    -> std::io::Result<(Self, tokio_mpsc::UnboundedReceiver<Vec<ContainerName>>)> {
         let (jobs, work) = mpsc::channel::<(u32, Vec<ContainerName>)>();
         let (done, reaped) = tokio_mpsc::unbounded_channel();
         thread::Builder::new()

@@ -13,27 +13,7 @@ use std::path::{Path, PathBuf};
 use firewall::model::Publish;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use zone::{ContainerName, IfName, MacAddr, ZoneName};
-
-/// How the inside of the link is configured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Configure {
-    Static,
-    Dhcp,
-    None,
-}
-
-impl Configure {
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        match text {
-            "static" => Some(Self::Static),
-            "dhcp" => Some(Self::Dhcp),
-            "none" => Some(Self::None),
-            _ => None,
-        }
-    }
-}
+use zone::{Configure, ContainerName, IfName, MacAddr, ZoneName};
 
 /// An attached container, as it was asked for and as it became.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,14 +5,12 @@ use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::engine::{Engine, StartError};
-use super::{DaemonArgs, chain, control, dhcp, keep};
+use super::{DaemonArgs, chain, control, dhcp, keep, sys};
 use crate::daemon::dirs::Dirs;
 
 /// How often leases expire and, where the tables are not ours alone, the ruleset is compared.
@@ -41,16 +39,15 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     // Monitors first: what happens while the engine starts must not be missed.
-    let mut links = AsyncFd::with_interest(zone::Monitor::open()?, Interest::READABLE)?;
-    let mut tables = AsyncFd::with_interest(firewall::kernel::TableMonitor::open()?, Interest::READABLE)?;
+    let mut links = sys::readable(zone::Monitor::open()?)?;
     let (zone_events, zone_changes) = mpsc::unbounded_channel();
     let (engine, mut reaped) = Engine::start(dirs.clone(), zone_events)?;
-    tables.get_mut().trust(engine.tables_portid());
+    let mut tables = sys::readable(engine.table_monitor()?)?;
     if let Err(e) = keep::start(dirs, engine.tables_socket()) {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
     }
     let engine = Rc::new(RefCell::new(engine));
-    let mut files = AsyncFd::with_interest(watch_files(dirs)?, Interest::READABLE)?;
+    let mut files = sys::readable(watch_files(dirs)?)?;
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
     let mut tick = interval(TICK);
@@ -151,7 +148,10 @@ fn watch_files(dirs: &Dirs) -> std::io::Result<inotify::Inotify> {
     use inotify::WatchMask;
     let inotify = inotify::Inotify::init()?;
     for dir in [dirs.zones(), dirs.policies()] {
-        let what = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+        let what = WatchMask::CLOSE_WRITE
+            | WatchMask::MOVED_TO
+            | WatchMask::MOVED_FROM
+            | WatchMask::DELETE;
         inotify.watches().add(dir, what)?;
     }
     Ok(inotify)

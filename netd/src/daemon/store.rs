@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Address,
     /// `ZONE` → JSON of the subnets chosen for it.
     Subnet,
-    /// `ZONE/MAC` → JSON of a lease.
+    /// `ZONE/ADDRESS` → JSON of a lease.
     Lease,
 }
 
@@ -107,7 +107,8 @@ impl Store {
                     path: path.clone(),
                     source,
                 })?;
-                let (database, mut stored) = open_and_read(&path).map_err(|e| e.into_error(&path))?;
+                let (database, mut stored) =
+                    open_and_read(&path).map_err(|e| e.into_error(&path))?;
                 stored.put_aside = Some(aside);
                 (database, stored)
             }
@@ -302,9 +303,7 @@ fn commit(
         if !writes.keys().any(|(k, _)| *k == kind) {
             continue;
         }
-        let mut table = transaction
-            .open_table(kind.table())
-            .map_err(|e| text(&e))?;
+        let mut table = transaction.open_table(kind.table()).map_err(|e| text(&e))?;
         for ((_, key), value) in writes.iter().filter(|((k, _), _)| *k == kind) {
             match value {
                 Some(value) => table.insert(key.as_str(), value.as_str()).map(drop),

@@ -2,17 +2,26 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: &[u8]) -> io::Result<()> {
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &[u8],
+) -> io::Result<()> {
     let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
     // SAFETY: `value` is valid for `length` bytes during the call, and the kernel only reads it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             option,
             value.as_ptr().cast(),
             length,
@@ -27,12 +36,79 @@ fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: &[u8]) -> io::
 
 /// Binds a socket to an interface by name (SO_BINDTODEVICE).
 pub(super) fn bind_to_device(socket: BorrowedFd<'_>, interface: &str) -> io::Result<()> {
-    set_option(socket, libc::SO_BINDTODEVICE, interface.as_bytes())
+    set_option(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_BINDTODEVICE,
+        interface.as_bytes(),
+    )
 }
 
 /// Sets the mark of the packets a socket sends (SO_MARK).
 pub(super) fn set_mark(socket: BorrowedFd<'_>, mark: u32) -> io::Result<()> {
-    set_option(socket, libc::SO_MARK, &mark.to_ne_bytes())
+    set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, &mark.to_ne_bytes())
+}
+
+/// Makes the kernel tell with each datagram to which address it was sent (IP_PKTINFO, ip(7)).
+pub(super) fn tell_destination(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    set_option(
+        socket,
+        libc::IPPROTO_IP,
+        libc::IP_PKTINFO,
+        &on.to_ne_bytes(),
+    )
+}
+
+/// Receives a datagram: its length, where it came from, and to which address it was sent.
+pub(super) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Ipv4Addr, Ipv4Addr)> {
+    #[repr(align(8))]
+    struct Control([u8; 64]);
+    let mut control = Control([0; 64]);
+    // SAFETY: both are plain C structures of integers and pointers; zero is valid for each field.
+    let (mut from, mut message) = unsafe {
+        (
+            std::mem::zeroed::<libc::sockaddr_in>(),
+            std::mem::zeroed::<libc::msghdr>(),
+        )
+    };
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    message.msg_name = (&raw mut from).cast();
+    message.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len();
+    // SAFETY: every pointer in `message` is to a local or to `buffer`, valid and writable for the
+    // length beside it during the call.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    let mut to = Ipv4Addr::UNSPECIFIED;
+    // SAFETY: the CMSG_* macros walk the control buffer that recvmsg filled, within msg_controllen;
+    // an IP_PKTINFO message carries an in_pktinfo, read unaligned.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::IPPROTO_IP && (*header).cmsg_type == libc::IP_PKTINFO {
+                let info: libc::in_pktinfo = libc::CMSG_DATA(header)
+                    .cast::<libc::in_pktinfo>()
+                    .read_unaligned();
+                to = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    Ok((
+        length,
+        Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr)),
+        to,
+    ))
 }
 
 /// Sends an Ethernet frame out of an interface (packet(7)).
@@ -93,3 +169,16 @@ pub(super) fn inherited(number: RawFd) -> Option<OwnedFd> {
     // in this process owns it.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+/// Watches a descriptor's owner for input.
+pub(super) fn readable<T: Owner>(owner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: an `Owner` has one descriptor, the same and open until it is dropped, and AsyncFd
+    // deregisters it before it drops the owner.
+    unsafe { AsyncFd::register_with_interest(owner, Interest::READABLE) }.map_err(Into::into)
+}
+
+/// Owns the one descriptor it shows, which stays the same and open until it is dropped.
+pub(super) trait Owner: AsRawFd {}
+impl Owner for zone::Monitor {}
+impl Owner for firewall::kernel::TableMonitor {}
+impl Owner for inotify::Inotify {}

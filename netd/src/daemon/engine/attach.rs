@@ -10,14 +10,16 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use firewall::model;
+use firewall::policy::Ports;
+use firewall::sets::Action;
 use ipnet::IpNet;
-use zone::{Configure as PlanConfigure, ContainerName, MacAddr, PortSpec, ZoneName};
+use zone::{ContainerName, MacAddr, PortSpec, ZoneName};
 
 use super::request::Request;
 use super::{Engine, ZoneState, no_such_zone, refused};
 use crate::api;
 use crate::daemon::chain;
-use crate::daemon::record::{Configure, Record};
+use crate::daemon::record::Record;
 use crate::daemon::store::Kind;
 
 /// What an attach came to.
@@ -66,11 +68,7 @@ impl Engine {
     }
 
     /// The same request again is a success; a different one is refused with the difference named.
-    fn attached_already(
-        &self,
-        request: &Request,
-        record: &Record,
-    ) -> Result<Attached, api::Error> {
+    fn attached_already(&self, request: &Request, record: &Record) -> Result<Attached, api::Error> {
         let mut differences = Vec::new();
         let mut differ = |what: &str, has: String, asked: String| {
             if has != asked {
@@ -78,25 +76,41 @@ impl Engine {
             }
         };
         differ("zone", record.zone.to_string(), request.zone.to_string());
-        differ("interface", record.ifname.to_string(), request.ifname.to_string());
+        differ(
+            "interface",
+            record.ifname.to_string(),
+            request.ifname.to_string(),
+        );
         differ(
             "configure",
             format!("{:?}", record.configure).to_lowercase(),
             format!("{:?}", request.configure).to_lowercase(),
         );
-        differ("labels", format!("{:?}", record.labels), format!("{:?}", request.labels));
+        differ(
+            "labels",
+            format!("{:?}", record.labels),
+            format!("{:?}", request.labels),
+        );
         let publish = |list: &[(String, model::Publish)]| {
             let mut parsed: Vec<_> = list.iter().map(|(_, p)| p.clone()).collect();
             parsed.sort();
             format!("{parsed:?}")
         };
-        differ("publish", publish(&record.publish), publish(&request.publish));
+        differ(
+            "publish",
+            publish(&record.publish),
+            publish(&request.publish),
+        );
         if let Some(mac) = request.mac {
             differ("hardware address", record.mac.to_string(), mac.to_string());
         }
         for asked in &request.addresses {
             if !record.ips().contains(asked) {
-                differ("addresses", format!("{:?}", record.ips()), asked.to_string());
+                differ(
+                    "addresses",
+                    format!("{:?}", record.ips()),
+                    asked.to_string(),
+                );
             }
         }
         if record.netns != request.netns.id() {
@@ -118,12 +132,20 @@ impl Engine {
 
     /// A policy file that is bad, with no last good one, refuses the containers it may be about.
     fn refuse_without_policy(&self, request: &Request, what: &str) -> Result<(), api::Error> {
+        let asked = model::Container {
+            name: request.container.clone(),
+            zone: request.zone.clone(),
+            ifindex: 0,
+            mac: request.container.mac(),
+            addresses: Vec::new(),
+            labels: request.labels.clone(),
+            publish: Vec::new(),
+        };
         for (stem, bad) in &self.policy_files.bad {
-            if self.policy_files.good.contains_key(stem) {
-                continue;
-            }
-            let scope = super::reload::scope_of_bad(stem, &bad.text);
-            if scope.may_apply(&request.container, &request.zone, &request.labels) {
+            let path = self.policy_files.path(stem);
+            if !self.policy_files.good.contains_key(stem)
+                && super::reload::bad_may_apply(&path, &bad.text, &asked)
+            {
                 return Err(refused(format!(
                     "{what}: its policy cannot be read, and there is no last good one:\n{}",
                     bad.message
@@ -137,7 +159,11 @@ impl Engine {
         if request.publish.is_empty() {
             return Ok(());
         }
-        if self.zones.get(&request.zone).is_some_and(|z| z.zone.internal) {
+        if self
+            .zones
+            .get(&request.zone)
+            .is_some_and(|z| z.zone.internal)
+        {
             return Err(refused(format!(
                 "{what}: zone {} is internal: nothing in it can be published",
                 request.zone
@@ -201,7 +227,11 @@ impl Engine {
             return Err(no_such_zone(request.zone.as_str()));
         };
         let mac = request.mac.unwrap_or_else(|| request.container.mac());
-        if let Some(other) = self.ports.values().find(|r| r.zone == request.zone && r.mac == mac) {
+        if let Some(other) = self
+            .ports
+            .values()
+            .find(|r| r.zone == request.zone && r.mac == mac)
+        {
             return Err(refused(format!(
                 "{what}: hardware address {mac} belongs to container {} already",
                 other.container
@@ -231,9 +261,12 @@ impl Engine {
                 .map_err(|e| refused(format!("{what}: {}", chain(&e))))
         });
         let recorded = opened.and_then(|()| {
-            self.records
-                .write(&record)
-                .map_err(|e| refused(format!("{what}: record it in {}: {e}", self.dirs.runtime.display())))
+            self.records.write(&record).map_err(|e| {
+                refused(format!(
+                    "{what}: record it in {}: {e}",
+                    self.dirs.runtime.display()
+                ))
+            })
         });
         if let Err(e) = recorded {
             self.undo_attach(&record);
@@ -280,7 +313,7 @@ impl Engine {
         record
             .publish
             .iter()
-            .filter(|(_, publish)| self.firewall.publish_is_closed(&record.container, publish))
+            .filter(|(_, publish)| self.publish_is_closed(record, publish))
             .map(|(text, _)| {
                 format!(
                     "publish {text}: no ingress rule of {} lets anybody through to that port",
@@ -288,6 +321,34 @@ impl Engine {
                 )
             })
             .collect()
+    }
+}
+
+impl Engine {
+    /// Whether files mention ingress and none of their rules lets anybody through to the first port.
+    fn publish_is_closed(&self, record: &Record, publish: &model::Publish) -> bool {
+        let container = model_of(record);
+        let sections: Vec<_> = self
+            .firewall
+            .policies()
+            .applying(&container)
+            .filter_map(|file| file.ingress.as_ref())
+            .collect();
+        let opens = |ports: &Ports| match *ports {
+            Ports::Range { proto, first, last } => {
+                proto == publish.proto && (first..=last).contains(&publish.port)
+            }
+            Ports::Proto(proto) => proto == publish.proto,
+            Ports::Icmp(_) | Ports::EveryIcmp => false,
+        };
+        let open = sections
+            .iter()
+            .flat_map(|section| &section.rules)
+            .any(|rule| {
+                rule.action == Action::Allow
+                    && rule.ports.as_ref().is_none_or(|p| p.iter().any(opens))
+            });
+        !sections.is_empty() && !open
     }
 }
 
@@ -319,13 +380,9 @@ pub(super) fn spec_of(state: &ZoneState, record: &Record) -> PortSpec {
         mac: record.mac,
         addresses: record.addresses.clone(),
         gateway4: state.zone.gateway4,
-        gateway6_ll: state.zone.gateway6.map(|_| state.zone.mac.link_local()),
+        gateway6_ll: state.zone.gateway6_ll(),
         mtu: state.zone.mtu,
-        configure: match record.configure {
-            Configure::Static => PlanConfigure::Static,
-            Configure::Dhcp => PlanConfigure::Dhcp,
-            Configure::None => PlanConfigure::None,
-        },
+        configure: record.configure,
     }
 }
 

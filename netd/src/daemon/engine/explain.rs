@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 
 use firewall::model::{Endpoint, Flow, Traffic};
+use firewall::policy::PolicyFile;
 use firewall::sets::Family;
 
 use super::{Engine, invalid, no_such_container};
 use crate::api;
+use crate::daemon::record::Record;
 
 impl Engine {
     /// Whether `from` may open a connection to `to`, and why.
@@ -21,13 +23,18 @@ impl Engine {
         let to = self.endpoint(to)?;
         let traffic = match traffic {
             None => Traffic::Port(6, 80),
-            Some(text) => firewall::policy::traffic(text)
-                .map_err(|e| invalid(format!("explain: {text:?}: {e}")))?,
+            Some(text) => {
+                firewall::explain::traffic(text).map_err(|e| invalid(format!("explain: {e}")))?
+            }
         };
         let family = match family {
             Some(4) => Family::V4,
             Some(6) => Family::V6,
-            Some(other) => return Err(invalid(format!("explain: family {other} is neither 4 nor 6"))),
+            Some(other) => {
+                return Err(invalid(format!(
+                    "explain: family {other} is neither 4 nor 6"
+                )));
+            }
             None => self.family_of(&from, &to),
         };
         let flow = Flow {
@@ -44,32 +51,43 @@ impl Engine {
     }
 
     /// The policy in force for a container.
-    pub(crate) fn policy_show(&self, container: &str, nft: bool) -> Result<api::PolicyView, api::Error> {
+    pub(crate) fn policy_show(
+        &self,
+        container: &str,
+        nft: bool,
+    ) -> Result<api::PolicyView, api::Error> {
         let record = self.record(container)?;
-        let rules = firewall::explain::policy_of(
-            self.firewall.world(),
-            self.firewall.policies(),
-            &record.container,
-        );
-        let files = self
-            .firewall
-            .policies()
+        let (world, policies) = (self.firewall.world(), self.firewall.policies());
+        let rules = firewall::explain::policy_of(world, policies, &record.container);
+        let model = super::attach::model_of(record);
+        let applies = |(_, file): &(&String, &std::sync::Arc<_>)| {
+            let file: &PolicyFile = file;
+            file.applies_to.matches(&model)
+        };
+        let files = policies
             .0
             .iter()
-            .filter(|(_, file)| {
-                file.applies_to
-                    .matches(&record.container, &record.zone, &record.labels)
-            })
+            .filter(applies)
             .map(|(path, _)| path.clone())
             .collect();
-        let elements = || self.firewall.elements_of(&record.container);
         Ok(api::PolicyView {
             container: record.container.to_string(),
             zone: record.zone.to_string(),
             files,
             rules: rules.iter().map(super::view::reason).collect(),
-            nft: nft.then(|| firewall::skeleton::render_text(&elements())),
+            nft: nft.then(|| self.nft_of(record)),
         })
+    }
+
+    /// The skeleton, and the elements that are about one container.
+    fn nft_of(&self, record: &Record) -> String {
+        use std::fmt::Write;
+        let mut text = firewall::skeleton::text::render();
+        let _ = writeln!(text, "\n# elements of {}", record.container);
+        for element in self.firewall.elements_of(&record.container) {
+            let _ = writeln!(text, "{}", firewall::skeleton::render_element(&element));
+        }
+        text
     }
 
     fn endpoint(&self, text: &str) -> Result<Endpoint, api::Error> {

@@ -14,28 +14,40 @@ impl Engine {
         let failed = |e: zone::LinkError| refused(format!("forwarding: {}", chain(&e)));
         if bridges.is_empty() {
             if let Some(forwarding) = self.forwarding.take() {
-                self.links.undo_forwarding(&forwarding).map_err(failed)?;
+                for e in forwarding.undo() {
+                    tracing::warn!(error = %chain(&e), "switch forwarding back");
+                }
             }
             if let Err(e) = std::fs::remove_file(self.dirs.forwarding())
                 && e.kind() != std::io::ErrorKind::NotFound
             {
                 tracing::warn!(error = %e, "remove the record of forwarding");
             }
-            return self.set_opened(&[]);
+            return self.set_opened(&Forwarding::default());
         }
-        let before = self.forwarding.take().unwrap_or_default();
-        let forwarding = self.links.forwarding(&bridges, &before).map_err(failed)?;
-        let opened = forwarding.opened();
-        if forwarding != before {
-            self.keep_forwarding(&forwarding);
+        let plan = self.links.plan_forwarding(&bridges).map_err(failed)?;
+        let mut record = self.forwarding.take().unwrap_or_default();
+        if !plan.is_empty() {
+            record.merge(plan.clone());
+            // On record before anything changes: a daemon that is killed here can still undo it.
+            self.keep_forwarding(&record);
         }
-        self.forwarding = Some(forwarding);
-        self.set_opened(&opened)
+        // What is opened is closed for others' traffic before it is open.
+        let closed = self.set_opened(&record);
+        self.forwarding = Some(record);
+        closed?;
+        plan.apply().map_err(failed)
     }
 
-    fn set_opened(&mut self, opened: &[IfName]) -> Result<(), api::Error> {
+    fn set_opened(&mut self, forwarding: &Forwarding) -> Result<(), api::Error> {
         self.tables
-            .set_opened(opened)
+            .set_opened(
+                &forwarding
+                    .opened4
+                    .union(&forwarding.opened6)
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            )
             .map_err(|e| refused(format!("forwarding: {}", chain(&e))))
     }
 

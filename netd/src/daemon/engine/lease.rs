@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use zone::{MacAddr, Zone, ZoneName};
+use zone::{Configure, MacAddr, Zone, ZoneName};
 
-use super::{Engine, ZoneState};
+use super::Engine;
 use crate::api;
-use crate::daemon::record::{Configure, Record};
+use crate::daemon::record::Record;
 use crate::daemon::store::Kind;
 
 /// How long a lease lasts. Addresses are kept for names anyway, so this only bounds how long a client
@@ -21,47 +21,67 @@ pub(crate) fn now() -> u64 {
         .map_or(0, |d| d.as_secs())
 }
 
-/// A responder for a zone, when the zone has IPv4. `dns` are the resolvers to hand out.
-pub(super) fn responder(zone: &Zone, dns: &[IpAddr]) -> dhcp::Responder {
-    let v4 = |address: &IpAddr| match address {
-        IpAddr::V4(a) => Some(*a),
-        IpAddr::V6(_) => None,
-    };
-    let gateway = zone.gateway4.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let subnet = zone
-        .subnet4
-        .unwrap_or_else(|| ipnet::Ipv4Net::from(Ipv4Addr::UNSPECIFIED));
-    let mut config = dhcp::ServerConfig::new(gateway, subnet);
-    config.router = zone.gateway4;
-    config.dns = dns.iter().filter_map(v4).collect();
-    config.domain = Some(zone.domain.clone());
-    config.mtu = u16::try_from(zone.mtu).unwrap_or(u16::MAX);
-    config.lease = LEASE;
-    dhcp::Responder::new(config)
-}
-
 impl Engine {
+    /// A responder for a zone; none without IPv4.
+    pub(super) fn responder(
+        &self,
+        zone: &Zone,
+        what: &str,
+    ) -> Result<Option<dhcp::Responder>, api::Error> {
+        let (Some(gateway), Some(subnet)) = (zone.gateway4, zone.subnet4) else {
+            return Ok(None);
+        };
+        let v4 = |address: &IpAddr| match address {
+            IpAddr::V4(a) => Some(*a),
+            IpAddr::V6(_) => None,
+        };
+        let mut config = dhcp::ServerConfig::new(zone.name.as_str(), gateway, subnet);
+        config.dns = self.resolvers(zone).iter().filter_map(v4).collect();
+        config.domain = Some(zone.domain.clone());
+        config.mtu = u16::try_from(zone.mtu).unwrap_or(u16::MAX);
+        config.lease = LEASE;
+        dhcp::Responder::new(config)
+            .map(Some)
+            .map_err(|e| super::refused(format!("{what}: DHCP: {}", crate::daemon::chain(&e))))
+    }
+
     /// The container's hardware address gets its address from now on.
     pub(super) fn bind_lease(&mut self, record: &Record) {
-        let Some(state) = self.zones.get_mut(&record.zone) else {
+        let Some(responder) = self
+            .zones
+            .get_mut(&record.zone)
+            .and_then(|s| s.responder.as_mut())
+        else {
             return;
         };
         for ip in record.ips() {
-            if let IpAddr::V4(address) = ip {
-                state
-                    .responder
-                    .bind(record.mac.0, address, Some(record.container.to_string()));
+            let IpAddr::V4(address) = ip else {
+                continue;
+            };
+            match responder.bind(record.mac.0, address, Some(record.container.to_string())) {
+                Ok(ended) => {
+                    for lease in ended {
+                        self.store
+                            .put(Kind::Lease, lease_key(&record.zone, lease.address), None);
+                    }
+                }
+                Err(e) => {
+                    tracing::error!(container = %record.container, error = %e, "offer its address by DHCP")
+                }
             }
         }
     }
 
     /// The container is gone: nobody gets its address.
     pub(super) fn unbind_lease(&mut self, record: &Record) {
-        if let Some(state) = self.zones.get_mut(&record.zone) {
-            state.responder.unbind(record.mac.0);
+        let responder = self
+            .zones
+            .get_mut(&record.zone)
+            .and_then(|s| s.responder.as_mut());
+        if let Some(lease) = responder.and_then(|r| r.unbind(record.mac.0)) {
+            self.store
+                .put(Kind::Lease, lease_key(&record.zone, lease.address), None);
         }
-        let key = lease_key(&record.zone, record.mac);
-        self.store.put(Kind::Lease, key, None);
     }
 
     /// A DHCP message arrived in a zone.
@@ -69,11 +89,17 @@ impl Engine {
         &mut self,
         zone: &ZoneName,
         packet: &[u8],
-        source: Ipv4Addr,
+        from: Ipv4Addr,
+        to: Ipv4Addr,
     ) -> Option<dhcp::Outcome> {
-        let state = self.zones.get_mut(zone)?;
-        let source = dhcp::Source { address: source };
-        Some(state.responder.handle(now(), packet, source))
+        let responder = self.zones.get_mut(zone)?.responder.as_mut()?;
+        let source = dhcp::Source {
+            address: from,
+            to,
+            zone: Some(zone.as_str()),
+            hardware: None,
+        };
+        Some(responder.handle(now(), packet, source))
     }
 
     /// Makes a lease durable; the receiver tells when it is.
@@ -82,44 +108,53 @@ impl Engine {
         zone: &ZoneName,
         lease: &dhcp::Lease,
     ) -> tokio::sync::oneshot::Receiver<Result<(), crate::daemon::store::StoreError>> {
-        let key = lease_key(zone, MacAddr(lease.mac));
+        let key = lease_key(zone, lease.address);
         let value = serde_json::to_string(lease).unwrap_or_default();
         self.store.commit(Kind::Lease, key, Some(value))
     }
 
-    /// What a reply's frame has to carry as its sender: hardware and IP address of the gateway.
-    pub(crate) fn dhcp_sender(&self, zone: &ZoneName) -> Option<(MacAddr, Ipv4Addr)> {
-        let state = self.zones.get(zone)?;
-        Some((state.zone.mac, state.zone.gateway4?))
+    /// The gateway's hardware address: the sender of reply frames.
+    pub(crate) fn gateway_mac(&self, zone: &ZoneName) -> Option<MacAddr> {
+        Some(self.zones.get(zone)?.zone.mac)
     }
 
     /// Lets leases expire whose time has come, in every zone.
     pub(crate) fn expire_leases(&mut self) {
         let now = now();
         let mut ended = Vec::new();
-        for (name, ZoneState { responder, .. }) in &mut self.zones {
+        for (name, state) in &mut self.zones {
+            let Some(responder) = &mut state.responder else {
+                continue;
+            };
             if responder.next_deadline().is_some_and(|at| at <= now) {
                 ended.extend(responder.expire(now).into_iter().map(|l| (name.clone(), l)));
             }
         }
         for (zone, lease) in ended {
-            self.store
-                .put(Kind::Lease, lease_key(&zone, MacAddr(lease.mac)), None);
+            self.record_lease(&zone, &lease);
         }
+    }
+
+    /// Makes a lease durable with the next commit; nobody waits for it.
+    pub(crate) fn record_lease(&self, zone: &ZoneName, lease: &dhcp::Lease) {
+        let value = serde_json::to_string(lease).unwrap_or_default();
+        self.store
+            .put(Kind::Lease, lease_key(zone, lease.address), Some(value));
     }
 
     /// Every address somebody has.
     pub(crate) fn leases(&self) -> Vec<api::Lease> {
         let mut leases = Vec::new();
         for record in self.ports.values() {
-            let lease = self.zones.get(&record.zone).and_then(|state| {
-                state
-                    .responder
-                    .leases()
-                    .find(|lease| lease.mac == record.mac.0)
-            });
+            let responder = self
+                .zones
+                .get(&record.zone)
+                .and_then(|s| s.responder.as_ref());
             for ip in record.ips() {
-                let lease = lease.filter(|l| IpAddr::V4(l.address) == ip);
+                let lease = match ip {
+                    IpAddr::V4(address) => responder.and_then(|r| r.lease(address)),
+                    IpAddr::V6(_) => None,
+                };
                 leases.push(api::Lease {
                     container: record.container.to_string(),
                     zone: record.zone.to_string(),
@@ -145,6 +180,6 @@ impl Engine {
 }
 
 /// The key of a lease in the store.
-pub(super) fn lease_key(zone: &ZoneName, mac: MacAddr) -> String {
-    format!("{zone}/{mac}")
+pub(super) fn lease_key(zone: &ZoneName, address: Ipv4Addr) -> String {
+    format!("{zone}/{address}")
 }

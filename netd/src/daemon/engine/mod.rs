@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use firewall::Firewall;
+use firewall::compile::Firewall;
 use firewall::kernel::Tables;
 use firewall::policy::PolicyFile;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -42,7 +42,8 @@ pub(crate) struct ZoneState {
     pub(crate) pool: Pool,
     /// Index of the bridge.
     pub(crate) ifindex: u32,
-    pub(crate) responder: dhcp::Responder,
+    /// None without IPv4.
+    pub(crate) responder: Option<dhcp::Responder>,
 }
 
 /// What the tasks that own DHCP sockets have to know.
@@ -119,12 +120,25 @@ impl Engine {
             .map_err(|e| refused(format!("write the ruleset: {}", super::chain(&e))))
     }
 
+    /// Notes what is wrong with a subject, or that nothing is any longer.
+    pub(crate) fn problem(&mut self, subject: String, message: Option<String>) {
+        match message {
+            Some(message) => self.problems.insert(subject, message),
+            None => self.problems.remove(&subject),
+        };
+    }
+
     /// Addresses of the host outside the zones, for explanations.
     fn host_addresses(&mut self) -> Vec<IpAddr> {
         match self.links.addresses() {
             Ok(addresses) => addresses
                 .into_iter()
-                .filter(|a| !self.zones.values().any(|z| z.zone.contains(*a)))
+                .filter(|a| {
+                    !self
+                        .zones
+                        .values()
+                        .any(|z| z.zone.subnets().any(|net| net.contains(a)))
+                })
                 .collect(),
             Err(e) => {
                 tracing::warn!(error = %super::chain(&e), "cannot read the host's addresses");
@@ -151,13 +165,17 @@ fn invalid(message: impl Into<String>) -> api::Error {
 /// There is no such zone.
 fn no_such_zone(zone: &str) -> api::Error {
     api::Error::NoSuchZone {
-        message: format!("no such zone: {zone} (`netd zone list` shows those there are, `netd zone create {zone}` makes it)"),
+        message: format!(
+            "no such zone: {zone} (`netd zone list` shows those there are, `netd zone create {zone}` makes it)"
+        ),
     }
 }
 
 /// There is no such container.
 fn no_such_container(container: &str) -> api::Error {
     api::Error::NoSuchContainer {
-        message: format!("no such container: {container} (`netd list` shows those that are attached)"),
+        message: format!(
+            "no such container: {container} (`netd list` shows those that are attached)"
+        ),
     }
 }

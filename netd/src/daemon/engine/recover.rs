@@ -9,13 +9,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use firewall::Firewall;
+use firewall::compile::Firewall;
 use firewall::kernel::{Tables, TablesError, keeper};
 use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
-use super::{Engine, ZoneEvent, lease};
+use super::{Engine, ZoneEvent};
 use crate::daemon::chain;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::files::Files;
@@ -32,7 +32,9 @@ pub(crate) enum StartError {
         #[source]
         source: io::Error,
     },
-    #[error("another netd daemon runs with the runtime directory {path} (its socket is netd.sock there)")]
+    #[error(
+        "another netd daemon runs with the runtime directory {path} (its socket is netd.sock there)"
+    )]
     Running { path: PathBuf },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -55,9 +57,10 @@ impl Engine {
         let dir = |path: PathBuf| move |source| StartError::Dir { path, source };
         let (store, stored) = Store::open(&dirs.state)?;
         let records = Records::open(&dirs.runtime).map_err(dir(dirs.runtime.clone()))?;
-        let zone_files = Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
-        let policy_files =
-            Files::open(dirs.policies(), dirs.good().join("policies")).map_err(dir(dirs.policies()))?;
+        let zone_files =
+            Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
+        let policy_files = Files::open(dirs.policies(), dirs.good().join("policies"))
+            .map_err(dir(dirs.policies()))?;
         let machine_id = machine_id(&dirs).map_err(dir(dirs.state.clone()))?;
         let links = Links::open().map_err(StartError::Links)?;
         let socket = keeper::take(&dirs.keeper_socket()).map_err(StartError::Keeper)?;
@@ -131,14 +134,18 @@ impl Engine {
     }
 
     fn read_files(&mut self, records: &[Record]) -> Result<(), StartError> {
-        self.policy_files.read(|_| false).map_err(|source| StartError::Dir {
-            path: self.dirs.policies(),
-            source,
-        })?;
-        self.zone_files.read(|_| false).map_err(|source| StartError::Dir {
-            path: self.dirs.zones(),
-            source,
-        })?;
+        self.policy_files
+            .read(|_| false)
+            .map_err(|source| StartError::Dir {
+                path: self.dirs.policies(),
+                source,
+            })?;
+        self.zone_files
+            .read(|_| false)
+            .map_err(|source| StartError::Dir {
+                path: self.dirs.zones(),
+                source,
+            })?;
         for zone in records.iter().map(|r| &r.zone).collect::<BTreeSet<_>>() {
             if !self.zone_files.revive(zone.as_str()) {
                 tracing::error!(zone = %zone, "its file is gone; its containers are detached");
@@ -159,7 +166,12 @@ impl Engine {
             .filter_map(|stem| stem.parse().ok())
             .collect();
         for name in names {
-            let Some(file) = self.zone_files.good.get(name.as_str()).map(|g| g.value.clone()) else {
+            let Some(file) = self
+                .zone_files
+                .good
+                .get(name.as_str())
+                .map(|g| g.value.clone())
+            else {
                 continue;
             };
             match self.resolve(&name, &file, &format!("zone {name}")) {
@@ -188,8 +200,7 @@ impl Engine {
             }
         }
         for record in records {
-            let known = self.zones.contains_key(&record.zone)
-                && self.links.is_port(record.ifindex, &record.host_ifname);
+            let known = self.zones.contains_key(&record.zone) && self.is_there(&record);
             if known {
                 there.remove(&record.ifindex);
                 self.repair_port(&record);
@@ -215,17 +226,22 @@ impl Engine {
         }
     }
 
+    /// Whether the record's link is the one the kernel has under its index.
+    fn is_there(&self, record: &Record) -> bool {
+        self.links.ifname(record.ifindex).as_deref() == Some(record.host_ifname.as_str())
+    }
+
     fn restore_leases(&mut self, stored: &Stored) {
-        let now = lease::now();
         for (key, value) in stored.of(Kind::Lease) {
             let zone = key.split('/').next().unwrap_or_default();
             let Ok(lease) = serde_json::from_str::<dhcp::Lease>(value) else {
                 tracing::warn!(key, "a stored lease cannot be read");
                 continue;
             };
-            match self.zones.get_mut(zone) {
-                Some(state) if lease.expires > now => state.responder.restore(lease),
-                _ => self.store.put(Kind::Lease, key.to_owned(), None),
+            let responder = self.zones.get_mut(zone).and_then(|s| s.responder.as_mut());
+            let restored = responder.is_some_and(|r| r.restore(lease).is_ok());
+            if !restored {
+                self.store.put(Kind::Lease, key.to_owned(), None);
             }
         }
     }

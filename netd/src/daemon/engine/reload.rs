@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use firewall::policy::{AppliesTo, PolicyFile, PolicySet};
-use zone::{ContainerName, ZoneFile, ZoneName};
+use firewall::model::Container;
+use firewall::policy::{PolicyFile, PolicySet};
+use zone::{ZoneFile, ZoneName};
 
 use super::{Engine, refused};
 use crate::api;
@@ -70,7 +71,11 @@ impl Engine {
             self.note(format!("zone {name}"), outcome);
         }
         for (name, file) in wanted {
-            if self.zones.get(&name).is_some_and(|state| state.file == file) {
+            if self
+                .zones
+                .get(&name)
+                .is_some_and(|state| state.file == file)
+            {
                 continue;
             }
             let what = format!("zone {name}");
@@ -85,10 +90,12 @@ impl Engine {
     }
 
     fn reload_policies(&mut self) -> Result<(), api::Error> {
-        let changed = self
-            .policy_files
-            .read(|_| false)
-            .map_err(|e| refused(format!("reload: read {}: {e}", self.dirs.policies().display())))?;
+        let changed = self.policy_files.read(|_| false).map_err(|e| {
+            refused(format!(
+                "reload: read {}: {e}",
+                self.dirs.policies().display()
+            ))
+        })?;
         if changed {
             let set = self.policy_set();
             let changes = self.firewall.set_policies(set);
@@ -126,8 +133,16 @@ impl Engine {
 
     /// Files that are bad as they are now.
     pub(super) fn file_problems(&self) -> Vec<api::Problem> {
-        let zones = self.zone_files.bad.iter().map(|(stem, bad)| (self.zone_files.path(stem), bad));
-        let policies = self.policy_files.bad.iter().map(|(stem, bad)| (self.policy_files.path(stem), bad));
+        let zones = self
+            .zone_files
+            .bad
+            .iter()
+            .map(|(stem, bad)| (self.zone_files.path(stem), bad));
+        let policies = self
+            .policy_files
+            .bad
+            .iter()
+            .map(|(stem, bad)| (self.policy_files.path(stem), bad));
         zones
             .chain(policies)
             .map(|(path, bad)| api::Problem {
@@ -138,46 +153,14 @@ impl Engine {
     }
 }
 
-/// Which containers a policy file that cannot be read may be about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// Its applies-to can be read.
-    Some(AppliesTo),
-    /// It has no applies-to: the container it is named after.
-    Named(String),
-    /// It mentions applies-to, and nothing can be made of it: anybody.
-    Anybody,
-}
-
-impl Scope {
-    pub(super) fn may_apply(
-        &self,
-        container: &ContainerName,
-        zone: &ZoneName,
-        labels: &BTreeMap<String, String>,
-    ) -> bool {
-        match self {
-            Scope::Some(applies) => applies.matches(container, zone, labels),
-            Scope::Named(stem) => container.as_str() == stem,
-            Scope::Anybody => true,
-        }
+/// Whether a policy file that cannot be read may be about this container: by its applies-to, if that
+/// much of it can be read; by its name, if it has none; else it may be about anybody.
+pub(super) fn bad_may_apply(path: &Path, text: &str, container: &Container) -> bool {
+    if let Some(applies_to) = PolicyFile::salvage_applies_to(&path.display().to_string(), text) {
+        return applies_to.matches(container);
     }
-}
-
-/// What can be told of a bad file: its applies-to line if that much of it can be read.
-pub(super) fn scope_of_bad(stem: &str, text: &str) -> Scope {
-    let line = text
-        .lines()
-        .find(|line| line.trim_start().starts_with("applies-to"));
-    let Some(line) = line else {
-        return if text.contains("applies-to") {
-            Scope::Anybody
-        } else {
-            Scope::Named(stem.to_owned())
-        };
-    };
-    match PolicyFile::parse(&format!("{stem}.toml"), line) {
-        Ok(file) => Scope::Some(file.applies_to),
-        Err(_) => Scope::Anybody,
-    }
+    let named = path
+        .file_stem()
+        .is_some_and(|stem| stem == container.name.as_str());
+    named || text.contains("applies-to")
 }

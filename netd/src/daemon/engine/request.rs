@@ -5,12 +5,11 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use firewall::model::Publish;
-use zone::{ContainerName, IfName, MacAddr, Netns, ZoneName};
+use zone::{Configure, ContainerName, IfName, MacAddr, Netns, ZoneName};
 
 use super::{invalid, refused};
 use crate::api;
 use crate::daemon::chain;
-use crate::daemon::record::Configure;
 
 /// Interface name inside a container when none is asked for: systemd-nspawn's own.
 const DEFAULT_IFNAME: &str = "host0";
@@ -33,30 +32,48 @@ pub(super) struct Request {
 
 impl Request {
     /// Checks a request. `fds` are the descriptors that came with it.
-    pub(super) fn check(request: api::AttachRequest, fds: Vec<OwnedFd>) -> Result<Self, api::Error> {
-        let container: ContainerName = request.container.parse().map_err(|e| invalid(format!("attach: {e}")))?;
+    pub(super) fn check(
+        request: api::AttachRequest,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Self, api::Error> {
+        let container: ContainerName = request
+            .container
+            .parse()
+            .map_err(|e| invalid(format!("attach: {e}")))?;
         let what = format!("attach {container}");
-        let zone = request.zone.parse().map_err(|e| invalid(format!("{what}: {e}")))?;
+        let zone = request
+            .zone
+            .parse()
+            .map_err(|e| invalid(format!("{what}: {e}")))?;
         let ifname = request.ifname.as_deref().unwrap_or(DEFAULT_IFNAME);
-        let ifname: IfName = ifname.parse().map_err(|e| invalid(format!("{what}: {e}")))?;
+        let ifname: IfName = ifname
+            .parse()
+            .map_err(|e| invalid(format!("{what}: {e}")))?;
         if ifname.as_str() == "lo" {
-            return Err(invalid(format!("{what}: interface name \"lo\" is taken by loopback in every namespace")));
+            return Err(invalid(format!(
+                "{what}: interface name \"lo\" is taken by loopback in every namespace"
+            )));
         }
         let configure = request.configure.as_deref().unwrap_or("static");
-        let configure = Configure::parse(configure).ok_or_else(|| {
-            invalid(format!("{what}: configure {configure:?} is none of static, dhcp, none"))
-        })?;
+        let configure: Configure = configure
+            .parse()
+            .map_err(|e| invalid(format!("{what}: {e}")))?;
         let addresses = request
             .addresses
             .iter()
             .map(|text| {
-                text.parse()
-                    .map_err(|_| invalid(format!("{what}: {text:?} is not an IP address (without prefix length)")))
+                text.parse().map_err(|_| {
+                    invalid(format!(
+                        "{what}: {text:?} is not an IP address (without prefix length)"
+                    ))
+                })
             })
             .collect::<Result<Vec<IpAddr>, _>>()?;
         for v4 in [true, false] {
             if addresses.iter().filter(|a| a.is_ipv4() == v4).count() > 1 {
-                return Err(invalid(format!("{what}: more than one address of one family is asked for")));
+                return Err(invalid(format!(
+                    "{what}: more than one address of one family is asked for"
+                )));
             }
         }
         let mac = match request.mac.as_deref() {
@@ -64,26 +81,35 @@ impl Request {
             Some(text) => {
                 let mac: MacAddr = text.parse().map_err(|e| invalid(format!("{what}: {e}")))?;
                 if !mac.is_unicast() {
-                    return Err(invalid(format!("{what}: hardware address {mac} is not a unicast one")));
+                    return Err(invalid(format!(
+                        "{what}: hardware address {mac} is not a unicast one"
+                    )));
                 }
                 Some(mac)
             }
         };
         if request.labels.len() > MOST_LABELS {
-            return Err(invalid(format!("{what}: {} labels; at most {MOST_LABELS} are taken", request.labels.len())));
+            return Err(invalid(format!(
+                "{what}: {} labels; at most {MOST_LABELS} are taken",
+                request.labels.len()
+            )));
         }
         for (key, value) in &request.labels {
-            label(key, value).map_err(|reason| invalid(format!("{what}: label {key}={value}: {reason}")))?;
+            label(key, value)
+                .map_err(|reason| invalid(format!("{what}: label {key}={value}: {reason}")))?;
         }
         if request.publish.len() > MOST_PUBLISHED {
-            return Err(invalid(format!("{what}: {} published ports; at most {MOST_PUBLISHED} are taken", request.publish.len())));
+            return Err(invalid(format!(
+                "{what}: {} published ports; at most {MOST_PUBLISHED} are taken",
+                request.publish.len()
+            )));
         }
         let publish = request
             .publish
             .iter()
-            .map(|text| match text.parse::<Publish>() {
+            .map(|text| match crate::publish::parse(text) {
                 Ok(publish) => Ok((text.clone(), publish)),
-                Err(e) => Err(invalid(format!("{what}: publish {text:?}: {e}"))),
+                Err(e) => Err(invalid(format!("{what}: publish {e}"))),
             })
             .collect::<Result<Vec<_>, _>>()?;
         let netns = netns(&what, &request, fds)?;
@@ -108,7 +134,11 @@ fn netns(what: &str, request: &api::AttachRequest, fds: Vec<OwnedFd>) -> Result<
             let fd = usize::try_from(index)
                 .ok()
                 .and_then(|index| fds.into_iter().nth(index))
-                .ok_or_else(|| invalid(format!("{what}: descriptor {index} did not come with the message")))?;
+                .ok_or_else(|| {
+                    invalid(format!(
+                        "{what}: descriptor {index} did not come with the message"
+                    ))
+                })?;
             Netns::from_fd(fd).map_err(failed)
         }
         (None, Some(path), None) => Netns::from_path(path.as_ref()).map_err(failed),
@@ -119,7 +149,9 @@ fn netns(what: &str, request: &api::AttachRequest, fds: Vec<OwnedFd>) -> Result<
                 .ok_or_else(|| invalid(format!("{what}: {pid} is not a process id")))?;
             Netns::from_pid(pid).map_err(failed)
         }
-        _ => Err(invalid(format!("{what}: name the network namespace once, by --netns or by --pid"))),
+        _ => Err(invalid(format!(
+            "{what}: name the network namespace once, by --netns or by --pid"
+        ))),
     }
 }
 

@@ -9,11 +9,17 @@ use crate::daemon::record::Record;
 impl Engine {
     /// Every attached container.
     pub(crate) fn list(&self) -> Vec<api::Container> {
-        self.ports.values().map(|record| self.view(record)).collect()
+        self.ports
+            .values()
+            .map(|record| self.view(record))
+            .collect()
     }
 
     /// One container, and what is wrong with it.
-    pub(crate) fn show(&self, container: &str) -> Result<(api::Container, Vec<api::Problem>), api::Error> {
+    pub(crate) fn show(
+        &self,
+        container: &str,
+    ) -> Result<(api::Container, Vec<api::Problem>), api::Error> {
         let record = self.record(container)?;
         let subject = format!("container {container}");
         let file = self.policy_files.path(container).display().to_string();
@@ -34,7 +40,12 @@ impl Engine {
             zones: self.zones.keys().map(ToString::to_string).collect(),
             containers: i64::try_from(self.ports.len()).unwrap_or(i64::MAX),
             policies: i64::try_from(self.policy_files.good.len()).unwrap_or(i64::MAX),
-            tables: if self.tables.owned() { "owned" } else { "watched" }.into(),
+            tables: if self.tables.owned() {
+                "owned"
+            } else {
+                "watched"
+            }
+            .into(),
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
             problems: self.problems(),
         }
@@ -71,7 +82,11 @@ impl Engine {
             default: format!("{:?}", zone.default).to_lowercase(),
             mtu: i64::from(zone.mtu),
             domain: zone.domain.clone(),
-            dns: self.resolvers(zone).iter().map(ToString::to_string).collect(),
+            dns: self
+                .resolvers(zone)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             pool: zone.pool.map(|(first, last)| format!("{first}-{last}")),
             containers: self
                 .ports
@@ -98,12 +113,19 @@ impl Engine {
             addresses: record.addresses.iter().map(ToString::to_string).collect(),
             gateways,
             dns: state.map_or_else(Vec::new, |s| {
-                self.resolvers(&s.zone).iter().map(ToString::to_string).collect()
+                self.resolvers(&s.zone)
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect()
             }),
             domain: state.map_or_else(String::new, |s| s.zone.domain.clone()),
             mtu: state.map_or(0, |s| i64::from(s.zone.mtu)),
             labels: record.labels.clone().into_iter().collect(),
-            published: record.publish.iter().map(|(text, _)| text.clone()).collect(),
+            published: record
+                .publish
+                .iter()
+                .map(|(text, _)| text.clone())
+                .collect(),
             state: "attached".into(),
         }
     }
@@ -113,8 +135,8 @@ impl Engine {
 pub(super) fn reason(reason: &firewall::explain::Reason) -> api::Reason {
     api::Reason {
         file: reason.file.clone(),
-        line: reason.line.and_then(|n| i64::try_from(n).ok()),
-        column: reason.column.and_then(|n| i64::try_from(n).ok()),
+        line: reason.line.map(i64::from),
+        column: reason.column.map(i64::from),
         direction: reason.direction.map(|d| format!("{d:?}").to_lowercase()),
         action: format!("{:?}", reason.action).to_lowercase(),
         text: reason.text.clone(),

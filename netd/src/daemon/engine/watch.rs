@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use zone::{LinkEvent, ZoneName};
+use firewall::kernel::{TableMonitor, TablesError};
+use zone::{LinkEvent, PortFlags, ZoneName};
 
 use super::Engine;
 use crate::daemon::chain;
@@ -14,8 +15,13 @@ impl Engine {
         let mut host_changed = false;
         for event in events {
             match event {
-                LinkEvent::Bridge { name, ifindex, gone } => {
-                    let Some(state) = self.zones.values().find(|s| s.zone.bridge == name) else {
+                LinkEvent::Bridge {
+                    name,
+                    ifindex,
+                    gone,
+                } => {
+                    let Some(state) = self.zones.values().find(|s| s.zone.bridge.as_str() == name)
+                    else {
                         continue;
                     };
                     if gone && state.ifindex == ifindex {
@@ -23,17 +29,19 @@ impl Engine {
                         zones.insert(state.zone.name.clone());
                     }
                 }
-                LinkEvent::Port { ifindex, gone: true, .. } => {
-                    let name = self
-                        .ports
-                        .values()
-                        .find(|r| r.ifindex == ifindex)
-                        .map(|r| r.container.clone());
-                    if let Some(name) = name {
-                        self.port_vanished(&name);
-                    }
+                LinkEvent::Port {
+                    ifindex,
+                    gone: true,
+                    ..
+                } => self.check_port(ifindex),
+                LinkEvent::Port {
+                    ifindex,
+                    flags: Some(flags),
+                    up,
+                    ..
+                } if flags != PortFlags::GUARDED || !up => {
+                    self.check_port(ifindex);
                 }
-                LinkEvent::Port { ifindex, changed: true, .. } => self.check_port(ifindex),
                 LinkEvent::Port { .. } => {}
                 LinkEvent::Other => host_changed = true,
                 LinkEvent::Overrun => {
@@ -52,12 +60,26 @@ impl Engine {
         }
     }
 
-    /// A port of ours does not have the flags it should have.
+    /// A port left its bridge, or has not the flags it should have. Events are old news: what counts
+    /// is how the port stands now.
     fn check_port(&mut self, ifindex: u32) {
-        let record = self.ports.values().find(|r| r.ifindex == ifindex).cloned();
-        if let Some(record) = record {
-            tracing::warn!(container = %record.container, "somebody changed its port; putting it right");
-            self.repair_port(&record);
+        let Some(record) = self.ports.values().find(|r| r.ifindex == ifindex).cloned() else {
+            return;
+        };
+        let Some(bridge) = self.zones.get(&record.zone).map(|s| s.ifindex) else {
+            return;
+        };
+        match self.links.port(ifindex) {
+            Ok(None) => self.port_vanished(&record.container),
+            Ok(Some((master, state))) => {
+                if master != Some(bridge) || !state.is_some_and(|s| s.is_guarded() && s.up) {
+                    tracing::warn!(container = %record.container, "somebody changed its port; putting it right");
+                    self.repair_port(&record);
+                }
+            }
+            Err(e) => {
+                tracing::error!(container = %record.container, error = %chain(&e), "look at its port")
+            }
         }
     }
 
@@ -65,9 +87,7 @@ impl Engine {
     pub(crate) fn check_everything(&mut self) {
         let records: Vec<_> = self.ports.values().cloned().collect();
         for record in records {
-            if !self.links.is_port(record.ifindex, &record.host_ifname) {
-                self.port_vanished(&record.container);
-            }
+            self.check_port(record.ifindex);
         }
         let names: Vec<ZoneName> = self.zones.keys().cloned().collect();
         for name in names {
@@ -108,6 +128,16 @@ impl Engine {
                 self.problems.insert("ruleset".into(), message);
             }
         }
+    }
+
+    /// Tells when somebody else changes the tables.
+    pub(crate) fn table_monitor(&self) -> Result<TableMonitor, TablesError> {
+        TableMonitor::open(&self.tables)
+    }
+
+    /// Whether nobody else can change the tables.
+    pub(crate) fn tables_owned(&self) -> bool {
+        self.tables.owned()
     }
 
     /// The socket that owns the tables, for the keeper.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use zone::{Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
 use super::attach::model_of;
-use super::{Engine, ZoneEvent, ZoneState, lease, no_such_zone, refused};
+use super::{Engine, ZoneEvent, ZoneState, no_such_zone, refused};
 use crate::api::{self, ZoneSettings};
 use crate::daemon::chain;
 use crate::daemon::store::Kind;
@@ -94,13 +94,22 @@ impl Engine {
         what: &str,
     ) -> Result<(), api::Error> {
         let zone = self.resolve(name, file, what)?;
-        let attached: Vec<_> = self.ports.values().filter(|r| r.zone == *name).cloned().collect();
+        let attached: Vec<_> = self
+            .ports
+            .values()
+            .filter(|r| r.zone == *name)
+            .cloned()
+            .collect();
         let old = self.zone(name)?;
         let moved = (old.zone.subnet4, old.zone.subnet6) != (zone.subnet4, zone.subnet6);
         if moved && !attached.is_empty() {
             return Err(refused(format!(
                 "{what}: its subnet cannot change while containers are attached ({}); detach them first",
-                attached.iter().map(|r| r.container.as_str()).collect::<Vec<_>>().join(", ")
+                attached
+                    .iter()
+                    .map(|r| r.container.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )));
         }
         self.zone_up(zone, file.clone(), what)
@@ -180,8 +189,7 @@ impl Engine {
             }
         };
         let pool = self.filled_pool(&zone);
-        let dns = self.resolvers(&zone);
-        let responder = lease::responder(&zone, &dns);
+        let responder = self.responder(&zone, what)?;
         let bridge = zone.bridge.clone();
         let state = ZoneState {
             zone,
@@ -191,7 +199,12 @@ impl Engine {
             responder,
         };
         self.zones.insert(name.clone(), state);
-        let attached: Vec<_> = self.ports.values().filter(|r| r.zone == name).cloned().collect();
+        let attached: Vec<_> = self
+            .ports
+            .values()
+            .filter(|r| r.zone == name)
+            .cloned()
+            .collect();
         for record in &attached {
             self.bind_lease(record);
         }
@@ -215,13 +228,18 @@ impl Engine {
         let changes = self.firewall.remove_zone(name);
         self.apply(&changes)?;
         self.zones.remove(name);
-        let _ = self.zone_events.send(ZoneEvent::Down { zone: name.clone() });
+        let _ = self
+            .zone_events
+            .send(ZoneEvent::Down { zone: name.clone() });
         self.forward()
     }
 
     /// Every zone.
     pub(crate) fn zone_list(&self) -> Vec<api::Zone> {
-        self.zones.values().map(|state| self.zone_view(state)).collect()
+        self.zones
+            .values()
+            .map(|state| self.zone_view(state))
+            .collect()
     }
 
     /// One zone.
@@ -231,7 +249,9 @@ impl Engine {
     }
 
     pub(super) fn zone(&self, name: &ZoneName) -> Result<&ZoneState, api::Error> {
-        self.zones.get(name).ok_or_else(|| no_such_zone(name.as_str()))
+        self.zones
+            .get(name)
+            .ok_or_else(|| no_such_zone(name.as_str()))
     }
 
     /// Chooses what the file leaves open, and checks the rest against zones and host routes.
@@ -245,7 +265,10 @@ impl Engine {
             .links
             .routes()
             .map_err(|e| refused(format!("{what}: read the host's routes: {}", chain(&e))))?;
-        let own = self.zones.get(name).map(|state| (state.zone.subnet4, state.zone.subnet6));
+        let own = self
+            .zones
+            .get(name)
+            .map(|state| (state.zone.subnet4, state.zone.subnet6));
         let is_own = |net: &ipnet::IpNet| {
             own.is_some_and(|(v4, v6)| match net {
                 ipnet::IpNet::V4(net) => v4.is_some_and(|v4| v4.contains(net)),
@@ -259,7 +282,9 @@ impl Engine {
             .flat_map(|state| {
                 let v4 = state.zone.subnet4.map(ipnet::IpNet::V4);
                 let v6 = state.zone.subnet6.map(ipnet::IpNet::V6);
-                v4.into_iter().chain(v6).map(|net| (state.zone.name.clone(), net))
+                v4.into_iter()
+                    .chain(v6)
+                    .map(|net| (state.zone.name.clone(), net))
             })
             .collect();
         let taken = Taken {
@@ -349,7 +374,12 @@ impl Engine {
         let state = self.zone(name)?;
         let (zone, file) = (state.zone.clone(), state.file.clone());
         self.zone_up(zone, file, &what)?;
-        let attached: Vec<_> = self.ports.values().filter(|r| r.zone == *name).cloned().collect();
+        let attached: Vec<_> = self
+            .ports
+            .values()
+            .filter(|r| r.zone == *name)
+            .cloned()
+            .collect();
         for record in attached {
             self.repair_port(&record);
         }
@@ -376,7 +406,8 @@ impl Engine {
 }
 
 fn zone_name(text: &str) -> Result<ZoneName, api::Error> {
-    text.parse().map_err(|e| super::invalid(format!("zone: {e}")))
+    text.parse()
+        .map_err(|e| super::invalid(format!("zone: {e}")))
 }
 
 /// Nameservers of a resolv.conf that others than the host can use.
@@ -388,21 +419,38 @@ fn nameservers(text: &str) -> Vec<IpAddr> {
         .collect()
 }
 
-/// A zone file with settings laid over it. Parsing is the file's own, so that the command line and a
-/// text editor are judged alike.
+/// A zone file with settings laid over it: as text, so that the command line and a text editor are
+/// judged by the same parser.
 fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFile, api::Error> {
-    base.with(&zone::Overrides {
-        subnet4: settings.subnet4.clone(),
-        subnet6: settings.subnet6.clone(),
-        internal: settings.internal,
-        uplink: settings.uplink.clone(),
-        default: settings.default.clone(),
-        mtu: settings.mtu,
-        domain: settings.domain.clone(),
-        pool: settings.pool.clone(),
-        dns: settings.dns.clone(),
-    })
-    .map_err(|e| super::invalid(format!("{what}: {}", chain(&e))))
+    let text = |value: &Option<String>| value.as_ref().map(|v| format!("{v:?}"));
+    let dns = settings.dns.as_ref().map(|list| format!("{list:?}"));
+    let overrides = [
+        ("subnet4", text(&settings.subnet4)),
+        ("subnet6", text(&settings.subnet6)),
+        ("internal", settings.internal.map(|v| v.to_string())),
+        ("uplink", text(&settings.uplink)),
+        ("default", text(&settings.default)),
+        ("mtu", settings.mtu.map(|v| v.to_string())),
+        ("domain", text(&settings.domain)),
+        ("pool", text(&settings.pool)),
+        ("dns", dns),
+    ];
+    let mut merged = String::new();
+    for line in base.to_toml().lines() {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        let replaced = overrides.iter().any(|(k, v)| *k == key && v.is_some());
+        if !replaced {
+            merged.push_str(line);
+            merged.push('\n');
+        }
+    }
+    for (key, value) in overrides {
+        if let Some(value) = value {
+            merged.push_str(&format!("{key} = {value}\n"));
+        }
+    }
+    ZoneFile::parse("settings", &merged)
+        .map_err(|e| super::invalid(format!("{what}: {}; {}", e.message, e.remedy)))
 }
 
 /// What differs between a zone as it stands and as it is wanted; open subnets agree with any.
@@ -414,21 +462,49 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
         }
     };
     if wanted.subnet4.is_some() {
-        differ("subnet4", format!("{:?}", zone.subnet4), format!("{:?}", wanted.subnet4));
+        differ(
+            "subnet4",
+            format!("{:?}", zone.subnet4),
+            format!("{:?}", wanted.subnet4),
+        );
     }
     match &wanted.subnet6 {
         Subnet6::Auto => {}
         Subnet6::None => differ("subnet6", format!("{:?}", zone.subnet6), "None".into()),
         Subnet6::Net(net) => {
-            differ("subnet6", format!("{:?}", zone.subnet6), format!("{:?}", Some(net)));
+            differ(
+                "subnet6",
+                format!("{:?}", zone.subnet6),
+                format!("{:?}", Some(net)),
+            );
         }
     }
-    differ("internal", has.internal.to_string(), wanted.internal.to_string());
-    differ("uplink", format!("{:?}", has.uplink), format!("{:?}", wanted.uplink));
-    differ("default", format!("{:?}", has.default), format!("{:?}", wanted.default));
+    differ(
+        "internal",
+        has.internal.to_string(),
+        wanted.internal.to_string(),
+    );
+    differ(
+        "uplink",
+        format!("{:?}", has.uplink),
+        format!("{:?}", wanted.uplink),
+    );
+    differ(
+        "default",
+        format!("{:?}", has.default),
+        format!("{:?}", wanted.default),
+    );
     differ("mtu", format!("{:?}", has.mtu), format!("{:?}", wanted.mtu));
-    differ("domain", format!("{:?}", has.domain), format!("{:?}", wanted.domain));
-    differ("pool", format!("{:?}", has.pool), format!("{:?}", wanted.pool));
+    differ(
+        "domain",
+        format!("{:?}", has.domain),
+        format!("{:?}", wanted.domain),
+    );
+    differ(
+        "pool",
+        format!("{:?}", has.pool),
+        format!("{:?}", wanted.pool),
+    );
     differ("dns", format!("{:?}", has.dns), format!("{:?}", wanted.dns));
     differences
 }
