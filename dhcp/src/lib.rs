@@ -21,6 +21,24 @@
 //! - Cost and memory per message do not depend on how many leases there are but by a logarithm, and
 //!   memory for machines nobody attached is bounded by the size of the pool.
 //!
+//! ```
+//! use dhcp::{Outcome, Responder, ServerConfig, Source};
+//!
+//! let config = ServerConfig::new("dmz", [10, 89, 0, 1].into(), "10.89.0.0/24".parse()?);
+//! let mut dhcp = Responder::new(config)?;
+//! dhcp.bind([2, 0, 0, 0, 0, 1], [10, 89, 0, 2].into(), Some("web".into()))?;
+//!
+//! # let (now, packet) = (1_000_000, [0u8; 300]);
+//! # let source = Source { address: [0; 4].into(), to: [255; 4].into(), zone: Some("dmz"), hardware: None };
+//! match dhcp.handle(now, &packet, source) {
+//!     Outcome::Send(reply) => { /* to reply.to */ }
+//!     Outcome::Commit { lease, then } => { /* lease to disk, then the reply */ }
+//!     Outcome::Record(lease) => { /* lease to disk */ }
+//!     Outcome::Ignore(silence) => println!("not answered: {silence}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Durable leases are keyed by address: a lease replaces whatever the store has for its address.
 
 mod answer;

@@ -45,6 +45,12 @@ impl Pool {
         self.idle.remove(&(since, address.into()));
     }
 
+    /// How many addresses are remembered as idle.
+    #[cfg(test)]
+    pub(crate) fn idle_len(&self) -> usize {
+        self.idle.len()
+    }
+
     /// Takes the next address: one that was `never` given, else the longest idle that is `free`.
     /// It is the caller's from then on.
     pub(crate) fn pick(

@@ -83,6 +83,9 @@ proptest! {
             }
             list.sort_by_key(|l| l.address);
             prop_assert!(table.iter().eq(list.iter()));
+            // an address is idle once or not at all, however often it changed hands
+            let idle = table.pool.as_ref().unwrap().idle_len();
+            prop_assert!(idle <= 8, "{idle} idle of 8");
             let first = list.iter().filter(|l| !l.is_over()).map(|l| l.expires).min();
             prop_assert_eq!(table.next_deadline(), first);
             for machine in 0..4 {

@@ -116,7 +116,13 @@ fn a_declined_address_of_the_pool_rests() {
     world.pass(3599);
     world.granted(&renewing(8, ip(101)));
     assert_eq!(world.silence(&discover(9)), Silence::PoolExhausted);
-    world.pass(1);
+    let ended = world.pass(1);
+    assert_eq!(
+        (ended[0].address, ended[0].state),
+        (ip(100), State::Expired)
+    );
+    // and then it is nobody's: not even the one who declined it finds it again
+    assert_eq!(world.leases(), ["02:00:00:00:00:08 10.89.0.101 Bound"]);
     assert_eq!(world.gets_address(9), ip(100));
 }
 
