@@ -6,7 +6,7 @@ use super::encode::family_of;
 use super::nf::{self, flag, msg};
 use super::socket::{Socket, SocketError};
 use super::wire::{self, NFGEN, Writer};
-use crate::sets::Table;
+use crate::sets::{Element, Key, SetId, Table};
 use crate::skeleton::TABLE;
 
 /// How often an interrupted dump is read again.
@@ -28,6 +28,15 @@ pub(super) struct ChainState {
     pub(super) hook: Option<(String, u32, i32)>,
 }
 
+/// A set as the kernel has it; types and lengths of key and data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SetState {
+    pub(super) name: String,
+    pub(super) flags: u32,
+    pub(super) key: (u32, u32),
+    pub(super) data: (u32, u32),
+}
+
 /// An element as the kernel has it. Keys are padded to registers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ElementState {
@@ -35,6 +44,28 @@ pub(super) struct ElementState {
     pub(super) key_end: Option<Vec<u8>>,
     pub(super) interval_end: bool,
     pub(super) data: Option<Vec<u8>>,
+}
+
+impl ElementState {
+    /// An element of a hash set or map as a dump would show it.
+    pub(super) fn exact(element: &Element) -> Self {
+        Self {
+            key: element.key.0.clone(),
+            key_end: None,
+            interval_end: false,
+            data: element.data.as_ref().map(|data| data.0.clone()),
+        }
+    }
+
+    /// The element of a hash set or map that the dump showed.
+    pub(super) fn element(&self, set: SetId) -> Element {
+        Element {
+            set,
+            key: Key(self.key.clone()),
+            last: None,
+            data: self.data.clone().map(Key),
+        }
+    }
 }
 
 /// Reads nf_tables.
@@ -129,15 +160,23 @@ impl Dump {
         )
     }
 
-    /// The names of the sets of our table.
-    pub(super) fn sets(&mut self, table: Table) -> Result<Vec<String>, SocketError> {
+    /// The sets of our table.
+    pub(super) fn sets(&mut self, table: Table) -> Result<Vec<SetState>, SocketError> {
         self.all(
             msg::GETSET,
             table,
             |w| w.text(nf::SET_TABLE, TABLE),
             |body| {
-                let ours = wire::text(body, nf::SET_TABLE)? == TABLE;
-                ours.then(|| wire::text(body, nf::SET_NAME).map(str::to_owned))?
+                if wire::text(body, nf::SET_TABLE)? != TABLE {
+                    return None;
+                }
+                let number = |kind| wire::be32(body, kind).unwrap_or(0);
+                Some(SetState {
+                    name: wire::text(body, nf::SET_NAME)?.to_owned(),
+                    flags: number(nf::SET_FLAGS),
+                    key: (number(nf::SET_KEY_TYPE), number(nf::SET_KEY_LEN)),
+                    data: (number(nf::SET_DATA_TYPE), number(nf::SET_DATA_LEN)),
+                })
             },
         )
     }

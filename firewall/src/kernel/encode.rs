@@ -1,5 +1,6 @@
 //! The skeleton and elements as nf_tables messages.
 
+use super::dump::SetState;
 use super::nf::{self, flag, msg};
 use super::wire::{Open, Writer};
 use crate::sets::{Element, Field, Key, SetId, SetSpec, Table};
@@ -101,11 +102,6 @@ impl Batch {
         self.sequence
     }
 
-    /// Bytes so far.
-    pub(super) fn len(&self) -> usize {
-        self.writer.len()
-    }
-
     fn message(&mut self, kind: u16, flags: u16, table: Table, fill: impl FnOnce(&mut Writer)) {
         self.close_elements();
         self.start(kind, flags, table);
@@ -198,27 +194,18 @@ impl Batch {
     }
 
     pub(super) fn new_set(&mut self, spec: &SetSpec, id: u32) {
-        let mut flags = 0;
-        if spec.interval {
-            flags |= nf::SET_F_INTERVAL;
-        }
-        let concat = spec.interval && spec.key.len() > 1;
-        if concat {
-            flags |= nf::SET_F_CONCAT;
-        }
-        if !spec.data.is_empty() {
-            flags |= nf::SET_F_MAP;
-        }
+        let state = set_state(spec);
+        let concat = state.flags & nf::SET_F_CONCAT != 0;
         self.message(msg::NEWSET, flag::CREATE | flag::EXCL, spec.table, |w| {
             w.text(nf::SET_TABLE, TABLE);
             w.text(nf::SET_NAME, &spec.name);
-            w.be32(nf::SET_FLAGS, flags);
-            w.be32(nf::SET_KEY_TYPE, type_of(&spec.key));
-            w.be32(nf::SET_KEY_LEN, length(&spec.key));
+            w.be32(nf::SET_FLAGS, state.flags);
+            w.be32(nf::SET_KEY_TYPE, state.key.0);
+            w.be32(nf::SET_KEY_LEN, state.key.1);
             w.be32(nf::SET_ID, id);
             if !spec.data.is_empty() {
-                w.be32(nf::SET_DATA_TYPE, type_of(&spec.data));
-                w.be32(nf::SET_DATA_LEN, length(&spec.data));
+                w.be32(nf::SET_DATA_TYPE, state.data.0);
+                w.be32(nf::SET_DATA_LEN, state.data.1);
             }
             // Without a size, exact sets become growing hash tables (nft_set_hash.c, "rhash").
             if concat {
@@ -315,6 +302,26 @@ impl Batch {
             self.writer.close(open.list);
             self.writer.end();
         }
+    }
+}
+
+/// A set as the kernel should have it.
+pub(super) fn set_state(spec: &SetSpec) -> SetState {
+    let mut flags = 0;
+    if spec.interval {
+        flags |= nf::SET_F_INTERVAL;
+    }
+    if spec.interval && spec.key.len() > 1 {
+        flags |= nf::SET_F_CONCAT;
+    }
+    if !spec.data.is_empty() {
+        flags |= nf::SET_F_MAP;
+    }
+    SetState {
+        name: spec.name.clone(),
+        flags,
+        key: (type_of(&spec.key), length(&spec.key)),
+        data: (type_of(&spec.data), length(&spec.data)),
     }
 }
 

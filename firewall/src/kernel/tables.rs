@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use zone::IfName;
 
-use super::dump::{Dump, TableState};
-use super::encode::Batch;
+use super::dump::{Dump, ElementState, SetState, TableState};
+use super::encode::{Batch, set_state};
 use super::nf;
 use super::socket::{Socket, SocketError};
 use super::words;
@@ -59,7 +59,7 @@ pub struct Tables {
     specs: BTreeMap<SetId, SetSpec>,
     skeleton: Vec<TableSpec>,
     ownership: bool,
-    opened: Vec<IfName>,
+    opened: BTreeSet<(Family, IfName)>,
     /// 24 bits; nothing before the first install.
     generation: Option<u32>,
     pub(super) rules: Vec<(Table, Vec<(String, Vec<u8>)>)>,
@@ -86,7 +86,7 @@ impl Tables {
             specs: SetId::all().into_iter().map(|id| (id, id.spec())).collect(),
             skeleton: skeleton::tables(),
             ownership,
-            opened: Vec::new(),
+            opened: BTreeSet::new(),
             generation: None,
             rules: Vec::new(),
         })
@@ -140,10 +140,16 @@ impl Tables {
         let mut batch = std::mem::take(&mut self.batch);
         batch.begin(self.socket.next_sequence());
         let (flags, portid) = self.table_flags();
+        let mut kept = BTreeMap::new();
         let mut id = 0;
         for spec in &self.skeleton {
-            clear(&mut batch, &mut self.dump, spec, flags, portid)?;
-            for set in self.specs.values().filter(|set| set.table == spec.table) {
+            let keep = clear(&mut batch, &mut self.dump, spec, flags, portid)?;
+            for (set_id, set) in self.specs.iter().filter(|(_, s)| s.table == spec.table) {
+                if keep.contains(&set_state(set)) {
+                    let there = self.dump.elements(set.table, &set.name)?;
+                    kept.insert(*set_id, there.into_iter().collect::<BTreeSet<_>>());
+                    continue;
+                }
                 id += 1;
                 batch.new_set(set, id);
             }
@@ -156,9 +162,7 @@ impl Tables {
         let mut all: Vec<&Element> = elements.iter().chain(&own).collect();
         // By set, so that a message holds as many as it can.
         all.sort_by_key(|element| element.set);
-        for element in all {
-            batch.add(&self.specs[&element.set], element);
-        }
+        exchange(&mut batch, &self.specs, &mut kept, &all);
         for spec in &self.skeleton {
             for chain in &spec.chains {
                 for rule in &chain.rules {
@@ -196,12 +200,7 @@ impl Tables {
 
     /// The elements that are not the compiler's business.
     pub(super) fn own_elements(&self, generation: u32) -> Vec<Element> {
-        let opened = self.opened.iter().map(|name| Element {
-            set: SetId::Opened,
-            key: Key::new().ifname(name),
-            last: None,
-            data: None,
-        });
+        let opened = self.opened.iter().map(opened_element);
         opened.chain(generation_elements(generation)).collect()
     }
 
@@ -244,28 +243,27 @@ impl Tables {
         Ok(())
     }
 
-    /// Says on which interfaces netd switched forwarding on: what they send elsewhere than to
-    /// zones is dropped. In force at once, or with the first install.
+    /// Says on which interfaces netd switched forwarding on, for IPv4 and for IPv6: what they send
+    /// elsewhere than to zones is dropped. In force at once, or with the first install.
     ///
     /// # Errors
     /// As [`Tables::apply`].
-    pub fn set_opened(&mut self, interfaces: &[IfName]) -> Result<(), TablesError> {
-        let element = |name: &IfName| Element {
-            set: SetId::Opened,
-            key: Key::new().ifname(name),
-            last: None,
-            data: None,
-        };
-        let old: BTreeSet<_> = self.opened.iter().cloned().collect();
-        let new: BTreeSet<_> = interfaces.iter().cloned().collect();
-        if self.generation.is_some() {
+    pub fn set_opened(
+        &mut self,
+        four: &BTreeSet<IfName>,
+        six: &BTreeSet<IfName>,
+    ) -> Result<(), TablesError> {
+        let four = four.iter().map(|name| (Family::V4, name.clone()));
+        let six = six.iter().map(|name| (Family::V6, name.clone()));
+        let new: BTreeSet<_> = four.chain(six).collect();
+        if self.generation.is_some() && new != self.opened {
             self.apply(&Changes {
-                remove: old.difference(&new).map(element).collect(),
-                add: new.difference(&old).map(element).collect(),
+                remove: self.opened.difference(&new).map(opened_element).collect(),
+                add: new.difference(&self.opened).map(opened_element).collect(),
                 forget: false,
             })?;
         }
-        self.opened = new.into_iter().collect();
+        self.opened = new;
         Ok(())
     }
 
@@ -368,21 +366,47 @@ fn check_owner(table: Table, state: TableState, portid: u32) -> Result<(), Table
     }
 }
 
-/// Makes the table and its chains stand empty, whatever stands there now.
+/// Adds `all`, but to sets that were kept only what they lack; what they have too much goes.
+fn exchange(
+    batch: &mut Batch,
+    specs: &BTreeMap<SetId, SetSpec>,
+    kept: &mut BTreeMap<SetId, BTreeSet<ElementState>>,
+    all: &[&Element],
+) {
+    let mut add = Vec::new();
+    for element in all {
+        let there = kept.get_mut(&element.set);
+        if !there.is_some_and(|there| there.remove(&ElementState::exact(element))) {
+            add.push(*element);
+        }
+    }
+    for (set, too_much) in kept {
+        for state in too_much.iter() {
+            batch.remove(&specs[set], &state.element(*set));
+        }
+    }
+    for element in add {
+        batch.add(&specs[&element.set], element);
+    }
+}
+
+/// Makes the table and its chains stand empty, whatever stands there now. Returns the maps that it
+/// left standing with their elements: the kernel takes the elements of a deleted map out of force
+/// before the last packet has left the old rules, and that packet would find nothing.
 fn clear(
     batch: &mut Batch,
     dump: &mut Dump,
     spec: &TableSpec,
     flags: u32,
     portid: u32,
-) -> Result<(), TablesError> {
+) -> Result<Vec<SetState>, TablesError> {
     let table = spec.table;
     let Some(state) = dump.table(table)? else {
         batch.new_table(table, flags);
         for chain in &spec.chains {
             batch.new_chain(table, chain);
         }
-        return Ok(());
+        return Ok(Vec::new());
     };
     check_owner(table, state, portid)?;
     let standing = dump.chains(table)?;
@@ -399,12 +423,20 @@ fn clear(
         for chain in &spec.chains {
             batch.new_chain(table, chain);
         }
-        return Ok(());
+        return Ok(Vec::new());
     }
     batch.new_table(table, flags);
     batch.delete_rules(table);
-    for set in dump.sets(table)? {
-        batch.delete_set(table, &set);
+    let wanted: Vec<_> = SetId::all()
+        .into_iter()
+        .map(|id| set_state(&id.spec()))
+        .collect();
+    let (kept, others): (Vec<_>, Vec<_>) = dump
+        .sets(table)?
+        .into_iter()
+        .partition(|set| set.flags == nf::SET_F_MAP && wanted.contains(set));
+    for set in others {
+        batch.delete_set(table, &set.name);
     }
     let wanted: BTreeSet<_> = spec
         .chains
@@ -420,7 +452,7 @@ fn clear(
             batch.new_chain(table, chain);
         }
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Name, type, hook and priority of a base chain, as the kernel tells them.
@@ -435,4 +467,13 @@ pub(super) fn hook_of(chain: &Chain) -> Option<(String, (String, u32, i32))> {
         Point::Postrouting => 4,
     };
     Some((chain.name.clone(), (kind.to_owned(), number, hook.priority)))
+}
+
+fn opened_element((family, name): &(Family, IfName)) -> Element {
+    Element {
+        set: SetId::Opened(*family),
+        key: Key::new().ifname(name),
+        last: None,
+        data: None,
+    }
 }

@@ -115,28 +115,21 @@ fn report<'a>(
 
 /// An element as a dump would show it.
 fn states(spec: &SetSpec, element: &Element) -> Vec<ElementState> {
-    let state = |key: &Key| ElementState {
-        key: key.0.clone(),
-        key_end: None,
-        interval_end: false,
-        data: element.data.as_ref().map(|data| data.0.clone()),
-    };
+    let state = ElementState::exact(element);
     match bounds(spec, element) {
-        Bounds::Exact => vec![state(&element.key)],
+        Bounds::Exact => vec![state],
         Bounds::Closed(last) => vec![ElementState {
             key_end: Some(last.0.clone()),
-            ..state(&element.key)
+            ..state
         }],
         Bounds::HalfOpen(end) => {
             let end = end.map(|end| ElementState {
+                key: end.0,
                 interval_end: true,
                 data: None,
-                ..state(&end)
+                ..state.clone()
             });
-            [Some(state(&element.key)), end]
-                .into_iter()
-                .flatten()
-                .collect()
+            [Some(state), end].into_iter().flatten().collect()
         }
     }
 }

@@ -131,8 +131,6 @@ pub(super) struct Message<'a> {
     pub(super) kind: u16,
     pub(super) flags: u16,
     pub(super) sequence: u32,
-    /// Port of the sender, or of the request that a notification is about.
-    pub(super) portid: u32,
     pub(super) body: &'a [u8],
 }
 
@@ -146,7 +144,6 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
             kind: u16_at(header, 4)?,
             flags: u16_at(header, 6)?,
             sequence: u32_at(header, 8)?,
-            portid: u32_at(header, 12)?,
             body,
         };
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();

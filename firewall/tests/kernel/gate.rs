@@ -89,10 +89,12 @@ fn the_gate_leaves_other_filters_alone_and_needs_an_interface() {
     let Some(_lab) = Lab::without_tables() else {
         return;
     };
-    sh("tc qdisc add dev vz-a clsact; tc filter add dev vz-a ingress pref 7 matchall action ok");
+    sh(
+        "tc qdisc add dev vz-a clsact; tc filter add dev vz-a ingress protocol all pref 7 u32 match u32 0 0 classid 1:1",
+    );
     gate::install(index("vz-a")).unwrap();
     assert!(gate::present(index("vz-a")));
-    assert!(sh("tc filter show dev vz-a ingress").contains("matchall"));
+    assert!(sh("tc filter show dev vz-a ingress").contains("u32"));
     let error = gate::install(9999).unwrap_err();
     assert!(error.to_string().contains("9999"), "{error}");
     assert!(!gate::present(9999));
