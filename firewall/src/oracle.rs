@@ -3,7 +3,7 @@
 //! Written from the sentences of the design (§2, "A policy") and nothing else: no sets, no numbers, no
 //! ranges. Property tests hold the compiled elements to it, stories hold the kernel to it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -65,17 +65,20 @@ pub fn allows(world: &World, policies: &PolicySet, flow: &Flow) -> bool {
         (Who::Container(client), Who::Container(server)) => (Some(client), Some(server)),
         (Who::Container(client), _) => (Some(client), None),
         (_, Who::Container(server)) => (None, Some(server)),
-        // zones are for containers: an unused address answers nobody
+        // zones are for containers: an unused address answers nobody, and a gateway its zone only
         (_, Who::Unused(_)) => return false,
+        (Who::World | Who::Special, Who::Host) if !is_host(from) && at_gateway(world, to) => {
+            return false;
+        }
         // what neither comes from a container nor goes to one is not netd's business
         _ => return true,
     };
     if let Some(client) = client {
-        if cut_off(world, client, to) {
-            return false;
-        }
         if gateway_service(world, client, to, flow) {
             return true;
+        }
+        if !is_group(to) && cut_off(world, client, to) {
+            return false;
         }
         if !direction_allows(world, policies, client, Direction::Egress, to, flow) {
             return false;
@@ -224,6 +227,14 @@ fn stray(from: Party<'_>, to: Party<'_>) -> bool {
     matches!(from.who, Who::Unused(_)) || loopback
 }
 
+/// Whether something is sent to many: such packets end at the host and are never forwarded.
+pub(crate) fn is_group(to: Party<'_>) -> bool {
+    to.address.is_some_and(|address| match address {
+        IpAddr::V4(a) => a.is_multicast() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_multicast(),
+    })
+}
+
 /// "`--internal`: no path to or from `world`, other zones and the host as policy says."
 fn cut_off(world: &World, container: &Container, other: Party<'_>) -> bool {
     let zone = world.zones.get(&container.zone);
@@ -237,18 +248,27 @@ fn is_host(party: Party<'_>) -> bool {
     party.who == Who::Host || loopback
 }
 
+/// Whether the host is addressed as a zone's gateway.
+pub(crate) fn at_gateway(world: &World, to: Party<'_>) -> bool {
+    let mut zones = world.zones.values();
+    to.address.is_some_and(|address| {
+        zones.any(|zone| gateway(zone, Family::of(address)) == Some(address))
+    })
+}
+
 /// "Whatever policy says, a container can always reach its zone's DHCP server, the gateway's resolver and
 /// the gateway by ICMP echo."
 fn gateway_service(world: &World, client: &Container, to: Party<'_>, flow: &Flow) -> bool {
     let zone = world.zones.get(&client.zone);
     let gateway = zone.and_then(|zone| gateway(zone, flow.family));
-    let dhcp = Traffic::Port(17, 67);
-    gateway.is_some()
-        && to.address == gateway
-        && match flow.traffic {
-            Traffic::Port(6 | 17, 53) | Traffic::Icmp(8) => true,
-            traffic => traffic == dhcp && flow.family == Family::V4,
+    let everybody = Some(IpAddr::V4(Ipv4Addr::BROADCAST));
+    match flow.traffic {
+        Traffic::Port(6 | 17, 53) | Traffic::Icmp(8) => gateway.is_some() && to.address == gateway,
+        Traffic::Port(17, 67) if flow.family == Family::V4 => {
+            gateway.is_some() && (to.address == gateway || to.address == everybody)
         }
+        _ => false,
+    }
 }
 
 /// "If no applying file mentions ingress, connections that came through the published port are open to

@@ -358,6 +358,10 @@ fn the_gateways_services_are_always_reached() {
             (Deny, udp("web", "10.89.1.1", 53)), // another zone's gateway
             (Deny, udp("web", "192.0.2.1", 53)),
             (Deny, udp("host", "web", 53)),
+            (Allow, udp("web", "255.255.255.255", 67)),
+            (Deny, udp("web", "255.255.255.255", 68)),
+            // a gateway serves its zone, not the outside
+            (Deny, udp("world", "10.89.0.1", 53)),
         ]);
 }
 

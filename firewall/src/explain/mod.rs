@@ -110,12 +110,25 @@ pub fn explain(world: &World, policies: &PolicySet, flow: &Flow) -> Explanation 
             );
             return Explanation::one(Action::Deny, text);
         }
+        (Who::World | Who::Special, Who::Host)
+            if !is_host(from) && oracle::at_gateway(world, to) =>
+        {
+            let text = format!(
+                "{} is a gateway: it serves its zone, not the outside",
+                who(to)
+            );
+            return Explanation::one(Action::Deny, text);
+        }
         _ => {
             let text = "netd rules over containers only: neither end is one".to_owned();
             return Explanation::one(Action::Allow, text);
         }
     };
+    if let Some(text) = client.and_then(|client| gateway_service(world, client, to, flow)) {
+        return Explanation::one(Action::Allow, text);
+    }
     for (container, other) in client
+        .filter(|_| !oracle::is_group(to))
         .map(|c| (c, to))
         .into_iter()
         .chain(server.map(|c| (c, from)))
@@ -128,9 +141,6 @@ pub fn explain(world: &World, policies: &PolicySet, flow: &Flow) -> Explanation 
             );
             return Explanation::one(Action::Deny, text);
         }
-    }
-    if let Some(text) = client.and_then(|client| gateway_service(world, client, to, flow)) {
-        return Explanation::one(Action::Allow, text);
     }
     let mut sides = Vec::new();
     if let Some(client) = client {
@@ -209,7 +219,12 @@ fn gateway_service(
         Family::V4 => zone.gateway4.map(std::net::IpAddr::V4),
         Family::V6 => zone.gateway6.map(std::net::IpAddr::V6),
     };
-    if to.address != Some(gateway?) {
+    let dhcp = matches!(
+        (flow.traffic, flow.family),
+        (Traffic::Port(17, 67), Family::V4)
+    );
+    let broadcast = to.address == Some(std::net::Ipv4Addr::BROADCAST.into());
+    if to.address != Some(gateway?) && !(dhcp && broadcast) {
         return None;
     }
     let what = match (flow.traffic, flow.family) {

@@ -1,5 +1,6 @@
 //! Walks the parsed TOML of a policy file and collects every error on the way.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -39,12 +40,13 @@ pub(super) fn file(file: &str, text: &str) -> Result<PolicyFile, Diagnostics> {
         return Err(source.finish().err().unwrap_or_default());
     }
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut lines = BTreeSet::new();
     for error in &errors {
-        source.error(
-            error.span().unwrap_or(0..0),
-            error.message().to_owned(),
-            None,
-        );
+        let span = error.span().unwrap_or(0..0);
+        // the others of a line mostly follow from its first
+        if lines.insert(source.position(span.start).line) {
+            source.error(span, error.message().to_owned(), None);
+        }
     }
     // what was left out of a line that cannot be read says nothing about the rest of it
     let unreadable = source.lines_with_errors();
@@ -407,7 +409,8 @@ impl Reader<'_> {
             }
             None => self.wrong_type(value, "action", "\"allow\" or \"deny\""),
         }
-        Action::Deny
+        // the file is refused; as an allow it gives rise to no warning
+        Action::Allow
     }
 
     fn rate(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Rate> {
@@ -435,7 +438,11 @@ impl Reader<'_> {
             .filter(|&n| n > 0);
         match number {
             Some(_) => self.unsupported(value.span(), "`max-connections`"),
-            None => self.wrong_type(value, "max-connections", "a number from 1 to 4294967295"),
+            None if value.get_ref().is_integer() => {
+                let message = "`max-connections` is not from 1 to 4294967295";
+                self.error(value.span(), message, None);
+            }
+            None => self.wrong_type(value, "max-connections", "a number"),
         }
         number
     }

@@ -69,6 +69,14 @@ fn is_host(world: &World, address: IpAddr) -> bool {
             .any(|zone| gateways(world, zone.as_str()).contains(&address))
 }
 
+/// Packets to a group end at the host.
+fn is_group(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => a.is_multicast() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_multicast(),
+    }
+}
+
 /// The packet that opens a flow, if there is such a packet.
 pub fn packet(world: &World, flow: &Flow) -> Option<Packet> {
     let client = address(world, &flow.from, &flow.to, flow.family)?;
@@ -83,7 +91,7 @@ pub fn packet(world: &World, flow: &Flow) -> Option<Packet> {
     };
     let hook = if is_host(world, client) {
         Hook::Output
-    } else if is_host(world, server) {
+    } else if is_host(world, server) || is_group(server) {
         Hook::Input
     } else {
         Hook::Forward

@@ -178,7 +178,13 @@ impl Kernel {
             return false;
         }
         if !own_client && !own_server {
-            return !at(SetId::Subnets, packet.server);
+            // zones are for containers, and a gateway serves its zone, not the outside
+            return packet.hook == Hook::Output && at(SetId::Gateways, packet.server)
+                || !at(SetId::Subnets, packet.server);
+        }
+        let everybody = IpAddr::V4(std::net::Ipv4Addr::BROADCAST);
+        if own_client && packet.server == everybody && (packet.proto, packet.port) == (17, 67) {
+            return true;
         }
         if forward
             && (at(SetId::Internal, packet.client) && !own_server
@@ -298,8 +304,15 @@ impl Kernel {
                 a.to_bits() <= 1 || s[0] & 0xffc0 == 0xfe80 || s[0] & 0xff00 == 0xff00
             }
         };
+        // a group is not an address of the host, although the host listens to it
+        let multicast = match peer {
+            IpAddr::V4(a) => a.octets()[0] >= 224,
+            IpAddr::V6(a) => a.is_multicast(),
+        };
         if self.has(SetId::Own(family), &peer_key) {
             group::CONTAINER
+        } else if multicast {
+            0
         } else if hook != Hook::Forward {
             group::HOST
         } else if self.has(SetId::Subnets(family), &peer_key)

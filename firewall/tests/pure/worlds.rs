@@ -303,7 +303,8 @@ pub fn setting() -> impl Strategy<Value = Setting> {
 }
 
 /// Addresses of every kind.
-pub const ADDRESSES: [&str; 26] = [
+pub const ADDRESSES: [&str; 27] = [
+    "255.255.255.255",
     "10.89.0.1",
     "10.89.1.1",
     "10.89.0.2",
