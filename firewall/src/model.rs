@@ -81,7 +81,10 @@ impl World {
     /// The addresses at which a container can be met: those in the subnets of its zone. One that lost
     /// its zone, or whose zone lost the subnet, has none: nothing passes, rather than something unruled.
     pub fn addresses<'a>(&self, container: &'a Container) -> impl Iterator<Item = IpAddr> + 'a {
-        let zone = self.zones.get(&container.zone).map(|z| (z.subnet4, z.subnet6));
+        let zone = self
+            .zones
+            .get(&container.zone)
+            .map(|z| (z.subnet4, z.subnet6));
         let addresses = container.addresses.iter().copied();
         addresses.filter(move |address| {
             zone.is_some_and(|(subnet4, subnet6)| match address {

@@ -161,8 +161,9 @@ pub enum SetId {
     Publish(Family),
     /// Map: host address . protocol . host port → container address . port.
     PublishAt(Family),
-    /// Interfaces on which netd switched forwarding on; what they send elsewhere than to zones is dropped.
-    Opened,
+    /// Interfaces on which netd switched forwarding of this family on; what they send elsewhere than
+    /// to zones is dropped.
+    Opened(Family),
     /// The generation of verdicts that connections may remember in their conntrack mark.
     Generation,
     /// Map: nfproto (2 = v4, 10 = v6) → the generation to remember.
@@ -268,11 +269,11 @@ impl SetId {
                 SetId::PublishedOpen(family),
                 SetId::Publish(family),
                 SetId::PublishAt(family),
+                SetId::Opened(family),
             ]);
         }
         all.extend([
             SetId::Bridges,
-            SetId::Opened,
             SetId::Generation,
             SetId::Remember,
             SetId::GuardPorts,
@@ -396,7 +397,13 @@ impl SetId {
                 )
             }
             SetId::Bridges => (Table::Inet, "bridges".into(), vec![IfName], vec![], false),
-            SetId::Opened => (Table::Inet, "opened".into(), vec![IfName], vec![], false),
+            SetId::Opened(f) => (
+                Table::Inet,
+                format!("opened{}", digit(f)),
+                vec![IfName],
+                vec![],
+                false,
+            ),
             SetId::Generation => (Table::Inet, "generation".into(), vec![Mark], vec![], false),
             SetId::Remember => (
                 Table::Inet,

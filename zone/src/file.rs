@@ -107,6 +107,16 @@ impl ZoneFile {
         parse::zone_file(file, text)
     }
 
+    /// Sets one key, named as in the file, to a value as it stands on a command line: without
+    /// quotes, `true` or `false`, lists with commas.
+    ///
+    /// # Errors
+    /// There is no such key, the value is bad, or it contradicts the others. Then nothing changes.
+    pub fn set(&mut self, key: &str, words: &str) -> Result<(), SettingError> {
+        *self = parse::setting(self, key, words)?;
+        Ok(())
+    }
+
     /// The file that says this, keys in the order of the documentation, defaults left out.
     /// `parse(to_toml(f)) == f` for every file that `parse` accepts.
     pub fn to_toml(&self) -> String {
@@ -161,5 +171,15 @@ pub struct FileError {
     /// What is wrong, with the value.
     pub message: String,
     /// What to write instead.
+    pub remedy: String,
+}
+
+/// Something wrong with a value that does not come from a file, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}; {remedy}")]
+pub struct SettingError {
+    /// What is wrong, with the value.
+    pub message: String,
+    /// What to give instead.
     pub remedy: String,
 }

@@ -16,11 +16,11 @@ pub mod pool;
 pub mod port;
 
 pub use alloc::{AllocError, Owner, Taken, Zone, resolve};
-pub use file::{DefaultPolicy, FileError, Subnet6, ZoneFile};
+pub use file::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile};
 #[cfg(feature = "kernel")]
 pub use kernel::{
     Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Port, PortFlags, PortState, reap,
 };
 pub use name::{ContainerName, IfName, MacAddr, NameError, ZoneName};
 pub use pool::Pool;
-pub use port::{Configure, PortSpec};
+pub use port::{Configure, ConfigureError, PortSpec};

@@ -43,13 +43,18 @@ pub enum Step {
         /// The host end.
         host: IfName,
     },
-    /// On the host: isolated, locked, no learning, no flooding of unknown unicast; no IPv4 for the
-    /// host end itself (see `kernel::encode`).
-    GuardPort {
+    /// On the host: no IPv4 on the host end either, as far as there is a switch for it.
+    QuietHostEnd {
         /// The host end.
         host: IfName,
         /// What it stands for, where its name had to be shortened.
         alias: Option<String>,
+    },
+    /// On the host: isolated, locked, no learning, no flooding of unknown unicast, and no way past the
+    /// bridge for frames to reserved addresses.
+    GuardPort {
+        /// The host end.
+        host: IfName,
     },
     /// On the host: the one address that the locked port accepts frames from.
     AddFdb {
@@ -120,6 +125,7 @@ impl Step {
             }),
             // gone with the link
             Self::DisableIpv6 { .. }
+            | Self::QuietHostEnd { .. }
             | Self::GuardPort { .. }
             | Self::AddFdb { .. }
             | Self::AddAltname { .. } => None,
@@ -142,7 +148,8 @@ impl fmt::Display for Step {
                 ..
             } => write!(f, "add veth {host} on {bridge} with {inside} inside"),
             Self::DisableIpv6 { host } => write!(f, "disable IPv6 on {host}"),
-            Self::GuardPort { host, .. } => write!(f, "isolate and lock port {host}"),
+            Self::QuietHostEnd { host, .. } => write!(f, "silence IPv4 on {host}"),
+            Self::GuardPort { host } => write!(f, "isolate and lock port {host}"),
             Self::AddFdb { host, mac } => write!(f, "add {mac} to the FDB for {host}"),
             Self::AddAltname { host, altname } => write!(f, "name {host} also {altname}"),
             Self::DeleteLink { host } => write!(f, "delete link {host}"),
@@ -183,10 +190,11 @@ pub fn host(spec: &PortSpec) -> Vec<Step> {
             mtu: spec.mtu,
         },
         Step::DisableIpv6 { host: host.clone() },
-        Step::GuardPort {
+        Step::QuietHostEnd {
             host: host.clone(),
             alias: shortened.then(|| spec.container.to_string()),
         },
+        Step::GuardPort { host: host.clone() },
         Step::AddFdb {
             host: host.clone(),
             mac: spec.mac,
@@ -259,16 +267,17 @@ mod tests {
     fn a_port_is_guarded_before_anything_inside_is_up() {
         let spec = spec("web", Configure::Static);
         assert_eq!(
-            words(&host(&spec))[..3],
+            words(&host(&spec))[..4],
             [
                 "add veth vb-web on vz-dmz with host0 inside",
                 "disable IPv6 on vb-web",
+                "silence IPv4 on vb-web",
                 "isolate and lock port vb-web",
             ]
         );
         assert_eq!(
             host(&spec).len(),
-            4,
+            5,
             "no altname where nothing was shortened"
         );
         assert_eq!(
@@ -310,7 +319,7 @@ mod tests {
             panic!("no altname in {steps:?}");
         };
         assert_eq!(altname, &format!("vb-{long}"));
-        assert!(matches!(&steps[2], Step::GuardPort { alias: Some(a), .. } if a == long));
+        assert!(matches!(&steps[2], Step::QuietHostEnd { alias: Some(a), .. } if a == long));
         // 128 bytes are a container's name, but no altname: the alias alone tells
         let steps = host(&spec(&"x".repeat(128), Configure::Static));
         assert!(matches!(steps.last(), Some(Step::AddFdb { .. })));

@@ -15,7 +15,7 @@ use super::encode::{Batch, set_state};
 use super::nf;
 use super::socket::{Socket, SocketError};
 use super::words;
-use crate::sets::{Changes, Element, Key, SetId, SetSpec, Table};
+use crate::sets::{Changes, Element, Family, Key, SetId, SetSpec, Table};
 use crate::skeleton::ir::{Chain, Point, TableSpec};
 use crate::skeleton::{self, REMEMBERED, REMEMBERED_MASK};
 

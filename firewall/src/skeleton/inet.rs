@@ -157,9 +157,8 @@ fn prerouting() -> Chain {
 }
 
 fn from_zone() -> Chain {
-    let mut rules = vec![
-        rule([Step::Set(Meta::Mark, 0)]).because("the guard's mark has done its work at the gate"),
-    ];
+    // The guard's mark stays: with bridge-nf-call-iptables this hook runs before the gate looks at it.
+    let mut rules = Vec::new();
     // Publishing on 127.0.0.1 needs route_localnet on the bridges; the zones must not profit.
     for load in [IP_SADDR, IP_DADDR] {
         rules.extend(in_net(load, "127.0.0.0/8").map(|loopback| {
@@ -183,14 +182,15 @@ fn forward() -> Vec<Rule> {
             ]));
         }
     }
-    rules.push(
+    rules.extend(Family::ALL.map(|f| {
         rule([
-            Step::In(vec![IIFNAME], SetId::Opened),
+            family(f),
+            Step::In(vec![IIFNAME], SetId::Opened(f)),
             Step::Count,
             Step::Drop,
         ])
-        .because("forwarding was switched on here for the zones only"),
-    );
+        .because("forwarding was switched on here for the zones only")
+    }));
     rules
 }
 

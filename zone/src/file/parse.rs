@@ -6,7 +6,7 @@ use std::ops::Range;
 use ipnet::{Ipv4Net, Ipv6Net};
 use toml_edit::{Document, Item, Value};
 
-use super::{DefaultPolicy, FileError, Subnet6, ZoneFile};
+use super::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile};
 
 const KEYS: &str = "subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns";
 
@@ -84,6 +84,35 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
     check_mtu(&zone).map_err(|problem| at(mtu_span, problem))?;
     check_pool(&zone).map_err(|problem| at(pool_span, problem))?;
     Ok(zone)
+}
+
+/// One key, given as on a command line: without quotes, a list with commas.
+pub(super) fn setting(zone: &ZoneFile, key: &str, words: &str) -> Result<ZoneFile, SettingError> {
+    let value: Value = match key {
+        "internal" => words.parse().map_or_else(|_| words.into(), bool::into),
+        "mtu" => words.parse().map_or_else(|_| words.into(), i64::into),
+        "dns" => {
+            let list = words.split(',').map(str::trim);
+            list.filter(|word| !word.is_empty())
+                .collect::<toml_edit::Array>()
+                .into()
+        }
+        _ => words.into(),
+    };
+    let mut changed = zone.clone();
+    let known = set(&mut changed, key, &Item::Value(value))
+        .and_then(|known| check_mtu(&changed).map(|()| known))
+        .and_then(|known| check_pool(&changed).map(|()| known));
+    match known {
+        Ok(true) => Ok(changed),
+        Ok(false) => Err(SettingError {
+            message: format!("unknown key {key:?}"),
+            remedy: format!("the keys are {KEYS}"),
+        }),
+        Err(Wrong {
+            message, remedy, ..
+        }) => Err(SettingError { message, remedy }),
+    }
 }
 
 /// Line and column (in characters), both from 1, of a byte offset.

@@ -7,15 +7,15 @@ use ipnet::IpNet;
 use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridgePort,
-    InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, Prop,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoData, InfoKind,
+    InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkProtoInfoBridge, Prop,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Route};
 use rtnetlink::{
-    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder,
 };
 
@@ -42,11 +42,16 @@ pub(super) mod devconf {
     pub(in crate::kernel) const DROP_UNICAST_IN_L2_MULTICAST: u16 = 30;
 }
 
-/// The host end is a port and nothing else. Frames to reserved multicast addresses (01:80:c2:00:00:0x)
-/// are not bridged but handed to the host's stack as received on the port, past every bridge
-/// hook but `input`; and when a bridge is deleted its ports become ordinary interfaces. So: answer no ARP
-/// (8), take no packet whose source is not routed out of this very interface (1, strict: none is), nor
-/// any unicast packet in a multicast frame, and forward nothing.
+/// Frames to reserved multicast addresses (01:80:c2:00:00:0x) are by default not bridged but handed to
+/// the host's stack as received on the port, some of them past every netfilter hook of the bridge
+/// (`br_handle_frame`). With this mask (all but pause frames, which are dropped) they go the way of every other
+/// frame: through the guard, and to no isolated port.
+const ALL_RESERVED: u16 = 0xfffd;
+
+/// The host end is a port and nothing else. When somebody deletes a bridge, its ports become ordinary
+/// interfaces of the host. So: answer no ARP (8), take no packet whose source is not routed out of
+/// this very interface (1, strict: none is), nor any unicast packet in a multicast frame, and
+/// forward nothing.
 const HOST_END: [(u16, u32); 5] = [
     (devconf::FORWARDING, 0),
     (devconf::RP_FILTER, 1),
@@ -63,6 +68,15 @@ const BRIDGE: [(u16, u32); 4] = [
     (devconf::ACCEPT_REDIRECTS, 0),
     (devconf::ROUTE_LOCALNET, 1),
 ];
+
+/// IFLA_BRPORT_* of linux/if_link.h
+mod brport {
+    pub(super) const LEARNING: u16 = 8;
+    pub(super) const UNICAST_FLOOD: u16 = 9;
+    pub(super) const GROUP_FWD_MASK: u16 = 31;
+    pub(super) const ISOLATED: u16 = 33;
+    pub(super) const LOCKED: u16 = 39;
+}
 
 fn add(message: Route) -> Request {
     Request {
@@ -136,19 +150,18 @@ pub(super) fn step(step: &Step, target: Target) -> Option<Request> {
                 .address(mac.0.to_vec())
                 .mtu(*mtu)
                 .setns_by_fd(target.netns);
-            let veth = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(
-                netlink_packet_route::link::InfoKind::Veth,
-            )
-            .name(host.as_str())
-            .address(host_mac.0.to_vec())
-            .mtu(*mtu)
-            .controller(target.bridge)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(one_queue(peer.build()))))
-            .up();
+            let veth = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+                .name(host.as_str())
+                .address(host_mac.0.to_vec())
+                .mtu(*mtu)
+                .controller(target.bridge)
+                .set_info_data(InfoData::Veth(InfoVeth::Peer(one_queue(peer.build()))))
+                .up();
             add(Route::NewLink(one_queue(veth.build())))
         }
         Step::DisableIpv6 { .. } => return None,
-        Step::GuardPort { alias, .. } => guard_port(index, alias.as_deref()),
+        Step::GuardPort { .. } => guard_port(index),
+        Step::QuietHostEnd { alias, .. } => quiet_host_end(index, alias.as_deref()),
         Step::AddFdb { mac, .. } => fdb(index, *mac),
         Step::AddAltname { altname, .. } => altname_of(index, altname),
         Step::DeleteLink { host } => delete(host),
@@ -174,19 +187,35 @@ pub(super) fn step(step: &Step, target: Target) -> Option<Request> {
     })
 }
 
-/// Flags of a bridge port, and what [`HOST_END`] says, in one message.
-pub(super) fn guard_port(index: u32, alias: Option<&str>) -> Request {
+/// Flags of a bridge port. As a message of the bridge family: a third of the time that the same
+/// flags take as IFLA_INFO_SLAVE_DATA, which notifies everybody of a changed link.
+pub(super) fn guard_port(index: u32) -> Request {
     let wanted = PortFlags::GUARDED;
-    let mut builder = LinkBridgePort::new(index)
-        .append_info_data(InfoBridgePort::Isolated(wanted.isolated))
-        .append_info_data(InfoBridgePort::Locked(wanted.locked))
-        .append_info_data(InfoBridgePort::Learning(wanted.learning))
-        .append_info_data(InfoBridgePort::UnicastFlood(wanted.flood))
-        .append_extra_attribute(protocols(&HOST_END));
+    let flag =
+        |kind: u16, on: bool| LinkProtoInfoBridge::Other(DefaultNla::new(kind, vec![on.into()]));
+    let mut message = LinkUnspec::new_with_index(index).build();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.attributes.push(LinkAttribute::ProtoInfoBridge(vec![
+        flag(brport::ISOLATED, wanted.isolated),
+        flag(brport::LOCKED, wanted.locked),
+        flag(brport::LEARNING, wanted.learning),
+        flag(brport::UNICAST_FLOOD, wanted.flood),
+        LinkProtoInfoBridge::Other(DefaultNla::new(
+            brport::GROUP_FWD_MASK,
+            ALL_RESERVED.to_ne_bytes().to_vec(),
+        )),
+    ]));
+    change(Route::SetLink(message))
+}
+
+/// What [`HOST_END`] says.
+pub(super) fn quiet_host_end(index: u32, alias: Option<&str>) -> Request {
+    let mut builder =
+        LinkUnspec::new_with_index(index).append_extra_attribute(protocols(&HOST_END));
     if let Some(alias) = alias {
         builder = builder.alias(alias);
     }
-    change(Route::NewLink(builder.build()))
+    change(Route::SetLink(builder.build()))
 }
 
 /// A static entry: it neither ages nor moves to another port. (Not a `permanent` one: those are
@@ -250,9 +279,7 @@ pub(super) fn add_bridge(zone: &Zone) -> Request {
 
 /// The settings of [`add_bridge`] for one that exists.
 pub(super) fn set_bridge(index: u32, zone: &Zone) -> Request {
-    let builder = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(
-        netlink_packet_route::link::InfoKind::Bridge,
-    );
+    let builder = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge);
     change(Route::NewLink(bridge_settings(builder.index(index), zone)))
 }
 

@@ -155,7 +155,22 @@ impl Links {
         plan.want("ipv4/conf/all/send_redirects".to_owned(), "0", None)?;
         plan_four(&mut plan, bridges, &uplinks)?;
         plan_six(&mut plan, bridges, &uplinks)?;
+        self.plan_bridged(&mut plan, bridges)?;
         Ok(plan)
+    }
+
+    /// With `bridge-nf-call-iptables` (the kernel's default where br_netfilter is built in) frames see
+    /// the IP hooks on the bridge already, and what is translated to another container of the zone is
+    /// bridged to its port, where isolation stops it. Nobody needs that while all bridges are zones';
+    /// who brings another one and needs it (Docker, Kubernetes) switches it on again.
+    fn plan_bridged(&mut self, plan: &mut Forwarding, bridges: &[IfName]) -> Result<(), LinkError> {
+        if self.other_bridges(bridges)? {
+            return Ok(());
+        }
+        for family in ["iptables", "ip6tables"] {
+            plan.want(format!("bridge/bridge-nf-call-{family}"), "0", None)?;
+        }
+        Ok(())
     }
 
     /// Interfaces with addresses that others can reach: not `lo`, no zone's bridge.

@@ -1,13 +1,13 @@
 //! Performs plans: ports of containers, on warm sockets.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::doorman::Doorman;
 use super::encode::{self, Target};
 use super::error::LinkError;
+use super::inside;
 use super::netns::Netns;
 use super::socket::{Netlink, Refused, Request};
 use super::sysctl;
@@ -28,12 +28,12 @@ pub struct Port {
 
 /// Links of one network namespace: the one of the thread that opened it.
 ///
-/// Holds two sockets' worth of state and one sleeping thread; owned by one thread, which need not be the
-/// one that opened it but must be in the same namespace (sysctls are written as files).
+/// Owned by one thread, which need not be the one that opened it but must be in the same namespace:
+/// sysctls are files of the thread that opens them.
 #[derive(Debug)]
 pub struct Links {
     pub(super) host: Netlink,
-    doorman: Doorman,
+    home: OwnedFd,
 }
 
 impl Links {
@@ -47,7 +47,7 @@ impl Links {
         let home = home.as_fd().try_clone_to_owned().map_err(failed)?;
         Ok(Self {
             host: Netlink::open().map_err(failed)?,
-            doorman: Doorman::start(home).map_err(failed)?,
+            home,
         })
     }
 
@@ -62,24 +62,6 @@ impl Links {
         let bridge = bridge.map_err(|_| LinkError::NoBridge {
             name: spec.bridge.clone(),
         })?;
-        let enter = |source| LinkError::EnterNetns {
-            ifname: spec.ifname.clone(),
-            source,
-        };
-        self.doorman.order(netns).map_err(enter)?;
-        let created = self.perform_host(spec, bridge, netns);
-        if created.is_err() {
-            self.doorman.cancel();
-        }
-        created
-    }
-
-    fn perform_host(
-        &mut self,
-        spec: &PortSpec,
-        bridge: u32,
-        netns: &Netns,
-    ) -> Result<Port, LinkError> {
         let steps = plan::host(spec);
         let host_ifname = spec.host_ifname();
         let mut target = Target {
@@ -126,7 +108,7 @@ impl Links {
         spec: &PortSpec,
         netns: &Netns,
     ) -> Result<(), LinkError> {
-        let socket = self.doorman.fetch(netns);
+        let socket = inside::socket(&self.home, netns);
         let mut socket = socket.map_err(|source| LinkError::EnterNetns {
             ifname: spec.ifname.clone(),
             source,
@@ -168,7 +150,8 @@ impl Links {
             requests.push(encode::down(ifindex));
             requests.push(encode::enslave(ifindex, bridge));
         }
-        requests.push(encode::guard_port(ifindex, None));
+        requests.push(encode::quiet_host_end(ifindex, None));
+        requests.push(encode::guard_port(ifindex));
         requests.push(encode::fdb(ifindex, spec.mac));
         requests.push(encode::up(ifindex));
         self.all(&action, requests)
@@ -180,7 +163,6 @@ impl Links {
     /// # Errors
     /// The kernel refuses.
     pub fn close_port(&mut self, ifindex: u32, group: u32) -> Result<(), LinkError> {
-        self.doorman.cancel();
         if group == 0 {
             return Err(LinkError::GroupZero);
         }

@@ -4,12 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::LinkMessage;
 
 use super::encode;
 use super::error::LinkError;
 use super::links::Links;
 use super::survey::PortState;
-use super::wire::attributes;
+use super::wire::{Link, attributes};
+use crate::name::IfName;
 
 // linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
@@ -35,6 +37,21 @@ impl Links {
             .link(encode::get_link_at(ifindex))
             .map_err(|source| LinkError::kernel(format!("look at link {ifindex}"), source))?;
         Ok(link.map(|link| (link.master, PortState::of(link))))
+    }
+
+    /// Whether there are bridges besides these.
+    pub(super) fn other_bridges(&mut self, ours: &[IfName]) -> Result<bool, LinkError> {
+        let links = self
+            .host
+            .dump(
+                RouteNetlinkMessage::GetLink(LinkMessage::default()),
+                Link::parse,
+            )
+            .map_err(|error| error.of("list links"))?;
+        Ok(links
+            .iter()
+            .filter(|link| link.kind == "bridge")
+            .any(|link| !ours.iter().any(|name| name.as_str() == link.name)))
     }
 
     /// All addresses of the host, those of loopback and of bridges too.

@@ -9,10 +9,10 @@
 //! acts in the network namespace of the thread that called [`Links::open`].
 
 mod bridge;
-mod doorman;
 mod encode;
 mod error;
 mod forwarding;
+mod inside;
 mod links;
 mod look;
 mod monitor;

@@ -45,8 +45,11 @@ pub fn container() -> Container {
     let (tell, told) = channel();
     thread::spawn(move || {
         fresh_netns();
-        let fd: OwnedFd = std::fs::File::open("/proc/thread-self/ns/net").unwrap().into();
-        tell.send((fd, rustix::thread::gettid().as_raw_nonzero().get())).unwrap();
+        let fd: OwnedFd = std::fs::File::open("/proc/thread-self/ns/net")
+            .unwrap()
+            .into();
+        tell.send((fd, rustix::thread::gettid().as_raw_nonzero().get()))
+            .unwrap();
         let _ = wait.recv();
     });
     let (fd, tid) = told.recv().unwrap();
@@ -119,7 +122,11 @@ pub fn spec(container: &str, zone: &Zone, number: u8) -> PortSpec {
     let mut addresses = Vec::new();
     if let Some(net) = zone.subnet4 {
         let address = u32::from(net.network()) + u32::from(number);
-        addresses.push(ipnet::Ipv4Net::new(address.into(), net.prefix_len()).unwrap().into());
+        addresses.push(
+            ipnet::Ipv4Net::new(address.into(), net.prefix_len())
+                .unwrap()
+                .into(),
+        );
     }
     if let Some(net) = zone.subnet6 {
         let address = u128::from(net.network()) + u128::from(number);

@@ -41,13 +41,7 @@ impl Engine {
 
     fn set_opened(&mut self, forwarding: &Forwarding) -> Result<(), api::Error> {
         self.tables
-            .set_opened(
-                &forwarding
-                    .opened4
-                    .union(&forwarding.opened6)
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            )
+            .set_opened(&forwarding.opened4, &forwarding.opened6)
             .map_err(|e| refused(format!("forwarding: {}", chain(&e))))
     }
 

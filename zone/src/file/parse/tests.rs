@@ -137,3 +137,33 @@ fn a_small_mtu_needs_a_zone_without_ipv6() {
     let zone = ZoneFile::parse("a.toml", text).unwrap();
     assert_eq!((zone.mtu, zone.subnet6), (Some(576), Subnet6::None));
 }
+
+#[test]
+fn settings_of_a_command_line_are_checked_the_same() {
+    let mut zone = ZoneFile::default();
+    for (key, words) in [
+        ("subnet4", "10.1.0.0/24"),
+        ("subnet6", "none"),
+        ("internal", "true"),
+        ("mtu", "1000"),
+        ("dns", "192.0.2.1, 192.0.2.2"),
+        ("pool", "10.1.0.9-10.1.0.10"),
+        ("default", "deny"),
+    ] {
+        zone.set(key, words).unwrap();
+    }
+    assert_eq!(zone.dns.len(), 2);
+    let before = zone.clone();
+    for (key, words, part) in [
+        ("subnet4", "10.2.0.0/24", "pool address 10.1.0.9 is outside"),
+        ("subnet6", "fd00::/64", "mtu 1000 is too small"),
+        ("internal", "maybe", "internal is of type string"),
+        ("mtu", "big", "mtu is of type string"),
+        ("color", "red", "unknown key \"color\""),
+        ("dns", "192.0.2.1,ns1", "dns \"ns1\""),
+    ] {
+        let message = zone.set(key, words).unwrap_err().to_string();
+        assert!(message.contains(part), "{message}");
+        assert_eq!(zone, before, "a refusal changes nothing");
+    }
+}
