@@ -14,6 +14,9 @@ use libcontainer::workload::{
 };
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
+use rustix::thread::CapabilitySet;
+
+use crate::seccomp;
 use crate::signals::ends_by_default;
 use crate::sys::{self, Fork};
 
@@ -77,8 +80,14 @@ impl Executor for Payload {
         let Some((word, rest)) = args.and_then(<[_]>::split_first) else {
             return Err(ExecutorError::InvalidArg);
         };
+        // the front takes the container for started by now: what goes wrong here is told as a command would tell it
+        let fail = |what: &str, e: io::Error| -> ! {
+            eprintln!("netd: {what}: {e}");
+            sys::exit(125)
+        };
+        confine().unwrap_or_else(|e| fail("load the system call filter", e));
         if self.as_pid2 {
-            become_stub().map_err(|e| ExecutorError::Other(format!("make the stub init: {e}")))?;
+            become_stub().unwrap_or_else(|e| fail("make the stub init", e));
         }
         let mut env = self.env.borrow_mut();
         if let Some(pid) = env.get_mut("LISTEN_PID") {
@@ -133,6 +142,21 @@ fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
             format!("no such command in the container (PATH={path})"),
         )),
     }
+}
+
+/// Loads the system call filter, and drops the capability that was kept for that ([`FOR_THE_FILTER`]).
+fn confine() -> io::Result<()> {
+    sys::load_filter(&seccomp::filter())?;
+    let mut sets = rustix::thread::capabilities(None)?;
+    let extra = CapabilitySet::SYS_ADMIN;
+    if sets.permitted.contains(extra) {
+        rustix::thread::remove_capability_from_bounding_set(extra)?;
+        sets.effective.remove(extra);
+        sets.permitted.remove(extra);
+        sets.inheritable.remove(extra);
+        rustix::thread::set_capabilities(None, sets)?;
+    }
+    Ok(())
 }
 
 /// Forks. The child returns and becomes the command; this process stays as pid 1, which reaps orphans, passes signals on and

@@ -28,6 +28,7 @@ mod monitor;
 mod plan;
 mod range;
 mod root;
+mod seccomp;
 mod settings;
 mod signals;
 pub mod spec;

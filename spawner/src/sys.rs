@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 
+use crate::seccomp::Instruction;
+
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     match result {
         -1 => Err(io::Error::last_os_error()),
@@ -163,6 +165,28 @@ pub(crate) fn set_command_line(name: &str) -> io::Result<()> {
         area[..name.len()].copy_from_slice(name);
     }
     Ok(())
+}
+
+/// Puts this process, and all it becomes and forks, under a system call filter.
+pub(crate) fn load_filter(program: &[Instruction]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        // `Instruction` is laid out as the kernel's sock_filter
+        filter: program.as_ptr() as *mut libc::sock_filter,
+    };
+    // SAFETY: the structure and the instructions it points to live across the call; the kernel copies, and checks,
+    // them, and does not write to them.
+    check(
+        unsafe {
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &program as *const libc::sock_fprog,
+            )
+        }
+        .into(),
+    )
+    .map(drop)
 }
 
 /// Closes everything but standard input, output and error.

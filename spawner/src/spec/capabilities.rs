@@ -21,6 +21,9 @@ const ALWAYS: [&str; 12] = [
 /// Capabilities over a network namespace of its own: interfaces, routes, raw sockets (DHCP clients, ping).
 const OVER_ITS_NETWORK: [&str; 2] = ["CAP_NET_ADMIN", "CAP_NET_RAW"];
 
+/// What loading a system call filter takes, unless no new privileges can be gained anyway (seccomp(2)).
+pub(crate) const FOR_THE_FILTER: &str = "CAP_SYS_ADMIN";
+
 /// The capabilities of a container. Not among them, though systemd-nspawn has them: CAP_SYS_ADMIN, and CAP_MKNOD,
 /// which would reach every disk of the host as long as no device cgroup forbids that.
 pub fn capabilities(network: &Network) -> Vec<&'static str> {

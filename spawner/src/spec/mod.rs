@@ -4,17 +4,18 @@
 //! What is asked of libcontainer and what it is spared:
 //! - no `resources` and no cgroup mount: this crate's own `cgroup` module sets limits,
 //! - no `readonlyPaths` inside /proc/sys/net where the network is private, as systemd-nspawn has it: DHCP clients write there,
-//! - `noNewPrivileges` is absent, not false, when it is off: libcontainer loads seccomp filters too late otherwise.
+//! - no `seccomp`: this crate's own `seccomp` module makes the filter, and its executor loads it. Without `noNewPrivileges` that takes
+//!   CAP_SYS_ADMIN, which is granted up to that moment: the executor drops it before anything of the container runs.
 
 mod capabilities;
 mod mounts;
-mod seccomp;
 
 use serde_json::{Map, Value, json};
 
 use crate::plan::{Plan, UidRange};
 use crate::settings::{Hook, Network};
 
+pub(crate) use capabilities::FOR_THE_FILTER;
 pub use capabilities::capabilities;
 
 /// Files of /proc and /sys that tell about, or change, the whole machine: hidden.
@@ -59,7 +60,6 @@ pub fn spec(plan: &Plan<'_>) -> Value {
             "rootfsPropagation": "slave",
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            "seccomp": seccomp::profile(),
         },
     });
     if let Some(range) = plan.range {
@@ -81,7 +81,10 @@ fn hostname_of(name: &str) -> &str {
 
 fn process(plan: &Plan<'_>) -> Value {
     let settings = plan.settings;
-    let caps = capabilities(&settings.network);
+    let mut caps = capabilities(&settings.network);
+    if !settings.no_new_privileges {
+        caps.push(FOR_THE_FILTER);
+    }
     let mut user = json!({ "uid": plan.user.uid, "gid": plan.user.gid, "umask": 0o022 });
     if !plan.user.groups.is_empty() {
         user["additionalGids"] = json!(plan.user.groups);
@@ -96,7 +99,10 @@ fn process(plan: &Plan<'_>) -> Value {
             "bounding": caps,
             "effective": caps,
             "permitted": caps,
-            // not inheritable: a program of another user gains nothing by exec (CVE-2022-24769)
+            // a program of another user gains nothing by exec (CVE-2022-24769); named, because what is not named
+            // libcontainer leaves as the caller has it
+            "inheritable": [],
+            "ambient": [],
         },
     });
     if settings.no_new_privileges {

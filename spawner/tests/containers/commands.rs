@@ -34,6 +34,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("one name runs once", running_twice),
     ("no new privileges when asked", no_new_privileges),
     ("system calls and capabilities are filtered", filtered),
+    (
+        "capabilities are exactly those that were meant",
+        exact_capabilities,
+    ),
     ("bad settings are refused before anything happens", refused),
 ];
 
@@ -281,6 +285,46 @@ fn filtered() {
         with["command"] = json!(["sh", "-c", script]);
         // the last two are what it may
         assert_eq!(world.run(with).good(), "Seccomp:2\nchroot\nkill\n");
+    }
+}
+
+fn exact_capabilities() {
+    let world = World::new();
+    // bits by linux/capability.h: CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, FSETID 4, KILL 5, SETGID 6, SETUID 7, SETPCAP 8,
+    // NET_BIND_SERVICE 10, SYS_CHROOT 18, AUDIT_WRITE 29, SETFCAP 31; NET_ADMIN 12, NET_RAW 13
+    let host = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 29, 31]
+        .map(|bit| 1u64 << bit)
+        .iter()
+        .sum::<u64>();
+    let own = host | 1 << 12 | 1 << 13;
+    let lines = |inh: u64, prm: u64, eff: u64, bnd: u64, amb: u64| {
+        format!(
+            "CapInh:{inh:016x}\nCapPrm:{prm:016x}\nCapEff:{eff:016x}\nCapBnd:{bnd:016x}\nCapAmb:{amb:016x}\n"
+        )
+    };
+    for as_pid2 in [false, true] {
+        for nnp in [false, true] {
+            for private in [false, true] {
+                // of pid 1 too, which with as_pid2 is the stub
+                let script = "for p in self 1; do grep ^Cap /proc/$p/status | tr -d '\\t'; done";
+                let run = |user: &str| {
+                    let with = json!({
+                        "as_pid2": as_pid2, "no_new_privileges": nnp, "user": user,
+                        "private_network": private, "private_users": private, "command": ["sh", "-c", script],
+                    });
+                    world.run(with).good()
+                };
+                let all = if private { own } else { host };
+                let root = lines(0, all, all, all, 0);
+                assert_eq!(
+                    run("root"),
+                    format!("{root}{root}"),
+                    "{as_pid2} {nnp} {private}"
+                );
+                let web = lines(0, 0, 0, all, 0);
+                assert!(run("web").starts_with(&web), "{as_pid2} {nnp} {private}");
+            }
+        }
     }
 }
 

@@ -1,69 +1,21 @@
-//! Which system calls a container may use: an allow-list, as data.
-//!
-//! What is not listed answers ENOSYS, so that a C library falls back as on an older kernel; what is known, and refused on purpose,
-//! answers EPERM. The list follows those of containerd and Podman for a container without CAP_SYS_ADMIN and its kin.
+//! Which system calls a container may use, as data. The lists follow those of containerd and Podman for a container without
+//! CAP_SYS_ADMIN and its kin.
 
-use serde_json::{Value, json};
-
-/// The profile in OCI form, for the machine this was compiled for.
-pub(super) fn profile() -> Value {
-    let allow = |names: &[&str], args: Value| json!({ "names": names, "action": "SCMP_ACT_ALLOW", "args": args });
-    let equal = |value: u64| json!([{ "index": 0, "value": value, "op": "SCMP_CMP_EQ" }]);
-    let mut rules = vec![
-        json!({ "names": ALLOWED, "action": "SCMP_ACT_ALLOW" }),
-        json!({ "names": REFUSED, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EPERM }),
-        // its flags are in memory, where a filter cannot look: everybody falls back to clone
-        json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS }),
-        // threads and processes, but no new namespaces
-        allow(
-            &["clone"],
-            json!([{ "index": 0, "value": NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ" }]),
-        ),
-        // AF_VSOCK reaches the hypervisor whatever the network namespace
-        allow(
-            &["socket"],
-            json!([{ "index": 0, "value": libc::AF_VSOCK, "op": "SCMP_CMP_NE" }]),
-        ),
-    ];
-    rules.extend(PERSONALITIES.map(|value| allow(&["personality"], equal(value))));
-    let mut profile = json!({
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": libc::ENOSYS,
-        "syscalls": rules,
-    });
-    if !ARCHITECTURES.is_empty() {
-        profile["architectures"] = json!(ARCHITECTURES);
-    }
-    profile
-}
-
-/// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: clone(2).
-const NEW_NAMESPACES: u64 = 0x7E02_0000;
-
-/// PER_LINUX, PER_LINUX32, the two with UNAME26, and the question what it is now: personality(2).
-const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
-
-/// Beside the native one, which is always there: the 32-bit programs that the processor runs.
-#[cfg(target_arch = "x86_64")]
-const ARCHITECTURES: &[&str] = &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"];
-#[cfg(target_arch = "aarch64")]
-const ARCHITECTURES: &[&str] = &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"];
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const ARCHITECTURES: &[&str] = &[];
-
-/// Known, and refused on purpose: namespaces and mounts, the clock, modules, tracing of the whole machine, keys.
+/// Known, and refused on purpose with EPERM: namespaces and mounts, modules, tracing of the whole machine, keys, and what has
+/// too large a surface for what it gives (io_uring, userfaultfd).
 #[rustfmt::skip]
-const REFUSED: &[&str] = &[
+pub(super) const REFUSED: &[&str] = &[
     "acct", "add_key", "bpf", "delete_module", "fanotify_init", "finit_module", "fsconfig", "fsmount", "fsopen",
     "fspick", "init_module", "io_uring_enter", "io_uring_register", "io_uring_setup", "kcmp", "kexec_file_load",
     "kexec_load", "keyctl", "lookup_dcookie", "mount", "mount_setattr", "move_mount", "move_pages",
-    "name_to_handle_at", "open_by_handle_at", "open_tree", "perf_event_open", "pivot_root", "quotactl",
-    "quotactl_fd", "reboot", "request_key", "setdomainname", "sethostname", "setns", "swapoff", "swapon", "syslog",
-    "umount", "umount2", "unshare", "userfaultfd", "vhangup",
+    "name_to_handle_at", "open_by_handle_at", "open_tree", "open_tree_attr", "perf_event_open", "pivot_root",
+    "quotactl", "quotactl_fd", "reboot", "request_key", "setdomainname", "sethostname", "setns", "swapoff",
+    "swapon", "syslog", "umount", "umount2", "unshare", "userfaultfd", "vhangup",
 ];
 
+/// Allowed, whatever the arguments.
 #[rustfmt::skip]
-const ALLOWED: &[&str] = &[
+pub(super) const ALLOWED: &[&str] = &[
     // files
     "access", "cachestat", "chdir", "chmod", "chown", "chown32", "chroot", "close", "close_range", "copy_file_range",
     "creat", "dup", "dup2", "dup3", "faccessat", "faccessat2", "fadvise64", "fadvise64_64", "fallocate", "fchdir",
@@ -98,17 +50,17 @@ const ALLOWED: &[&str] = &[
     "getresuid", "getresuid32", "getrlimit", "getrusage", "getsid", "gettid", "getuid", "getuid32", "ioprio_get",
     "ioprio_set", "kill", "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr", "membarrier", "modify_ldt",
     "pidfd_getfd", "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "prctl", "prlimit64", "process_mrelease",
-    "process_vm_readv", "process_vm_writev", "ptrace", "restart_syscall", "riscv_flush_icache", "rseq",
+    "process_vm_readv", "process_vm_writev", "ptrace", "restart_syscall", "rseq",
     "rt_sigaction", "rt_sigpending", "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend",
     "rt_sigtimedwait", "rt_sigtimedwait_time64", "rt_tgsigqueueinfo", "sched_get_priority_max",
     "sched_get_priority_min", "sched_getaffinity", "sched_getattr", "sched_getparam", "sched_getscheduler",
     "sched_rr_get_interval", "sched_rr_get_interval_time64", "sched_setaffinity", "sched_setattr", "sched_setparam",
     "sched_setscheduler", "sched_yield", "seccomp", "set_robust_list", "set_thread_area", "set_tid_address",
-    "set_tls", "setfsgid", "setfsgid32", "setfsuid", "setfsuid32", "setgid", "setgid32", "setgroups", "setgroups32",
+    "setfsgid", "setfsgid32", "setfsuid", "setfsuid32", "setgid", "setgid32", "setgroups", "setgroups32",
     "setitimer", "setpgid", "setpriority", "setregid", "setregid32", "setresgid", "setresgid32", "setresuid",
     "setresuid32", "setreuid", "setreuid32", "setrlimit", "setsid", "setuid", "setuid32", "sigaction", "sigaltstack",
     "sigpending", "sigprocmask", "sigreturn", "sigsuspend", "tgkill", "tkill", "ugetrlimit", "uname", "vfork",
-    "wait4", "waitid", "waitpid", "breakpoint", "cacheflush",
+    "wait4", "waitid", "waitpid",
     // time
     "clock_getres", "clock_getres_time64", "clock_gettime", "clock_gettime64", "clock_nanosleep",
     "clock_nanosleep_time64", "gettimeofday", "nanosleep", "time", "timer_create", "timer_delete",
@@ -119,8 +71,8 @@ const ALLOWED: &[&str] = &[
     // between processes
     "accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt", "ipc", "listen",
     "mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedreceive_time64", "mq_timedsend",
-    "mq_timedsend_time64", "mq_unlink", "msgctl", "msgget", "msgrcv", "msgsnd", "recv", "recvfrom", "recvmmsg",
-    "recvmmsg_time64", "recvmsg", "semctl", "semget", "semop", "semtimedop", "semtimedop_time64", "send", "sendmmsg",
+    "mq_timedsend_time64", "mq_unlink", "msgctl", "msgget", "msgrcv", "msgsnd", "recvfrom", "recvmmsg",
+    "recvmmsg_time64", "recvmsg", "semctl", "semget", "semop", "semtimedop", "semtimedop_time64", "sendmmsg",
     "sendmsg", "sendto", "setsockopt", "shmat", "shmctl", "shmdt", "shmget", "shutdown", "socketcall", "socketpair",
     "sysinfo",
 ];

@@ -1,0 +1,143 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+/// Runs a filter as the kernel would.
+fn verdict(program: &[Instruction], audit: u32, number: u32, argument: u32) -> u32 {
+    let (mut at, mut a) = (0, 0);
+    loop {
+        let Instruction { code, jt, jf, k } = program[at];
+        at += 1;
+        let mut branch = |holds: bool| at += usize::from(if holds { jt } else { jf });
+        match code {
+            LOAD if k == NUMBER => a = number,
+            LOAD if k == ARCHITECTURE => a = audit,
+            LOAD if k == ARGUMENT_0 => a = argument,
+            JUMP_EQUAL => branch(a == k),
+            JUMP_GREATER_OR_EQUAL => branch(a >= k),
+            JUMP_ANY_BIT => branch(a & k != 0),
+            0x05 => at += k as usize,
+            RETURN => return k,
+            _ => panic!("{code:#x} {k}"),
+        }
+    }
+}
+
+fn number(architecture: &Architecture, name: &str) -> Option<u32> {
+    architecture
+        .numbers
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(_, n)| *n)
+}
+
+#[test]
+fn every_listed_call_has_its_verdict() {
+    let program = filter();
+    for architecture in ARCHITECTURES {
+        let say = |name: &str, argument| {
+            number(architecture, name).map(|n| verdict(&program, architecture.audit, n, argument))
+        };
+        for name in ALLOWED {
+            assert!(say(name, 0).is_none_or(|v| v == ALLOW), "{name}");
+        }
+        for name in REFUSED {
+            assert!(say(name, 0).is_none_or(|v| v == NOT_PERMITTED), "{name}");
+        }
+        // what every program needs is known under its name
+        for name in [
+            "read",
+            "write",
+            "openat",
+            "execve",
+            "exit_group",
+            "futex",
+            "rt_sigreturn",
+            "mprotect",
+        ] {
+            assert_eq!(say(name, 0), Some(ALLOW), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_other_number_is_not_there() {
+    let program = filter();
+    for architecture in ARCHITECTURES {
+        let listed: Vec<u32> = architecture.numbers.iter().map(|(_, n)| *n).collect();
+        for n in (0..1024).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
+            if !listed.contains(&n) {
+                assert_eq!(
+                    verdict(&program, architecture.audit, n, 0),
+                    NOT_THERE,
+                    "{n}"
+                );
+            }
+        }
+    }
+    assert_eq!(
+        verdict(&program, 0x1234, 0, 0),
+        NOT_THERE,
+        "another architecture"
+    );
+}
+
+#[test]
+fn arguments_decide_where_they_must() {
+    let program = filter();
+    for architecture in ARCHITECTURES {
+        let say = |name: &str, argument: u32| {
+            let n = number(architecture, name).unwrap();
+            verdict(&program, architecture.audit, n, argument)
+        };
+        // a thread, a process; a new network
+        assert_eq!(say("clone", 0x003d_0f00), ALLOW);
+        assert_eq!(say("clone", libc::SIGCHLD as u32), ALLOW);
+        assert_eq!(say("clone", libc::CLONE_NEWNET as u32), NOT_PERMITTED);
+        assert_eq!(
+            say("clone", libc::CLONE_NEWUSER as u32 | 0x11),
+            NOT_PERMITTED
+        );
+        assert_eq!(say("socket", libc::AF_INET as u32), ALLOW);
+        assert_eq!(say("socket", libc::AF_PACKET as u32), ALLOW);
+        assert_eq!(say("socket", libc::AF_VSOCK as u32), NOT_PERMITTED);
+        assert_eq!(say("personality", 0xffff_ffff), ALLOW);
+        assert_eq!(
+            say("personality", 0x004_0000),
+            NOT_PERMITTED,
+            "ADDR_NO_RANDOMIZE"
+        );
+    }
+}
+
+#[test]
+fn native_numbers_are_those_of_the_c_library() {
+    let native = &ARCHITECTURES[0];
+    for (name, known) in [
+        ("read", libc::SYS_read),
+        ("openat", libc::SYS_openat),
+        ("clone", libc::SYS_clone),
+        ("socket", libc::SYS_socket),
+        ("newfstatat", libc::SYS_newfstatat),
+        ("mount", libc::SYS_mount),
+        ("bpf", libc::SYS_bpf),
+        ("statx", libc::SYS_statx),
+        ("faccessat2", libc::SYS_faccessat2),
+        ("epoll_pwait2", libc::SYS_epoll_pwait2),
+    ] {
+        assert_eq!(number(native, name), Some(known as u32), "{name}");
+    }
+}
+
+#[test]
+fn lists_and_tables_agree() {
+    for name in ALLOWED.iter().chain(REFUSED) {
+        let tables = [numbers::X86_64, numbers::I386, numbers::GENERIC];
+        let known = tables.iter().any(|t| t.iter().any(|(n, _)| n == name));
+        assert!(known, "{name} has no number anywhere");
+        let times = ALLOWED.iter().chain(REFUSED).filter(|n| *n == name).count();
+        assert_eq!(times, 1, "{name}");
+    }
+    // classic BPF programs have at most this many instructions (BPF_MAXINSNS)
+    assert!(filter().len() <= 4096);
+}
