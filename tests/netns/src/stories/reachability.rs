@@ -161,3 +161,47 @@ pub fn internal_zones_have_no_world() {
         (Deny, "two", "web", "tcp/80"),
     ]);
 }
+
+/// Docker and Kubernetes switch on that bridged frames pass the L3 hooks too.
+pub fn beside_bridge_netfilter() {
+    let world = World::without_daemon("br-netfilter");
+    let switch = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if !std::path::Path::new(switch).exists() {
+        world.netns.run("modprobe br_netfilter");
+    }
+    world.sh(&format!(
+        "echo 1 >{switch}; echo 1 >{}",
+        switch.replace("iptables", "ip6tables")
+    ));
+    world.start_netd();
+    world.zone("web").default("allow").create();
+    world.zone("dmz").default("allow").create();
+    let _one = world
+        .container("one")
+        .in_zone("web")
+        .publish("8080:80")
+        .start();
+    let _two = world.container("two").in_zone("web").start();
+    let _three = world.container("three").in_zone("dmz").start();
+    world.verdicts(&[
+        (Allow, "one", "two", "tcp/80"),
+        (Allow, "one", "two", "udp/53"),
+        (Allow, "one", "two", "icmp/echo-request"),
+        (Allow, "one", "world", "tcp/80"),
+        (Allow, "one", "host", "tcp/22"),
+        (Allow, "host", "one", "tcp/80"),
+        (Allow, "world", "one", "tcp/80"),
+        (Deny, "one", "three", "tcp/80"),
+    ]);
+    for host in HOST {
+        assert_eq!(
+            probe(&world.outside, host.parse().unwrap(), "tcp/8080").who(),
+            "one"
+        );
+    }
+    world.policy("two", "ingress = []\n");
+    world.verdicts(&[
+        (Deny, "one", "two", "tcp/80"),
+        (Deny, "host", "two", "udp/53"),
+    ]);
+}

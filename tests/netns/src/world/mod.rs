@@ -123,9 +123,11 @@ impl World {
 
 /// One veth between the host and the world; in the host only what a machine with a LAN has.
 fn lay_uplink(host: &Netns, world: &Netns) {
-    // A fresh host forwards nothing; the kernel copies these switches from its first namespace.
+    // A fresh host forwards nothing, and without Docker bridged frames do not pass the L3 hooks; the kernel copies
+    // these switches from its first namespace.
     host.sh(
-        "echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",
+        "cd /proc/sys/net; echo 0 >ipv4/ip_forward; echo 0 >ipv6/conf/all/forwarding; \
+         for f in bridge/bridge-nf-call-*tables; do [ ! -e $f ] || echo 0 >$f; done",
     );
     world.sh(&format!(
         "ip -b - <<'X'\n\
