@@ -94,7 +94,10 @@ pub(super) fn open(world: &World, container: &Container, out: &mut Vec<Element>)
 
 /// Who listens on which host port.
 #[derive(Debug, Default, Clone)]
-pub(super) struct HostPorts(BTreeMap<(u8, u16), BTreeSet<(Option<IpAddr>, ContainerName)>>);
+pub(super) struct HostPorts(BTreeMap<(u8, u16), BTreeSet<Listener>>);
+
+/// On which host address, and who.
+type Listener = (Option<IpAddr>, ContainerName);
 
 impl HostPorts {
     pub(super) fn add(&mut self, container: &Container) {

@@ -4,19 +4,21 @@
 //! rule that decided; where something denies, also what would have to be said to allow it.
 
 mod show;
+mod side;
 mod words;
 
 use zone::ZoneName;
 
 use crate::diagnostics::Position;
-use crate::model::{Container, DefaultPolicy, Flow, Traffic, World, Zone};
+use crate::model::{Container, Flow, Traffic, World, Zone};
 use crate::oracle::{self, Party, Who};
-use crate::policy::{Peer, PolicyFile, PolicySet, Rule, Section};
+use crate::policy::{PolicyFile, PolicySet};
 use crate::sets::{Action, Direction, Family};
 
 pub use show::policy_of;
+use side::Side;
 pub use words::{NotTraffic, traffic};
-use words::{addition, carries, rule_words, who};
+use words::{carries, who};
 
 /// One rule or default that took part in a verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,219 +238,4 @@ fn gateway_service(
     Some(format!(
         "built in: a container can always reach {what} (rate-limited)"
     ))
-}
-
-/// One side of a connection: the container whose word is asked, and whom about.
-struct Side<'a> {
-    world: &'a World,
-    owner: &'a Container,
-    direction: Direction,
-    peer: Party<'a>,
-    flow: &'a Flow,
-    sections: Vec<(&'a PolicyFile, &'a Section)>,
-}
-
-impl<'a> Side<'a> {
-    fn new(
-        world: &'a World,
-        policies: &'a PolicySet,
-        owner: &'a Container,
-        direction: Direction,
-        peer: Party<'a>,
-        flow: &'a Flow,
-    ) -> Self {
-        let sections = policies
-            .applying(owner)
-            .filter_map(|file| Some((file, file.section(direction)?)))
-            .collect();
-        Self {
-            world,
-            owner,
-            direction,
-            peer,
-            flow,
-            sections,
-        }
-    }
-
-    /// What this side says, and why.
-    fn judge(&self) -> (bool, Vec<Reason>) {
-        if self.sections.is_empty() {
-            return self.default();
-        }
-        let matching: Vec<(&PolicyFile, &Rule)> = self
-            .sections
-            .iter()
-            .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)))
-            .filter(|(_, rule)| oracle::rule_matches(rule, self.peer, self.flow))
-            .collect();
-        let denied = matching.iter().any(|(_, rule)| rule.action == Action::Deny);
-        let decisive = if denied { Action::Deny } else { Action::Allow };
-        let mut reasons: Vec<Reason> = matching
-            .into_iter()
-            .filter(|(_, rule)| rule.action == decisive)
-            .map(|(file, rule)| self.rule(file, rule))
-            .collect();
-        let allowed = !denied && !reasons.is_empty();
-        if reasons.is_empty() {
-            reasons = self.closed();
-        }
-        if let (Some(last), true) = (reasons.last_mut(), self.leaves_networks_out()) {
-            last.text.push_str(
-                " (rules about networks of the world are not counted: ask about an address)",
-            );
-        }
-        (allowed, reasons)
-    }
-
-    fn rule(&self, file: &PolicyFile, rule: &Rule) -> Reason {
-        let words = rule_words(rule, self.direction);
-        let text = match rule.action {
-            Action::Allow => format!(
-                "{} of {} allows {words}",
-                self.direction.as_str(),
-                self.owner.name
-            ),
-            Action::Deny => format!(
-                "{} of {} denies {words}: a deny always wins, so only changing this rule can open it",
-                self.direction.as_str(),
-                self.owner.name
-            ),
-        };
-        Reason::in_file(file, rule.at, self.direction, rule.action, text)
-    }
-
-    /// No rule matches.
-    fn closed(&self) -> Vec<Reason> {
-        let mut reasons = Vec::with_capacity(self.sections.len());
-        for (index, (file, section)) in self.sections.iter().enumerate() {
-            let mut text = format!(
-                "{} of {} is closed but for what is allowed, and no rule here allows {} {}",
-                self.direction.as_str(),
-                self.owner.name,
-                self.preposition(),
-                self.asked()
-            );
-            if index + 1 == self.sections.len() {
-                text.push_str(&format!("; to allow it, add {}", self.addition()));
-            }
-            let reason = Reason::in_file(file, section.at, self.direction, Action::Deny, text);
-            reasons.push(reason);
-        }
-        reasons
-    }
-
-    /// No file mentions the direction.
-    fn default(&self) -> (bool, Vec<Reason>) {
-        let allowed = oracle::default_allows(self.world, self.owner, self.direction, self.peer);
-        let action = if allowed { Action::Allow } else { Action::Deny };
-        let mut text = format!(
-            "no file mentions {} of {}, and {}",
-            self.direction.as_str(),
-            self.owner.name,
-            default_words(zone_of(self.world, self.owner), self.owner, self.direction)
-        );
-        if !allowed {
-            if self.direction == Direction::Ingress && self.publishes() {
-                text.push_str(
-                    "; connections through its published port are open to world and host only",
-                );
-            }
-            text.push_str(&format!(
-                "; to allow it, put {} into a file that applies to it, such as policies/{}.toml (which closes its {} but for what files allow)",
-                self.addition(),
-                self.owner.name,
-                self.direction.as_str()
-            ));
-        }
-        let reason = Reason::built_in(Some(self.direction), action, text);
-        (allowed, vec![reason])
-    }
-
-    /// A container that no file says anything of is open through its published ports.
-    fn published(&self) -> Option<(bool, Vec<Reason>)> {
-        let outside = is_host(self.peer) || self.peer.who == Who::World;
-        if !self.flow.published || !self.sections.is_empty() || !outside || !self.publishes() {
-            return None;
-        }
-        let text = format!(
-            "came through a published port, and no file mentions ingress of {}: open to world and host",
-            self.owner.name
-        );
-        let reason = Reason::built_in(Some(self.direction), Action::Allow, text);
-        Some((true, vec![reason]))
-    }
-
-    /// Whether the port that is asked about is published.
-    fn publishes(&self) -> bool {
-        let Traffic::Port(proto, port) = self.flow.traffic else {
-            return false;
-        };
-        let family = self.flow.family;
-        let mut own = self.world.addresses(self.owner);
-        let target = own.find(|address| Family::of(*address) == family);
-        let meant = match self.flow.to {
-            crate::model::Endpoint::Address(address) => Some(address),
-            _ => target,
-        };
-        meant == target
-            && zone_of(self.world, self.owner).is_some_and(|zone| !zone.internal)
-            && self.owner.publish.iter().any(|publish| {
-                let last = publish
-                    .port
-                    .saturating_add(publish.last.saturating_sub(publish.first));
-                publish.proto == proto
-                    && (publish.port..=last).contains(&port)
-                    && publish.address.is_none_or(|a| Family::of(a) == family)
-            })
-    }
-
-    /// Whether the answer is about the world in general while rules name parts of it.
-    fn leaves_networks_out(&self) -> bool {
-        let family = self.flow.family;
-        let rules = self.sections.iter().flat_map(|(_, section)| &section.rules);
-        self.peer.address.is_none()
-            && rules.flat_map(|rule| &rule.peers).any(
-                |peer| matches!(peer, Peer::Net(net) if Family::of(net.addr()) == family && net.prefix_len() > 0),
-            )
-    }
-
-    fn preposition(&self) -> &'static str {
-        match self.direction {
-            Direction::Egress => "to",
-            Direction::Ingress => "from",
-        }
-    }
-
-    fn asked(&self) -> String {
-        format!("{} on {}", who(self.peer), carries(self.flow.traffic))
-    }
-
-    fn addition(&self) -> String {
-        addition(self.direction, self.peer, self.flow.traffic)
-    }
-}
-
-/// What a zone's default says of a direction.
-fn default_words(zone: Option<&Zone>, owner: &Container, direction: Direction) -> String {
-    let Some(zone) = zone else {
-        return format!("its zone {} does not exist, so nothing passes", owner.zone);
-    };
-    let what = match (zone.default, direction) {
-        (DefaultPolicy::Egress, Direction::Egress) => "lets it out to world only",
-        (DefaultPolicy::Egress, Direction::Ingress) => "lets nothing in",
-        (DefaultPolicy::Deny, Direction::Egress) => "lets nothing out",
-        (DefaultPolicy::Deny, Direction::Ingress) => "lets nothing in",
-        (DefaultPolicy::Allow, Direction::Egress) => {
-            "lets it out to its own zone, host and world, but not to other zones"
-        }
-        (DefaultPolicy::Allow, Direction::Ingress) => {
-            "lets in its own zone, host and world, but not other zones"
-        }
-    };
-    format!(
-        "the default of zone {}, `{}`, {what}",
-        zone.name,
-        zone.default.as_str()
-    )
 }

@@ -1,7 +1,8 @@
 //! The policy in force for one container, and where each part comes from.
 
+use super::Reason;
+use super::side::default_words;
 use super::words::rule_words;
-use super::{Reason, default_words};
 use crate::model::{Container, Publish, World};
 use crate::policy::PolicySet;
 use crate::sets::{Action, Direction};

@@ -16,6 +16,7 @@ mod peer;
 mod ports;
 mod rate;
 mod read;
+mod rule;
 mod suggest;
 
 use std::collections::BTreeMap;
