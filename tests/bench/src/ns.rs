@@ -37,7 +37,9 @@ pub(crate) fn privately() -> Result<()> {
         }
     }
     // sysfs shows the network namespace it was mounted in, and programs look there for interfaces. Under it, a
-    // plain cgroup2 tree: OCI runtimes refuse a missing one, and crun a hybrid one.
+    // plain cgroup2 tree: OCI runtimes refuse a missing one, and crun a hybrid one. The old mounts go first, or
+    // /proc/self/mountinfo would still tell of v1 hierarchies hidden below the new ones.
+    unmount("/sys", UnmountFlags::DETACH).during(|| "unmount the old sysfs".into())?;
     mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None).during(|| "mount sysfs".into())?;
     mount(
         "cgroup2",
