@@ -92,14 +92,14 @@ fn a_bridge_is_made_and_made_right_again() {
 #[test]
 fn a_link_that_is_no_bridge_is_not_touched() {
     on_a_host("a_link_that_is_no_bridge", || {
-        ip("link add vz-dmz type dummy");
+        ip("link add vz-dmz type veth peer name other");
         let zone = zone("dmz", "");
         let mut links = Links::open().unwrap();
         for error in [
             links.ensure_bridge(&zone).unwrap_err(),
             links.delete_bridge(&zone.bridge).unwrap_err(),
         ] {
-            assert!(matches!(&error, LinkError::NotABridge { kind, .. } if kind == "dummy"));
+            assert!(matches!(&error, LinkError::NotABridge { kind, .. } if kind == "veth"));
         }
         assert!(ip("link show vz-dmz").contains("vz-dmz"));
     });
@@ -109,8 +109,8 @@ fn a_link_that_is_no_bridge_is_not_touched() {
 fn a_bridge_that_cannot_be_finished_is_gone_again() {
     on_a_host("a_bridge_that_cannot_be_finished", || {
         let zone = zone("a-zone-with-a-long-name", "");
-        ip("link add dummy7 type dummy");
-        ip("link property add dev dummy7 altname vz-a-zone-with-a-long-name");
+        ip("link add other type bridge");
+        ip("link property add dev other altname vz-a-zone-with-a-long-name");
         let mut links = Links::open().unwrap();
         let error = links.ensure_bridge(&zone).unwrap_err();
         assert_eq!(error.errno(), Some(libc::EEXIST), "{error}");
@@ -183,7 +183,7 @@ fn routes_of_the_host_without_those_of_zones() {
         links.ensure_bridge(&zone).unwrap();
         for words in [
             "link set lo up",
-            "link add up0 type dummy",
+            "link add up0 type veth peer name far0",
             "link set up0 up",
             "address add 192.0.2.1/24 dev up0",
             "-6 address add 2001:db8::1/64 dev up0 nodad",
@@ -225,11 +225,11 @@ fn forwarding_leaves_no_trace() {
         let mut links = Links::open().unwrap();
         links.ensure_bridge(&zone).unwrap();
         for words in [
-            "link add up0 type dummy",
+            "link add up0 type veth peer name far0",
             "link set up0 up",
             "address add 192.0.2.1/24 dev up0",
             "-6 address add 2001:db8::1/64 dev up0 nodad",
-            "link add idle0 type dummy",
+            "link add idle0 type veth peer name far1",
         ] {
             assert_eq!(ip(words), "", "{words}");
         }
@@ -268,7 +268,7 @@ fn forwarding_leaves_no_trace() {
         // an uplink that comes later adds to the record
         assert!(links.forwarding(bridges).unwrap().is_empty());
         for words in [
-            "link add up1 type dummy",
+            "link add up1 type veth peer name far2",
             "address add 198.51.100.1/24 dev up1",
         ] {
             assert_eq!(ip(words), "", "{words}");
@@ -289,7 +289,7 @@ fn forwarding_that_somebody_else_wanted_stays() {
         let mut links = Links::open().unwrap();
         links.ensure_bridge(&zone).unwrap();
         for words in [
-            "link add up0 type dummy",
+            "link add up0 type veth peer name far0",
             "address add 192.0.2.1/24 dev up0",
         ] {
             assert_eq!(ip(words), "", "{words}");

@@ -56,7 +56,7 @@ impl Links {
         let action = format!("set up bridge {name}");
         let mut requests = Vec::new();
         if !created {
-            requests.push(encode::set_bridge(index, zone));
+            requests.extend(encode::set_bridge(index, zone));
         }
         requests.push(encode::bridge_protocols(index));
         self.all(&action, requests)?;
@@ -78,10 +78,12 @@ impl Links {
         let Some(altname) = plan::altname(&zone.bridge, format!("vz-{}", zone.name)) else {
             return Ok(());
         };
-        if self.host.index_of(&altname) == Ok(index) {
+        let action = format!("name {} also {altname}", zone.bridge);
+        let called = self.host.link(encode::get_link_called(&altname));
+        let called = called.map_err(|source| LinkError::kernel(&action, source))?;
+        if called.is_some_and(|link| link.index == index) {
             return Ok(());
         }
-        let action = format!("name {} also {altname}", zone.bridge);
         self.all(&action, vec![encode::altname_of(index, &altname)])
     }
 

@@ -28,6 +28,7 @@ use crate::plan::Step;
 /// Index of `lo` in every network namespace (LOOPBACK_IFINDEX, net/core/dev.c).
 const LOOPBACK: u32 = 1;
 const IFLA_INET_CONF: u16 = 1;
+const IFLA_ALT_IFNAME: u16 = 53;
 const NLA_F_NESTED: u16 = 0x8000;
 
 /// Settings of `struct ipv4_devconf` (linux/ip.h) that a netlink message can carry.
@@ -277,10 +278,16 @@ pub(super) fn add_bridge(zone: &Zone) -> Request {
     add(Route::NewLink(message))
 }
 
-/// The settings of [`add_bridge`] for one that exists.
-pub(super) fn set_bridge(index: u32, zone: &Zone) -> Request {
-    let builder = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge);
-    change(Route::NewLink(bridge_settings(builder.index(index), zone)))
+/// The settings of [`add_bridge`] for one that exists. STP first and alone: while it is on, the kernel
+/// refuses a forward delay of 0.
+pub(super) fn set_bridge(index: u32, zone: &Zone) -> [Request; 2] {
+    let builder =
+        || LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(index);
+    let no_stp = builder().stp_state(BridgeStpState::Disabled).build();
+    [
+        change(Route::NewLink(no_stp)),
+        change(Route::NewLink(bridge_settings(builder(), zone))),
+    ]
 }
 
 fn bridge_settings(builder: LinkMessageBuilder<LinkBridge>, zone: &Zone) -> LinkMessage {
@@ -329,6 +336,17 @@ fn address_message(index: u32, address: IpNet) -> AddressMessage {
 /// Asks for one link.
 pub(super) fn get_link(name: &IfName) -> Route {
     let mut message = LinkUnspec::new_with_name(name.as_str()).build();
+    message.attributes.push(no_statistics());
+    Route::GetLink(message)
+}
+
+/// Asks for one link by its alternative name.
+pub(super) fn get_link_called(altname: &str) -> Route {
+    let mut name = altname.as_bytes().to_vec();
+    name.push(0);
+    let mut message = LinkMessage::default();
+    let name = DefaultNla::new(IFLA_ALT_IFNAME, name);
+    message.attributes.push(LinkAttribute::Other(name));
     message.attributes.push(no_statistics());
     Route::GetLink(message)
 }

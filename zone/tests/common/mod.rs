@@ -11,14 +11,14 @@ use zone::{Configure, Netns, PortSpec, Taken, Zone, ZoneFile, resolve};
 
 /// Enters a fresh network namespace; the thread must end with it.
 #[allow(unsafe_code)]
-pub fn fresh_netns() {
+pub(crate) fn fresh_netns() {
     // SAFETY: CLONE_NEWNET changes nothing but the calling thread's network namespace; no memory or
     // descriptor is affected, and this thread opens its sockets afterwards.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
 }
 
 /// Runs a test on a host of its own, or says that it is skipped.
-pub fn on_a_host(name: &str, test: impl FnOnce() + Send + 'static) {
+pub(crate) fn on_a_host(name: &str, test: impl FnOnce() + Send + 'static) {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "{name}: needs root");
         println!("SKIPPED {name}: needs root");
@@ -34,13 +34,13 @@ pub fn on_a_host(name: &str, test: impl FnOnce() + Send + 'static) {
 }
 
 /// A container: a thread in a network namespace of its own, which lives while this does.
-pub struct Container {
-    pub netns: Netns,
-    pub tid: i32,
+pub(crate) struct Container {
+    pub(crate) netns: Netns,
+    pub(crate) tid: i32,
     _end: Sender<()>,
 }
 
-pub fn container() -> Container {
+pub(crate) fn container() -> Container {
     let (end, wait) = channel::<()>();
     let (tell, told) = channel();
     thread::spawn(move || {
@@ -62,7 +62,7 @@ pub fn container() -> Container {
 
 impl Container {
     /// Runs a program in the container.
-    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> String {
         let netns = std::fs::File::open(format!("/proc/{}/ns/net", self.tid)).unwrap();
         let (program, arguments) = (program.to_owned(), owned(arguments));
         thread::spawn(move || {
@@ -93,31 +93,31 @@ fn output(program: &str, arguments: &[String]) -> String {
 }
 
 /// Runs a program on the test's host.
-pub fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     output(program, &owned(arguments))
 }
 
 /// `ip …` on the test's host, with the words in one string.
-pub fn ip(words: &str) -> String {
+pub(crate) fn ip(words: &str) -> String {
     run("ip", &words.split_whitespace().collect::<Vec<_>>())
 }
 
 /// A sysctl of the test's host.
-pub fn sysctl(path: &str) -> String {
+pub(crate) fn sysctl(path: &str) -> String {
     let path = Path::new("/proc/sys/net").join(path);
     std::fs::read_to_string(path).unwrap().trim().to_owned()
 }
 
-pub fn set_sysctl(path: &str, value: &str) {
+pub(crate) fn set_sysctl(path: &str, value: &str) {
     std::fs::write(Path::new("/proc/sys/net").join(path), value).unwrap();
 }
 
-pub fn zone(name: &str, text: &str) -> Zone {
+pub(crate) fn zone(name: &str, text: &str) -> Zone {
     let file = ZoneFile::parse("zone.toml", text).unwrap();
     resolve(&name.parse().unwrap(), &file, &Taken::default(), b"machine").unwrap()
 }
 
-pub fn spec(container: &str, zone: &Zone, number: u8) -> PortSpec {
+pub(crate) fn spec(container: &str, zone: &Zone, number: u8) -> PortSpec {
     let container: zone::ContainerName = container.parse().unwrap();
     let mut addresses = Vec::new();
     if let Some(net) = zone.subnet4 {
