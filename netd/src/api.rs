@@ -174,7 +174,7 @@ pub(crate) struct Problem {
 
 /// The daemon's own state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
-pub(crate) struct Status {
+pub(crate) struct DaemonStatus {
     /// netd's version.
     pub(crate) version: String,
     /// Process id of the daemon.

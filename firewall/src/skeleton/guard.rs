@@ -118,6 +118,10 @@ pub(super) fn chains() -> Vec<Chain> {
             "guard_ip4",
             vec![
                 or_drop(
+                    vec![l4proto(1), Step::Is(ICMP_TYPE, Value::byte(5, "redirect"))],
+                    "redirect",
+                ),
+                or_drop(
                     vec![l4proto(17), Step::Is(SPORT, Value::be16(67))],
                     "dhcp server",
                 ),

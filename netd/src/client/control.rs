@@ -7,7 +7,8 @@ use zone::{ContainerName, ZoneName};
 
 use super::Client;
 use crate::api::{
-    AttachRequest, Container, Explanation, Lease, PolicyView, Problem, Status, Zone, ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Explanation, Lease, PolicyView, Problem, Zone,
+    ZoneSettings,
 };
 use crate::error::Error;
 
@@ -165,10 +166,10 @@ impl Client {
         Ok((out.container, out.problems))
     }
 
-    pub(crate) fn status(&mut self) -> Result<Status, Error> {
+    pub(crate) fn status(&mut self) -> Result<DaemonStatus, Error> {
         #[derive(Deserialize)]
         struct Out {
-            status: Status,
+            status: DaemonStatus,
         }
         let out: Out = self.call("Status", &Nothing {}, &[])?;
         Ok(out.status)

@@ -13,8 +13,8 @@ use zlink::{Call, Connection, Server};
 use super::dirs::Dirs;
 use super::engine::Engine;
 use crate::api::{
-    AttachRequest, Container, Error, Explanation, Lease, PolicyView, Problem, Reason, Status, Zone,
-    ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyView, Problem, Reason,
+    Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -96,7 +96,7 @@ replies! {
     Detached { detached: bool }
     ContainersReply { containers: Vec<Container> }
     ContainerReply { container: Container, problems: Vec<Problem> }
-    StatusReply { status: Status }
+    StatusReply { status: DaemonStatus }
     Reloaded { refused: Vec<Problem> }
     PolicyReply { policy: PolicyView }
     ExplanationReply { explanation: Explanation }
@@ -105,7 +105,7 @@ replies! {
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, Status, Reason, Explanation, PolicyView],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),

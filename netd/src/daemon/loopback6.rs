@@ -5,7 +5,7 @@
 //! that is closed when it has been silent for a while.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) struct Door {
     /// Port on `::1`.
     pub(crate) port: u16,
     /// Address of the container.
-    pub(crate) to: Ipv6Addr,
+    pub(crate) to: IpAddr,
     /// Port of the container.
     pub(crate) to_port: u16,
 }
@@ -31,7 +31,7 @@ impl Door {
     }
 
     fn inside(self) -> SocketAddr {
-        SocketAddrV6::new(self.to, self.to_port, 0, 0).into()
+        SocketAddr::new(self.to, self.to_port)
     }
 }
 
@@ -107,7 +107,11 @@ async fn udp(door: Door) -> std::io::Result<()> {
             if peers.len() >= UDP_PEERS {
                 continue;
             }
-            let inside = Rc::new(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await?);
+            let any: IpAddr = match door.to {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let inside = Rc::new(UdpSocket::bind((any, 0)).await?);
             if inside.connect(door.inside()).await.is_err() {
                 continue;
             }
@@ -161,7 +165,7 @@ mod tests {
             let door = Door {
                 proto: 6,
                 port: free_port(),
-                to: Ipv6Addr::LOCALHOST,
+                to: Ipv6Addr::LOCALHOST.into(),
                 to_port: server.local_addr().unwrap().port(),
             };
             let mut doors = Doors::default();
@@ -188,7 +192,7 @@ mod tests {
             let door = Door {
                 proto: 17,
                 port: free_port(),
-                to: Ipv6Addr::LOCALHOST,
+                to: Ipv6Addr::LOCALHOST.into(),
                 to_port: server.local_addr().unwrap().port(),
             };
             let mut doors = Doors::default();

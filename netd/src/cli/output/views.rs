@@ -1,7 +1,7 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
 use super::layout::{or_dash, properties, span, table};
-use crate::api::{Container, Explanation, Lease, PolicyView, Problem, Reason, Status, Zone};
+use crate::api::{Container, DaemonStatus, Explanation, Lease, PolicyView, Problem, Reason, Zone};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -178,7 +178,7 @@ fn labels(container: &Container) -> Vec<String> {
 }
 
 /// `netd status`
-pub(crate) fn status(status: &Status) -> String {
+pub(crate) fn status(status: &DaemonStatus) -> String {
     let tables = match status.tables.as_str() {
         "owned" => "owned: nobody else can change them",
         "watched" => "watched: put right when somebody changes them",

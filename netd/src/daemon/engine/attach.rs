@@ -38,11 +38,11 @@ impl Engine {
         fds: Vec<OwnedFd>,
     ) -> Result<Attached, api::Error> {
         let request = Request::check(request, fds)?;
-        if let Some(record) = self.ports.get(&request.container).cloned() {
-            return self.attached_already(&request, &record);
-        }
         if !self.zones.contains_key(&request.zone) {
             return Err(no_such_zone(request.zone.as_str()));
+        }
+        if let Some(record) = self.ports.get(&request.container).cloned() {
+            return self.attached_already(&request, &record);
         }
         let what = format!("attach {} to zone {}", request.container, request.zone);
         self.refuse_without_policy(&request, &what)?;
@@ -274,6 +274,9 @@ impl Engine {
         }
         self.bind_lease(&record);
         self.ports.insert(record.container.clone(), record.clone());
+        if !record.publish.is_empty() {
+            self.follow_doors();
+        }
         tracing::info!(container = %record.container, zone = %record.zone, addresses = ?record.ips(), "attached");
         Ok(record)
     }

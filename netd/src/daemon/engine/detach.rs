@@ -42,6 +42,9 @@ impl Engine {
         let changes = self.firewall.detach(&record.container);
         let outcome = self.apply(&changes);
         self.ports.remove(&record.container);
+        if !record.publish.is_empty() {
+            self.follow_doors();
+        }
         self.unbind_lease(record);
         if let Err(e) = self.records.remove(&record.container) {
             tracing::error!(container = %record.container, error = %e, "remove its record");
@@ -75,6 +78,9 @@ impl Engine {
         let changes = self.firewall.detach(name);
         if let Err(e) = self.apply(&changes) {
             tracing::error!(container = %name, error = ?e, "remove elements of a container that ended");
+        }
+        if !record.publish.is_empty() {
+            self.follow_doors();
         }
         self.unbind_lease(&record);
         if let Err(e) = self.records.remove(name) {

@@ -14,6 +14,9 @@ use crate::daemon::store::Kind;
 /// goes on without asking.
 const LEASE: Duration = Duration::from_secs(3600);
 
+/// Interface MTU (RFC 2132 §5.1).
+const OPTION_MTU: u8 = 26;
+
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now()
@@ -39,6 +42,12 @@ impl Engine {
         config.dns = self.resolvers(zone).iter().filter_map(v4).collect();
         config.domain = Some(zone.domain.clone());
         config.mtu = u16::try_from(zone.mtu).unwrap_or(u16::MAX);
+        // Few clients ask for the MTU, and all of them need it where it is not the usual one.
+        config.extra.push(dhcp::Extra {
+            code: OPTION_MTU,
+            value: config.mtu.to_be_bytes().to_vec(),
+            when: dhcp::When::Always,
+        });
         config.lease = LEASE;
         dhcp::Responder::new(config)
             .map(Some)

@@ -5,6 +5,7 @@
 
 mod attach;
 mod detach;
+mod doors;
 mod explain;
 mod forward;
 mod lease;
@@ -28,6 +29,7 @@ use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneN
 
 use super::Dirs;
 use super::files::Files;
+use super::loopback6::Doors;
 use super::reaper::Reaper;
 use super::record::{Record, Records};
 use super::store::Store;
@@ -83,6 +85,8 @@ pub(crate) struct Engine {
     pub(crate) reaped: std::rc::Rc<Notify>,
     reaper: Reaper,
     forwarding: Option<Forwarding>,
+    /// Published ports on `::1`.
+    doors: Doors,
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,

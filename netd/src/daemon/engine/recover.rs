@@ -19,6 +19,7 @@ use super::{Engine, ZoneEvent};
 use crate::daemon::chain;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::files::Files;
+use crate::daemon::loopback6::Doors;
 use crate::daemon::reaper::Reaper;
 use crate::daemon::record::{Record, Records};
 use crate::daemon::store::{Kind, Store, StoreError, Stored};
@@ -88,6 +89,7 @@ impl Engine {
             reaped: std::rc::Rc::new(Notify::new()),
             reaper,
             forwarding,
+            doors: Doors::default(),
             zone_events,
             restored: 0,
             problems: BTreeMap::new(),
@@ -127,6 +129,7 @@ impl Engine {
         self.follow_zone_files();
         self.match_links(records);
         self.restore_leases(stored);
+        self.follow_doors();
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }

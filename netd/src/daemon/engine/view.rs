@@ -32,8 +32,8 @@ impl Engine {
     }
 
     /// The daemon's own state.
-    pub(crate) fn status(&self) -> api::Status {
-        api::Status {
+    pub(crate) fn status(&self) -> api::DaemonStatus {
+        api::DaemonStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: i64::from(std::process::id()),
             uptime: i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX),

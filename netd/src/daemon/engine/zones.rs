@@ -261,20 +261,14 @@ impl Engine {
         file: &ZoneFile,
         what: &str,
     ) -> Result<Zone, api::Error> {
+        // Routes of zones' own bridges say nothing against a zone; this one's may be left of a daemon
+        // before us.
+        let mut bridges: Vec<_> = self.zones.values().map(|s| s.zone.bridge.clone()).collect();
+        bridges.push(name.bridge());
         let routes = self
             .links
-            .routes()
+            .routes_besides(&bridges)
             .map_err(|e| refused(format!("{what}: read the host's routes: {}", chain(&e))))?;
-        let own = self
-            .zones
-            .get(name)
-            .map(|state| (state.zone.subnet4, state.zone.subnet6));
-        let is_own = |net: &ipnet::IpNet| {
-            own.is_some_and(|(v4, v6)| match net {
-                ipnet::IpNet::V4(net) => v4.is_some_and(|v4| v4.contains(net)),
-                ipnet::IpNet::V6(net) => v6.is_some_and(|v6| v6.contains(net)),
-            })
-        };
         let zones = self
             .zones
             .values()
@@ -287,10 +281,7 @@ impl Engine {
                     .map(|net| (state.zone.name.clone(), net))
             })
             .collect();
-        let taken = Taken {
-            zones,
-            routes: routes.into_iter().filter(|net| !is_own(net)).collect(),
-        };
+        let taken = Taken { zones, routes };
         // What was chosen for a file that leaves it open stays chosen.
         let mut file = file.clone();
         if let Some(chosen) = self.chosen.get(name) {

@@ -145,7 +145,7 @@ fn one_container() {
 
 #[test]
 fn the_daemon() {
-    let status = Status {
+    let status = DaemonStatus {
         version: "0.1.0".into(),
         pid: 4711,
         uptime: 93_784,
