@@ -52,6 +52,7 @@ impl Floor {
     pub(crate) fn create(name: &str, dual_stack: bool) -> Result<Self> {
         let host = Netns::create(name)?;
         let (route, set) = host.on(|| {
+            no_bridge_netfilter()?;
             let mut route = Socket::route()?;
             let mac = [2, 0, 0, 0, 0xff, 1];
             let batch = rt::up(Batch::default(), LOOPBACK);
@@ -151,4 +152,16 @@ impl Floor {
         let batch = rt::delete_group(Batch::default(), CONDEMNED);
         self.route.send("delete a group of veths", batch)
     }
+}
+
+/// Switches br_netfilter off on this host, where it is loaded or built in: a plain bridge does not have it, and netd
+/// switches it off for itself.
+fn no_bridge_netfilter() -> Result<()> {
+    for family in ["iptables", "ip6tables", "arptables"] {
+        let file = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+        if std::path::Path::new(&file).exists() {
+            std::fs::write(&file, "0").during(|| format!("write {file}"))?;
+        }
+    }
+    Ok(())
 }
