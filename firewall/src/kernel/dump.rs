@@ -2,6 +2,8 @@
 //!
 //! A dump that another program's change interrupts is read again (`NLM_F_DUMP_INTR`).
 
+use std::hash::{DefaultHasher, Hasher};
+
 use super::encode::family_of;
 use super::nf::{self, flag, msg};
 use super::socket::{Socket, SocketError};
@@ -36,6 +38,9 @@ pub(super) struct SetState {
     pub(super) key: (u32, u32),
     pub(super) data: (u32, u32),
 }
+
+/// A rule as the kernel has it: its chain, and a hash of its expressions without counters.
+pub(super) type RuleState = (String, u64);
 
 /// An element as the kernel has it. Keys are padded to registers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,9 +211,8 @@ impl Dump {
         Ok(lists.into_iter().flatten().collect())
     }
 
-    /// The rules of our table, in order: the chain, and what the rule is made of. Counters are left
-    /// out, they count.
-    pub(super) fn rules(&mut self, table: Table) -> Result<Vec<(String, Vec<u8>)>, SocketError> {
+    /// The rules of our table, in order. Counters are left out, they count.
+    pub(super) fn rules(&mut self, table: Table) -> Result<Vec<RuleState>, SocketError> {
         self.all(
             msg::GETRULE,
             table,
@@ -218,14 +222,14 @@ impl Dump {
                     return None;
                 }
                 let chain = wire::text(body, nf::RULE_CHAIN)?.to_owned();
-                let mut content = Vec::new();
+                let mut content = DefaultHasher::new();
                 let list = wire::attribute(body, nf::RULE_EXPRESSIONS)?;
                 for (_, expression) in wire::attributes(list) {
                     if wire::text(expression, nf::EXPR_NAME) != Some("counter") {
-                        content.extend_from_slice(expression);
+                        content.write(expression);
                     }
                 }
-                Some((chain, content))
+                Some((chain, content.finish()))
             },
         )
     }

@@ -217,7 +217,7 @@ fn lookup(w: &mut Writer, key: &[Load], set: SetId, flags: u32, to: Option<u32>)
     let mut reg = nf::REG32_00;
     for part in key {
         load(w, *part, reg);
-        reg += part.len().div_ceil(4) as u32;
+        reg += part.size().div_ceil(4) as u32;
     }
     let name = set.spec().name;
     expression(w, "lookup", |w| {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use zone::IfName;
 
-use super::dump::{Dump, ElementState, SetState, TableState};
+use super::dump::{Dump, ElementState, RuleState, SetState, TableState};
 use super::encode::{Batch, set_state};
 use super::nf;
 use super::socket::{Socket, SocketError};
@@ -62,7 +62,8 @@ pub struct Tables {
     opened: BTreeSet<(Family, IfName)>,
     /// 24 bits; nothing before the first install.
     generation: Option<u32>,
-    pub(super) rules: Vec<(Table, Vec<(String, Vec<u8>)>)>,
+    /// As the kernel told them after the install.
+    pub(super) rules: Vec<(Table, Vec<RuleState>)>,
 }
 
 const BOTH: [Table; 2] = [Table::Inet, Table::Bridge];
@@ -172,6 +173,7 @@ impl Tables {
         }
         self.batch = batch;
         self.commit("install the tables")?;
+        self.batch.begin(0);
         self.generation = Some(generation);
         self.rules.clear();
         for table in BOTH {
@@ -417,7 +419,9 @@ fn clear(
         .collect();
     let persist = state.flags & nf::TABLE_F_PERSIST == flags & nf::TABLE_F_PERSIST;
     if !persist || wanted_hooks != standing_hooks {
-        // Not a table of this netd on this kernel: nothing of it can be kept.
+        // Not a table of this netd on this kernel (another program's, or another version's hooks):
+        // nothing of it can be kept, and a packet on its way between the old base chain and the new
+        // one while this commits may meet neither.
         batch.delete_table(table);
         batch.new_table(table, flags);
         for chain in &spec.chains {

@@ -25,8 +25,11 @@ pub(super) struct Writer {
 pub(super) struct Open(usize);
 
 impl Writer {
+    /// Forgets what was written; keeps the room, unless it was an install's.
     pub(super) fn clear(&mut self) {
+        const KEEP: usize = 1 << 18;
         self.buffer.clear();
+        self.buffer.shrink_to(KEEP);
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {

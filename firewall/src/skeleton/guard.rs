@@ -62,6 +62,19 @@ pub(super) fn chains() -> Vec<Chain> {
     };
     let zero4 = || Value::ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
+    // TCP needs no other check; for it everything else would be a detour. (Whatever has addresses
+    // here is a guarded port: its elements come and go together.)
+    let let_in_tcp = |ether, own| {
+        rule([
+            ether,
+            l4proto(6),
+            own,
+            Step::Set(Meta::Mark, GUARDED),
+            Step::Accept,
+        ])
+        .because("the common case, in one lookup")
+    };
+
     vec![
         chain(
             "let_in",
@@ -267,10 +280,11 @@ pub(super) fn chains() -> Vec<Chain> {
             "guard",
             Point::Prerouting,
             -350,
-            vec![rule([
-                Step::In(vec![IIF], SetId::GuardPorts),
-                goto("from_port"),
-            ])],
+            vec![
+                let_in_tcp(ether(0x0800, "ip"), own_ip4(ETHER_SADDR, IP_SADDR)),
+                let_in_tcp(ether(0x86dd, "ip6"), own_ip6(IP6_SADDR)),
+                rule([Step::In(vec![IIF], SetId::GuardPorts), goto("from_port")]),
+            ],
         ),
         filter(
             "forward",

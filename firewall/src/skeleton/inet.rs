@@ -7,9 +7,9 @@
 //! An established connection costs one lookup: its remembered verdict is in `@generation`. Errors
 //! and resets made by the kernel carry the connection they are about ("related").
 
-use super::JUDGED;
 use super::ir::*;
 use super::judge;
+use super::{GUARDED, JUDGED};
 use crate::sets::{Family, Field, SetId};
 
 const IIFNAME: Load = Load::Meta(Meta::Iifname);
@@ -44,7 +44,7 @@ pub(super) fn meters() -> Vec<MeterSpec> {
 pub(super) fn chains() -> Vec<Chain> {
     let mut chains = vec![judge::answer()];
     chains.extend(judge::chains());
-    chains.extend([from_zone(), publish()]);
+    chains.push(publish());
     for f in Family::ALL {
         chains.extend([forward_zone(f), gateway(f), input_zone(f), output_zone(f)]);
     }
@@ -59,7 +59,10 @@ pub(super) fn chains() -> Vec<Chain> {
             "nat_prerouting",
             Point::Prerouting,
             -100,
-            vec![rule([jump("publish")])],
+            no_loopback()
+                .into_iter()
+                .chain([rule([jump("publish")])])
+                .collect(),
         ),
         nat(
             "nat_output",
@@ -134,6 +137,12 @@ fn prerouting() -> Chain {
         .because("a zone's address from outside the zones")
     };
     let rules = vec![
+        rule([
+            Step::Is(Load::Meta(Meta::Mark), Value::host32(GUARDED)),
+            Step::Set(Meta::Mark, 0),
+            Step::Accept,
+        ])
+        .because("guarded, and through the gate: the mark has done its work"),
         // The bridge hands frames to 01:80:c2:00:00:0x up on the port itself, past its own hooks
         // and past the gate (br_input.c, br_handle_frame). A port is no host interface.
         rule([
@@ -142,7 +151,7 @@ fn prerouting() -> Chain {
             Step::Drop,
         ])
         .because("around the bridge"),
-        rule([from_bridge(), goto("from_zone")]),
+        rule([from_bridge(), Step::Accept]),
         rule([
             Step::Is(
                 Load::Meta(Meta::Iif),
@@ -156,20 +165,23 @@ fn prerouting() -> Chain {
     filter("prerouting", Point::Prerouting, -300, rules)
 }
 
-fn from_zone() -> Chain {
-    // The guard's mark stays: with bridge-nf-call-iptables this hook runs before the gate looks at it.
-    let mut rules = Vec::new();
-    // Publishing on 127.0.0.1 needs route_localnet on the bridges; the zones must not profit.
-    for load in [IP_SADDR, IP_DADDR] {
-        rules.extend(in_net(load, "127.0.0.0/8").map(|loopback| {
-            rule([family(Family::V4), loopback, Step::Count, Step::Drop]).because("loopback")
-        }));
-    }
-    chain("from_zone", rules)
+/// Publishing on 127.0.0.1 needs route_localnet on the bridges; the zones must not profit.
+fn no_loopback() -> Option<Rule> {
+    let loopback = in_net(IP_DADDR, "127.0.0.0/8")?;
+    let rule = rule([
+        from_bridge(),
+        family(Family::V4),
+        loopback,
+        Step::Count,
+        Step::Drop,
+    ]);
+    Some(rule.because("loopback is the host's"))
 }
 
 fn forward() -> Vec<Rule> {
     let mut rules = vec![
+        // First, before it is even known whether this is zone traffic: only that is remembered.
+        judged([is_remembered()]).because("remembered verdict"),
         rule([from_bridge(), goto("zone_forward")]),
         rule([to_bridge(), goto("zone_forward")]),
     ];
@@ -198,7 +210,6 @@ fn zone_forward() -> Chain {
     chain(
         "zone_forward",
         vec![
-            judged([is_remembered()]).because("remembered verdict"),
             rule([state(1, "invalid"), Step::Count, Step::Drop]),
             rule([family(Family::V4), goto("zone_forward4")]),
             rule([family(Family::V6), goto("zone_forward6")]),
@@ -268,6 +279,7 @@ fn input_zone(f: Family) -> Chain {
     let mut rules = Vec::new();
     match f {
         Family::V4 => {
+            rules.extend(no_loopback());
             let broadcast = Value::ip(std::net::Ipv4Addr::BROADCAST.into());
             rules.push(rule([
                 family(f),
@@ -456,6 +468,13 @@ fn publish() -> Chain {
         Step::Return,
     ])];
     for f in Family::ALL {
+        if f == Family::V6 {
+            let loopback = Value::ip(std::net::Ipv6Addr::LOCALHOST.into());
+            rules.push(
+                rule([family(f), Step::Is(IP6_DADDR, loopback), Step::Return])
+                    .because("cannot leave the host: forwarded in user space"),
+            );
+        }
         rules.push(rule([
             family(f),
             Step::Dnat(f, vec![daddr(f), proto, DPORT], SetId::PublishAt(f)),

@@ -87,8 +87,8 @@ pub enum Load {
 }
 
 impl Load {
-    /// Its length in bytes, without padding.
-    pub fn len(self) -> usize {
+    /// Its size in bytes, without padding.
+    pub fn size(self) -> usize {
         match self {
             Load::Meta(Meta::Iifname | Meta::Oifname) => 16,
             Load::Meta(Meta::Nfproto | Meta::L4proto) => 1,

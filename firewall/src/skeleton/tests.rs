@@ -73,7 +73,7 @@ fn every_set_is_looked_up_with_a_key_of_its_shape() {
             };
             let set = id.spec();
             assert_eq!(set.table, spec.table, "{}", set.name);
-            let loaded: Vec<_> = key.iter().map(|load| load.len()).collect();
+            let loaded: Vec<_> = key.iter().map(|load| load.size()).collect();
             let wanted: Vec<_> = set.key.iter().map(|field| field.len()).collect();
             assert_eq!(loaded, wanted, "{}", set.name);
             used.insert(id);

@@ -49,7 +49,8 @@ impl Container {
         [self.ip4, self.ip6]
     }
 
-    fn guard(&self) -> Vec<Element> {
+    /// What the guard knows of it.
+    pub(crate) fn guard(&self) -> Vec<Element> {
         let mac = MacAddr(self.mac);
         let port = || Key::new().ifindex(self.ifindex);
         let mut all = vec![

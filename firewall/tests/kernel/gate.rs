@@ -1,9 +1,7 @@
 //! When there is no ruleset at all, the gate on the bridge is closed.
 
 use firewall::kernel::{Tables, gate};
-use firewall::sets::{Key, SetId};
 
-use crate::elements::element;
 use crate::lab::{BRIDGES, GATEWAY4, GATEWAY6, HOST4, Lab, WORLD4, WORLD6, sh};
 use crate::probe::{ping, serve, serve_here, tcp, tcp_here};
 
@@ -108,8 +106,8 @@ fn a_port_that_the_guard_does_not_know_is_closed_by_the_gate() {
     lab.add(rules);
     gate::install(index("vz-a")).unwrap();
     assert!(tcp(&lab.c(1).ns, ip(GATEWAY4[0]), 80).is_open());
-    let port = element(SetId::GuardPorts, Key::new().ifindex(lab.c(1).ifindex));
-    lab.tighten(vec![port]);
+    let guard = lab.c(1).guard();
+    lab.tighten(guard);
     for to in [GATEWAY4[0], GATEWAY6[0]] {
         assert!(!tcp(&lab.c(1).ns, ip(to), 80).is_open(), "{to}");
     }

@@ -395,3 +395,32 @@ fn an_icmp_id_does_not_pass_for_a_type() {
     assert!(send(8, 77) && send(8, 0x0800));
     assert!(!send(13, 77) && !send(13, 0x0800) && !send(13, 0x0008));
 }
+
+#[test]
+fn zones_do_not_reach_the_hosts_loopback() {
+    let Some(mut lab) = Lab::new() else { return };
+    let me = lab.c(1);
+    let mut rules = me.open();
+    rules.extend(me.publish(Some("127.0.0.1"), 9998, 80));
+    rules.push(me.range(EGRESS, Action::Allow, "127.0.0.0/8", 17, (0, 65535)));
+    lab.add(rules);
+    let listener = std::net::UdpSocket::bind("0.0.0.0:9999").unwrap();
+    listener
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let tap = Tap::open(&lab.c(1).ns, "host0");
+    let send = |to, data: &[u8]| {
+        let packet = raw::udp(lab.c(1).ip4, 9, addr(to), 9999, data);
+        tap.send(&frame(BRIDGE, lab.c(1).mac, IP4, &packet));
+    };
+    let mut buffer = [0; 16];
+    send("127.0.0.1", b"lie");
+    assert!(listener.recv(&mut buffer).is_err());
+    send("192.0.2.1", b"truth");
+    assert_eq!(listener.recv(&mut buffer).unwrap(), 5);
+    // Nor what is published there.
+    let target = Tap::open(&lab.c(1).ns, "host0");
+    let packet = raw::tcp_syn(lab.c(1).ip4, 7, addr("127.0.0.1"), 9998);
+    tap.send(&frame(BRIDGE, lab.c(1).mac, IP4, &packet));
+    assert!(!target.sees(&[0, 7, 0, 80], SHORT));
+}

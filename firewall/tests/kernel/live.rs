@@ -203,6 +203,48 @@ impl Probe {
     }
 }
 
+/// Sends denied packets without waiting for anything.
+struct Blast {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    server: UdpSocket,
+}
+
+impl Blast {
+    fn start(lab: &Lab) -> Self {
+        let server = lab.c(3).ns.run(|| UdpSocket::bind("0.0.0.0:82").unwrap());
+        server.set_nonblocking(true).unwrap();
+        let blast = Self {
+            stop: Arc::default(),
+            sent: Arc::default(),
+            server,
+        };
+        let (stop, sent, to) = (blast.stop.clone(), blast.sent.clone(), lab.c(3).ip4);
+        lab.c(1).ns.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                for _ in 0..20 {
+                    sent.fetch_add(
+                        usize::from(socket.send_to(b"x", (to, 82)).is_ok()),
+                        Ordering::Relaxed,
+                    );
+                }
+            }
+        });
+        blast
+    }
+
+    /// (sent, arrived)
+    fn end(self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut arrived = 0;
+        while self.server.recv(&mut [0; 16]).is_ok() {
+            arrived += 1;
+        }
+        (self.sent.load(Ordering::Relaxed), arrived)
+    }
+}
+
 #[test]
 fn installs_and_edits_lose_nothing_allowed_and_pass_nothing_denied() {
     let Some(mut lab) = Lab::new() else { return };
@@ -228,6 +270,7 @@ fn installs_and_edits_lose_nothing_allowed_and_pass_nothing_denied() {
         Probe::start(&lab, lab.c(3).ip4, true),
         Probe::start(&lab, lab.c(3).ip6, true),
     ];
+    let blast = Blast::start(&lab);
     let noise: Vec<Element> = lab
         .c(3)
         .group(INGRESS, Action::Allow, zone(1), Some((UDP, 81)));
@@ -242,9 +285,13 @@ fn installs_and_edits_lose_nothing_allowed_and_pass_nothing_denied() {
             edits += 2;
         }
     }
+    let (sent, arrived) = blast.end();
     let allowed = allowed.map(Probe::end);
     let denied = denied.map(Probe::end);
-    println!("{installs} installs, {edits} edits; allowed {allowed:?}, denied {denied:?}");
+    println!(
+        "{installs} installs, {edits} edits; allowed {allowed:?}, denied {denied:?}, {sent} more sent"
+    );
+    assert!(sent > 1000 && arrived == 0, "{arrived} of {sent} arrived");
     for (asked, answered) in allowed {
         assert!(
             asked > 100 && asked == answered,

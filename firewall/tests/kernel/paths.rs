@@ -259,6 +259,11 @@ fn published_ports() {
     assert_eq!(tcp_here(ip(HOST6), 8080), Fate::Open(ip(HOST6)));
     assert_eq!(tcp_here(ip("127.0.0.1"), 8080), Fate::Open(ip(GATEWAY4[0])));
     assert_eq!(tcp_here(ip("127.0.0.1"), 8082), Fate::Open(ip(GATEWAY4[0])));
+    // The kernel cannot translate away from ::1: what listens there keeps it.
+    assert_eq!(tcp_here(ip("::1"), 8080), Fate::Refused);
+    serve_here(8080);
+    assert_eq!(tcp_here(ip("::1"), 8080), Fate::Open(ip("::1")));
+    assert_eq!(tcp_here(ip("127.0.0.1"), 8080), Fate::Open(ip(GATEWAY4[0])));
     // An ingress rule decides as for any other connection, by the container's port.
     let rule = lab
         .c(1)

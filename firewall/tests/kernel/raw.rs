@@ -141,6 +141,14 @@ pub(crate) fn udp(from: IpAddr, sport: u16, to: IpAddr, dport: u16, data: &[u8])
     ip(from, to, 17, body, 6)
 }
 
+pub(crate) fn tcp_syn(from: IpAddr, sport: u16, to: IpAddr, dport: u16) -> Vec<u8> {
+    let mut body = Vec::new();
+    for word in [sport, dport, 0, 1, 0, 0, 0x5002u16, 1024, 0, 0] {
+        body.extend(word.to_be_bytes());
+    }
+    ip(from, to, 6, body, 16)
+}
+
 pub(crate) fn icmp4(from: IpAddr, to: IpAddr, kind: u8, id: u16) -> Vec<u8> {
     let mut body = vec![kind, 0, 0, 0];
     body.extend(id.to_be_bytes());

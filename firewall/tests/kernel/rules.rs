@@ -229,3 +229,56 @@ fn an_unknown_address_of_a_zone_is_nobody() {
         assert!(!tcp(&lab.c(2).ns, ip(to), 80).is_open(), "{to}");
     }
 }
+
+#[test]
+fn fragments_are_judged_as_a_whole() {
+    let Some(mut lab) = Lab::new() else { return };
+    for n in [2, 3] {
+        serve(&lab.c(n).ns, 80);
+    }
+    let mut rules = lab.c(1).group(EGRESS, Action::Allow, zone(0), None);
+    rules.extend(
+        lab.c(2)
+            .peer(INGRESS, Action::Allow, lab.c(1), Some((17, 80))),
+    );
+    lab.add(rules);
+    let asks = |n: usize| {
+        lab.c(n).ips().map(|to| {
+            lab.c(1).ns.run(|| {
+                let any: IpAddr = if to.is_ipv4() {
+                    [0u8; 4].into()
+                } else {
+                    [0u16; 8].into()
+                };
+                let socket = std::net::UdpSocket::bind((any, 0)).unwrap();
+                socket
+                    .set_read_timeout(Some(std::time::Duration::from_millis(500)))
+                    .unwrap();
+                socket.send_to(&[7; 4000], (to, 80)).unwrap();
+                socket.recv(&mut [0; 64]).is_ok()
+            })
+        })
+    };
+    assert_eq!(asks(2), [true; 2]);
+    assert_eq!(asks(3), [false; 2]);
+}
+
+#[test]
+fn what_is_always_open_is_limited() {
+    let Some(lab) = Lab::new() else { return };
+    for to in [GATEWAY4[0], GATEWAY6[0]] {
+        let out = lab
+            .c(1)
+            .ns
+            .try_sh(&format!("ping -nq -i 0.0005 -c 800 -W 0.3 {to}"))
+            .1;
+        let received = out
+            .split(" received")
+            .next()
+            .and_then(|s| s.rsplit(' ').next());
+        let received: usize = received.unwrap().parse().unwrap();
+        assert!((200..700).contains(&received), "{out}");
+        // Another container has a bucket of its own.
+        assert!(ping(&lab.c(2).ns, ip(to)), "{to}");
+    }
+}
