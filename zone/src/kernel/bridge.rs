@@ -1,7 +1,5 @@
 //! The bridge of a zone.
 
-use std::net::IpAddr;
-
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 
@@ -10,14 +8,10 @@ use super::error::LinkError;
 use super::links::Links;
 use super::socket::Refused;
 use super::sysctl;
-use super::wire::{Link, attributes, u32_at};
+use super::wire::Link;
 use crate::alloc::Zone;
 use crate::name::IfName;
 use crate::plan;
-
-// linux/if_addr.h
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
 
 impl Links {
     /// Makes the zone's bridge what the zone says, and creates it if it is missing: settings, sysctls,
@@ -117,20 +111,6 @@ impl Links {
             }),
         }
     }
-
-    /// Addresses of one link, with prefix length.
-    fn addresses_of(&mut self, index: u32) -> Result<Vec<IpNet>, LinkError> {
-        let all = self.host.dump(encode::get_addresses(index), address);
-        let all = all.map_err(|error| error.of("list the host's addresses"))?;
-        let own = all.into_iter().filter(|(of, _)| *of == index);
-        Ok(own.map(|(_, net)| net).collect())
-    }
-
-    /// Indices of the links that have addresses of use to others: global ones, of each family.
-    pub(super) fn addressed(&mut self) -> Result<Vec<(u32, IpNet)>, LinkError> {
-        let all = self.host.dump(encode::get_addresses(0), address);
-        all.map_err(|error| error.of("list the host's addresses"))
-    }
 }
 
 /// What the bridge has: the gateway of each family, and the link-local next hop of IPv6.
@@ -164,27 +144,4 @@ fn bridge_sysctls(zone: &Zone) -> Result<(), LinkError> {
         sysctl::ensure(&format!("ipv6/conf/{name}/{key}"), value)?;
     }
     Ok(())
-}
-
-/// Index of the link and address with prefix length, from `struct ifaddrmsg` and its attributes.
-fn address(payload: &[u8]) -> Option<(u32, IpNet)> {
-    let (length, index) = (*payload.get(1)?, u32_at(payload, 4)?);
-    let (mut local, mut remote) = (None, None);
-    for (kind, value) in attributes(payload.get(8..)?) {
-        let ip = || -> Option<IpAddr> {
-            match value.len() {
-                4 => Some(<[u8; 4]>::try_from(value).ok()?.into()),
-                16 => Some(<[u8; 16]>::try_from(value).ok()?.into()),
-                _ => None,
-            }
-        };
-        match kind {
-            // with a peer (point to point) this is the peer's
-            IFA_ADDRESS => remote = ip(),
-            IFA_LOCAL => local = ip(),
-            _ => {}
-        }
-    }
-    let net = IpNet::new(local.or(remote)?, length).ok()?;
-    Some((index, net))
 }

@@ -8,7 +8,7 @@ use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL, NLM_F_
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoData, InfoKind,
-    InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkProtoInfoBridge, Prop,
+    InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage, LinkProtoInfoBridge, Prop,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -358,10 +358,16 @@ pub(super) fn get_link_at(index: u32) -> Route {
     Route::GetLink(message)
 }
 
+/// Asks for all links.
+pub(super) fn get_links() -> Route {
+    let mut message = LinkMessage::default();
+    message.attributes.push(no_statistics());
+    Route::GetLink(message)
+}
+
 /// Asks for the ports of a bridge.
 pub(super) fn get_ports(bridge: u32) -> Route {
     let mut message = LinkMessage::default();
-    message.header.flags = LinkFlags::empty();
     message.attributes.push(LinkAttribute::Controller(bridge));
     message.attributes.push(no_statistics());
     Route::GetLink(message)

@@ -1,21 +1,22 @@
 //! Looking at one link, or at the host's own addresses.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::LinkMessage;
+use ipnet::IpNet;
 
 use super::encode;
 use super::error::LinkError;
 use super::links::Links;
 use super::survey::PortState;
-use super::wire::{Link, attributes};
+use super::wire::{Link, attributes, u32_at};
 use crate::name::IfName;
 
 // linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+
+/// The bridge a link is on, and how it stands there; none and none when it is no port.
+pub type PortLook = (Option<u32>, Option<PortState>);
 
 impl Links {
     /// The name of the link with this index; none when there is no such link.
@@ -23,15 +24,11 @@ impl Links {
         self.host.name_of(ifindex)
     }
 
-    /// The link with this index: the index of its bridge, and how it stands there. The outer none: no
-    /// such link; the inner one: it is no port.
+    /// The link with this index, as a port; none when there is no such link.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn port(
-        &mut self,
-        ifindex: u32,
-    ) -> Result<Option<(Option<u32>, Option<PortState>)>, LinkError> {
+    pub fn port(&mut self, ifindex: u32) -> Result<Option<PortLook>, LinkError> {
         let link = self
             .host
             .link(encode::get_link_at(ifindex))
@@ -41,17 +38,10 @@ impl Links {
 
     /// Whether there are bridges besides these.
     pub(super) fn other_bridges(&mut self, ours: &[IfName]) -> Result<bool, LinkError> {
-        let links = self
-            .host
-            .dump(
-                RouteNetlinkMessage::GetLink(LinkMessage::default()),
-                Link::parse,
-            )
-            .map_err(|error| error.of("list links"))?;
-        Ok(links
-            .iter()
-            .filter(|link| link.kind == "bridge")
-            .any(|link| !ours.iter().any(|name| name.as_str() == link.name)))
+        let links = self.host.dump(encode::get_links(), Link::parse);
+        let links = links.map_err(|error| error.of("list links"))?;
+        let mut bridges = links.iter().filter(|link| link.kind == "bridge");
+        Ok(bridges.any(|link| !ours.iter().any(|name| name.as_str() == link.name)))
     }
 
     /// All addresses of the host, those of loopback and of bridges too.
@@ -59,29 +49,47 @@ impl Links {
     /// # Errors
     /// The kernel refuses.
     pub fn addresses(&mut self) -> Result<Vec<IpAddr>, LinkError> {
-        self.host
-            .dump(
-                RouteNetlinkMessage::GetAddress(AddressMessage::default()),
-                address,
-            )
-            .map_err(|error| error.of("list the host's addresses"))
+        let all = self.addressed()?;
+        Ok(all.into_iter().map(|(_, net)| net.addr()).collect())
+    }
+
+    /// All addresses with their prefix length, each with the index of its link.
+    pub(super) fn addressed(&mut self) -> Result<Vec<(u32, IpNet)>, LinkError> {
+        self.list_addresses(0)
+    }
+
+    /// Addresses of one link, with prefix length.
+    pub(super) fn addresses_of(&mut self, index: u32) -> Result<Vec<IpNet>, LinkError> {
+        let all = self.list_addresses(index)?;
+        let own = all.into_iter().filter(|(of, _)| *of == index);
+        Ok(own.map(|(_, net)| net).collect())
+    }
+
+    fn list_addresses(&mut self, index: u32) -> Result<Vec<(u32, IpNet)>, LinkError> {
+        let all = self.host.dump(encode::get_addresses(index), address);
+        all.map_err(|error| error.of("list the host's addresses"))
     }
 }
 
-/// The address of a `struct ifaddrmsg` and its attributes.
-fn address(payload: &[u8]) -> Option<IpAddr> {
-    let family = i32::from(*payload.first()?);
-    let mut found = None;
+/// Index of the link and address with prefix length, from `struct ifaddrmsg` and its attributes.
+fn address(payload: &[u8]) -> Option<(u32, IpNet)> {
+    let (length, index) = (*payload.get(1)?, u32_at(payload, 4)?);
+    let (mut local, mut remote) = (None, None);
     for (kind, value) in attributes(payload.get(8..)?) {
-        // IFA_LOCAL is the own address of a point-to-point link, where IFA_ADDRESS is the peer's.
-        if kind == IFA_LOCAL || (kind == IFA_ADDRESS && found.is_none()) {
-            found = Some(value);
+        let ip = || -> Option<IpAddr> {
+            match value.len() {
+                4 => Some(<[u8; 4]>::try_from(value).ok()?.into()),
+                16 => Some(<[u8; 16]>::try_from(value).ok()?.into()),
+                _ => None,
+            }
+        };
+        match kind {
+            // the peer's on a point-to-point link, where the own one is IFA_LOCAL
+            IFA_ADDRESS => remote = ip(),
+            IFA_LOCAL => local = ip(),
+            _ => {}
         }
     }
-    let bytes = found?;
-    match family {
-        libc::AF_INET => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
-        libc::AF_INET6 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
-        _ => None,
-    }
+    let net = IpNet::new(local.or(remote)?, length).ok()?;
+    Some((index, net))
 }

@@ -27,6 +27,7 @@ mod wire;
 pub use error::{KernelError, LinkError};
 pub use forwarding::{Forwarding, SysctlChange};
 pub use links::{Links, Port};
+pub use look::PortLook;
 pub use monitor::{LinkEvent, Monitor};
 pub use netns::Netns;
 pub use reap::reap;
