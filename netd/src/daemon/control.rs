@@ -6,12 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
+use zlink::Server;
 use zlink::introspect::Type;
-use zlink::service::HandleResult;
-use zlink::{Call, Connection, Server};
 
 use super::dirs::Dirs;
 use super::engine::Engine;
+use super::lenient::{Descriptors, Lenient};
 use crate::api::{
     AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyView, Problem, Reason,
     Zone, ZoneSettings,
@@ -57,12 +57,10 @@ pub(super) async fn serve(
         let fd = OwnedFd::from(listener.try_clone()?);
         let zlistener =
             zlink::tokio::unix::Listener::try_from(fd).map_err(std::io::Error::other)?;
-        let service = WithDescriptors {
-            control: Control {
-                engine: engine.clone(),
-                descriptors: Vec::new(),
-            },
-        };
+        let service = Lenient::new(Control {
+            engine: engine.clone(),
+            descriptors: Vec::new(),
+        });
         if let Err(e) = Server::new(zlistener, service).run().await {
             // Accepting failed (too many descriptors, say): go on, after a breath.
             tracing::error!(error = %e, "control socket");
@@ -238,36 +236,25 @@ impl Control {
     }
 }
 
-/// zlink's generated service does not hand the descriptors of a call to its methods; this does.
-struct WithDescriptors {
-    control: Control,
-}
+impl Descriptors for Control {
+    const METHODS: &'static [&'static str] = &[
+        "io.netd.Control.ZoneCreate",
+        "io.netd.Control.ZoneSet",
+        "io.netd.Control.ZoneDelete",
+        "io.netd.Control.ZoneList",
+        "io.netd.Control.ZoneShow",
+        "io.netd.Control.Attach",
+        "io.netd.Control.Detach",
+        "io.netd.Control.List",
+        "io.netd.Control.Show",
+        "io.netd.Control.Status",
+        "io.netd.Control.Reload",
+        "io.netd.Control.PolicyShow",
+        "io.netd.Control.Explain",
+        "io.netd.Control.LeaseList",
+    ];
 
-impl<Sock> zlink::Service<Sock> for WithDescriptors
-where
-    Sock: zlink::connection::Socket,
-    Control: zlink::Service<Sock>,
-{
-    type MethodCall<'de> = <Control as zlink::Service<Sock>>::MethodCall<'de>;
-    type ReplyParams<'ser> = <Control as zlink::Service<Sock>>::ReplyParams<'ser>;
-    type ReplyStreamParams = <Control as zlink::Service<Sock>>::ReplyStreamParams;
-    type ReplyStreamError = <Control as zlink::Service<Sock>>::ReplyStreamError;
-    type ReplyStream = <Control as zlink::Service<Sock>>::ReplyStream;
-    type ReplyError<'ser> = <Control as zlink::Service<Sock>>::ReplyError<'ser>;
-    type Upgrade = <Control as zlink::Service<Sock>>::Upgrade;
-
-    async fn handle<'ser>(
-        &'ser mut self,
-        call: &'ser Call<Self::MethodCall<'_>>,
-        connection: &mut Connection<Sock>,
-        descriptors: Vec<OwnedFd>,
-    ) -> HandleResult<
-        Self::ReplyParams<'ser>,
-        Self::ReplyStream,
-        Self::ReplyError<'ser>,
-        Self::Upgrade,
-    > {
-        self.control.descriptors = descriptors;
-        zlink::Service::<Sock>::handle(&mut self.control, call, connection, Vec::new()).await
+    fn descriptors(&mut self, descriptors: Vec<OwnedFd>) {
+        self.descriptors = descriptors;
     }
 }

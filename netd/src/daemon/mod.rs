@@ -19,6 +19,7 @@ mod dirs;
 mod engine;
 mod files;
 mod keep;
+mod lenient;
 mod loopback6;
 mod reaper;
 mod record;

@@ -369,7 +369,7 @@ pub(super) fn model_of(record: &Record) -> model::Container {
         mac: record.mac,
         addresses: record.ips(),
         labels: record.labels.clone(),
-        publish: record.publish.iter().map(|(_, p)| p.clone()).collect(),
+        publish: super::doors::with_aside(record.publish.iter().map(|(_, p)| p.clone())),
     }
 }
 
