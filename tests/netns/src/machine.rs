@@ -29,6 +29,8 @@ pub fn own_mounts(dir: &Path) -> io::Result<()> {
     if Path::new("/sys/fs/cgroup").exists() {
         mount::mount_bind_recursive("/sys/fs/cgroup", sys.join("fs/cgroup"))?;
     }
+    // The machine's own goes: whoever looks for cgroups among the mounts must find each once.
+    mount::unmount("/sys", mount::UnmountFlags::DETACH)?;
     mount::mount_move(&sys, "/sys")?;
     Ok(())
 }

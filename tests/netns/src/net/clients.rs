@@ -24,7 +24,7 @@ pub struct Client {
 pub const CLIENTS: [Client; 3] = [
     Client {
         name: "udhcpc",
-        once: "udhcpc -i host0 -f -n -q -t 5 -T 1 -s /etc/udhcpc/told.script",
+        once: "udhcpc -i host0 -f -n -q -t 5 -T 1 -O mtu -s /etc/udhcpc/told.script",
         hook: "printf '#!/bin/sh\\nenv >>$TOLD\\nexec /etc/udhcpc/default.script \"$@\"\\n' >/etc/udhcpc/told.script; \
                chmod +x /etc/udhcpc/told.script",
         variables: ["ip", "router", "dns", "domain", "mtu"],
@@ -68,6 +68,8 @@ impl Client {
         fs::create_dir_all(&place).unwrap();
         let mut command = Command::new("unshare");
         command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .args([
                 "--mount",
                 "sh",

@@ -81,7 +81,7 @@ pub fn wrong_requests() {
             ("zone set none --mtu 1400", 3, &["none"]),
             ("zone delete web", 1, &["web", "one"]),
             (
-                "attach one --zone none --netns /run/netns/spare",
+                "attach two --zone none --netns /run/netns/spare",
                 3,
                 &["none"],
             ),

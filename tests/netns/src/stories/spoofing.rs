@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::stage::{Stage, forged, honest};
+use super::stage::{Stage, forged, honest, never_forwarded};
 use crate::net::frame::{self, ARP, IPV4, IPV6, Mac};
 use crate::net::probe::probe;
 
@@ -314,7 +314,7 @@ fn tell_rogues(stage: &Stage) {
             group(all, frame::router_advertisement(mine6, me)),
         ),
         honest("an echo request", to4(8, 0, b"....echo-request-v4")),
-        forged("an ICMP redirect", to4(5, 1, &redirect4)),
+        never_forwarded("an ICMP redirect", to4(5, 1, &redirect4)),
         honest(
             "an echo request, v6",
             to6(mine6, 128, b"....echo-request-v6"),

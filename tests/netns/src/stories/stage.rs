@@ -15,7 +15,15 @@ use crate::world::{Container, World, wait_for_carrier};
 pub struct Case {
     what: &'static str,
     frame: Vec<u8>,
-    honest: bool,
+    reaches: Reaches,
+}
+
+/// How far a frame may get past a guard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reaches {
+    Everybody,
+    TheHost,
+    Nobody,
 }
 
 /// What arrives with and without a guard.
@@ -23,7 +31,7 @@ pub fn honest(what: &'static str, frame: Vec<u8>) -> Case {
     Case {
         what,
         frame,
-        honest: true,
+        reaches: Reaches::Everybody,
     }
 }
 
@@ -32,7 +40,16 @@ pub fn forged(what: &'static str, frame: Vec<u8>) -> Case {
     Case {
         what,
         frame,
-        honest: false,
+        reaches: Reaches::Nobody,
+    }
+}
+
+/// What the host itself may see, but never the victim.
+pub fn never_forwarded(what: &'static str, frame: Vec<u8>) -> Case {
+    Case {
+        what,
+        frame,
+        reaches: Reaches::TheHost,
     }
 }
 
@@ -116,22 +133,24 @@ impl Stage {
     /// Sends every case and holds what arrives at the bridge's own interface and at the victim to it.
     #[track_caller]
     pub fn play(&self, cases: &[Case]) {
-        let seen = self.send(
-            &cases
-                .iter()
-                .map(|case| case.frame.as_slice())
-                .collect::<Vec<_>>(),
-        );
+        let frames: Vec<_> = cases.iter().map(|case| case.frame.as_slice()).collect();
+        let (at_host, at_victim) = self.send(&frames);
         for case in cases {
-            let arrived = seen
-                .iter()
-                .any(|frame| frame::carries(frame, mark_of(&case.frame)));
-            assert_eq!(
-                arrived,
-                case.honest || !self.guarded,
-                "{}: {:02x?}",
-                case.what,
-                case.frame
+            let has = |seen: &[Vec<u8>]| {
+                seen.iter()
+                    .any(|frame| frame::carries(frame, mark_of(&case.frame)))
+            };
+            let (host, victim) = (has(&at_host), has(&at_victim));
+            let right = match case.reaches {
+                Reaches::Everybody => host || victim,
+                _ if !self.guarded => host || victim,
+                Reaches::TheHost => !victim,
+                Reaches::Nobody => !host && !victim,
+            };
+            assert!(
+                right,
+                "{}: at the host: {host}, at the victim: {victim}: {:02x?}",
+                case.what, case.frame
             );
         }
     }
@@ -139,19 +158,19 @@ impl Stage {
     /// Sends frames of which none may arrive at the victim.
     #[track_caller]
     pub fn nobody_but_the_host_sees(&self, frames: &[Vec<u8>]) {
-        let at_victim = Trap::set(&self.victim.netns, "host0", |_| true);
-        self.send(&frames.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let (_, at_victim) = self.send(&frames.iter().map(Vec::as_slice).collect::<Vec<_>>());
         for frame in frames {
-            let seen = at_victim.frames();
             assert!(
-                !seen.iter().any(|seen| frame::carries(seen, mark_of(frame))),
+                !at_victim
+                    .iter()
+                    .any(|seen| frame::carries(seen, mark_of(frame))),
                 "{frame:02x?}"
             );
         }
     }
 
-    /// Sends frames from Mallory's interface and returns all that the host and the victim saw meanwhile.
-    fn send(&self, frames: &[&[u8]]) -> Vec<Vec<u8>> {
+    /// Sends frames from Mallory's interface and returns all that the host and that the victim saw meanwhile.
+    fn send(&self, frames: &[&[u8]]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let at_host = Trap::set(&self.world.netns, "vz-web", |_| true);
         let at_victim = Trap::set(&self.victim.netns, "host0", |_| true);
         let socket = self
@@ -166,11 +185,7 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(20));
         }
         std::thread::sleep(Duration::from_millis(150));
-        at_host
-            .frames()
-            .into_iter()
-            .chain(at_victim.frames())
-            .collect()
+        (at_host.frames(), at_victim.frames())
     }
 
     /// A datagram to the victim, through the gateway.

@@ -143,32 +143,37 @@ fn elements(world: &World) -> Vec<(String, String)> {
 pub fn with_the_daemon_alive() {
     let scene = scene("tamper-alive");
     let (trap, flow, storm) = (scene.trap(), scene.flow(), scene.storm());
-    let mut worst = Duration::ZERO;
+    let (mut worst, mut stuck) = (Duration::ZERO, Vec::new());
     for (what, script) in tamperings(&scene.world) {
         let ran = scene.world.netns.run(&script);
         let tampered = Instant::now();
-        let back = flow.wait_for_answer(tampered, PATIENCE);
-        // It must stay back, not only let one packet through.
-        std::thread::sleep(Duration::from_millis(150));
+        // It must come back and stay, not only let one packet through.
+        std::thread::sleep(Duration::from_millis(200));
+        let back = flow.answer_within(Instant::now(), PATIENCE);
         let gap = flow.longest_gap(tampered);
+        let word = if gap < AIM { "well" } else { "SLOW" };
         eprintln!(
-            "measured: {} after `{what}`{}: back after {back:?}, longest gap {gap:?}",
-            if gap < AIM { "well" } else { "SLOW" },
+            "measured: {word} after `{what}`{}: longest gap {gap:?}",
             refused(ran.code)
         );
-        assert!(
-            gap < PATIENCE,
-            "after `{what}` the allowed flow stood still for {gap:?}"
-        );
         trap.is_empty(&format!("after `{what}`"));
+        if back.is_none() {
+            // Every tampering is to be seen, so this one is told at the end.
+            stuck.push(what);
+            scene.world.restart_netd();
+            flow.wait_for_answer(Instant::now(), PATIENCE);
+        }
         worst = worst.max(gap);
     }
     eprintln!(
         "measured: longest gap of all {worst:?}, {} rounds of denied packets",
         storm.rounds()
     );
+    assert!(
+        stuck.is_empty(),
+        "the allowed flow did not come back within {PATIENCE:?} after {stuck:#?}"
+    );
     assert_eq!(scene.two.status()["state"], "attached");
-    flow.wait_for_answer(Instant::now(), PATIENCE);
     scene.control();
     drop((flow, storm));
 }

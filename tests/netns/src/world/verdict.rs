@@ -1,6 +1,7 @@
 //! Verdict tables: who reaches whom, held to packets and to `netd explain`, in both families.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::{ELSEWHERE, HOST, Host, OUTSIDE, Place};
 use crate::net::netns::Netns;
@@ -56,13 +57,18 @@ impl Host {
         let targets = self.targets(from, to);
         assert!(!targets.is_empty(), "{row}: no address to probe");
         for target in targets {
-            let reach = probe::probe(&netns, target, traffic);
+            let mut reach = probe::probe(&netns, target, traffic);
+            // The kernel sends a neighbour one ICMP error a second, after the first few.
+            if verdict == Deny && reach == Reach::Silent && !from_outside(from) {
+                std::thread::sleep(Duration::from_millis(1100));
+                reach = probe::probe(&netns, target, traffic);
+            }
             let right = match verdict {
                 // The kernel answers echo requests, so there no server tells its name.
                 Allow => {
                     reach.passed() && (traffic.starts_with("icmp") || reach.who() == server_of(to))
                 }
-                Deny if matches!(from, "world" | "elsewhere") => reach == Reach::Silent,
+                Deny if from_outside(from) => reach == Reach::Silent,
                 Deny => reach.turned_away(),
             };
             if !right {
@@ -109,6 +115,10 @@ impl Host {
             },
         }
     }
+}
+
+fn from_outside(name: &str) -> bool {
+    matches!(name, "world" | "elsewhere")
 }
 
 /// What `netd explain` is asked: it knows no `elsewhere`.
