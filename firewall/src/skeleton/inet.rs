@@ -137,12 +137,12 @@ fn prerouting() -> Chain {
         .because("a zone's address from outside the zones")
     };
     let rules = vec![
+        // The mark stays: with bridge-nf-call-iptables this hook runs before the gate looks at it.
         rule([
             Step::Is(Load::Meta(Meta::Mark), Value::host32(GUARDED)),
-            Step::Set(Meta::Mark, 0),
             Step::Accept,
         ])
-        .because("guarded, and through the gate: the mark has done its work"),
+        .because("guarded: its source is its own"),
         // The bridge hands frames to 01:80:c2:00:00:0x up on the port itself, past its own hooks
         // and past the gate (br_input.c, br_handle_frame). A port is no host interface.
         rule([
@@ -263,6 +263,8 @@ fn zone_input() -> Chain {
     chain(
         "zone_input",
         vec![
+            rule([Step::Set(Meta::Mark, 0)])
+                .because("the guard's mark has done its work at the gate"),
             rule([is_remembered(), Step::Accept]).because("remembered verdict"),
             rule([state(1, "invalid"), Step::Count, Step::Drop]),
             rule([family(Family::V4), goto("zone_input4")]),

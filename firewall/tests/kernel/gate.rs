@@ -5,7 +5,7 @@ use firewall::kernel::{Tables, gate};
 use crate::lab::{BRIDGES, GATEWAY4, GATEWAY6, HOST4, Lab, WORLD4, WORLD6, sh};
 use crate::probe::{ping, serve, serve_here, tcp, tcp_here};
 
-fn index(name: &str) -> u32 {
+pub(crate) fn index(name: &str) -> u32 {
     sh(&format!("ip -o link show {name} | cut -d: -f1"))
         .trim()
         .parse()

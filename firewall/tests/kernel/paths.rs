@@ -375,6 +375,9 @@ fn internal_zones_have_no_path_to_the_world() {
 fn judged_the_same_with_bridge_netfilter_switched_on() {
     let Some(mut lab) = Lab::new() else { return };
     // As Docker and Kubernetes do. (Publishing between containers of one bridge does not work then.)
+    for bridge in crate::lab::BRIDGES {
+        firewall::kernel::gate::install(crate::gate::index(bridge)).unwrap();
+    }
     sh(
         "cd /proc/sys/net/bridge; echo 1 > bridge-nf-call-iptables; echo 1 > bridge-nf-call-ip6tables",
     );
