@@ -62,9 +62,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             mtu: zone.mtu,
             configure: Configure::Static,
         };
-        let netns = container_of(&mut created, &mut opened, &mut links, &spec)?;
+        let ifindex = attach(&mut created, &mut opened, &mut links, &spec)?;
         let start = Instant::now();
-        links.close_port(netns, REAPED)?;
+        links.close_port(ifindex, REAPED)?;
         closed.push(start.elapsed());
         if number % 64 == 0 {
             reap(REAPED)?;
@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Attaches one container; returns the index of its port.
-fn container_of(
+fn attach(
     created: &mut Vec<Duration>,
     opened: &mut Vec<Duration>,
     links: &mut Links,
