@@ -33,6 +33,13 @@ pub(crate) fn is_unified() -> bool {
 pub(crate) fn blind() -> io::Result<()> {
     // whatever is mounted there, also several times over; what is below goes with it
     while rustix::mount::unmount(ROOT, UnmountFlags::DETACH).is_ok() {}
+    // Where somebody mounted another /sys over the first (`ip netns exec` does), the hierarchies below are out of sight
+    // and yet in the list that libcontainer reads. The new one shows what the topmost did: the same network's devices.
+    if fs::read_to_string("/proc/self/mountinfo")?.contains(" - cgroup ") {
+        while rustix::mount::unmount("/sys", UnmountFlags::DETACH).is_ok() {}
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        rustix::mount::mount("sysfs", "/sys", "sysfs", flags, None)?;
+    }
     // libcontainer takes a tmpfs for "v1", and finds no v1 hierarchy mounted in it
     rustix::mount::mount("tmpfs", ROOT, "tmpfs", MountFlags::RDONLY, Some(c"size=4k"))?;
     Ok(())

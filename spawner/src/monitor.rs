@@ -56,11 +56,9 @@ impl Monitor<'_> {
         rustix::process::chdir("/").map_err(|e| fail("enter /")(e.into()))?;
         root::enter_private_mounts().map_err(fail("make a mount namespace"))?;
         root::mount(self.plan)?;
-        if let Some(cgroups) = self.cgroups {
-            if let Err(e) = cgroups.join() {
-                let warning = format!("no limits are in force: enter the container's cgroup: {e}");
-                self.wire.send(&Report::Warning(warning));
-            }
+        if let Some(Err(e)) = self.cgroups.map(Cgroups::join) {
+            let warning = format!("no limits are in force: enter the container's cgroup: {e}");
+            self.wire.send(&Report::Warning(warning));
         }
         cgroup::blind().map_err(fail("hide /sys/fs/cgroup from libcontainer"))?;
         let notes = Notes::new().map_err(fail("keep notes"))?;
@@ -140,6 +138,11 @@ impl Monitor<'_> {
         if started.is_ok() {
             self.watch(pidfd.as_fd());
         }
+        // A signal may have come between ready and go: that is an end like any other, and no failed start.
+        let started = match started {
+            Err(Failure::Runtime { .. }) if signals::is_over(pidfd.as_fd()) => Ok(()),
+            started => started,
+        };
         let _ = signals::kill_and_wait(pidfd.as_fd());
         let ended = Pid::from_raw(pid)
             .and_then(|pid| rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok()?);

@@ -116,6 +116,16 @@ fn would_be_dropped(threads: &[Thread], signal: i32) -> bool {
         })
 }
 
+/// Whether the process has ended.
+pub(crate) fn is_over(pidfd: BorrowedFd<'_>) -> bool {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now))).is_ok_and(|n| n > 0)
+}
+
 /// Kills a container and waits, at most ten seconds, until its pid 1 and with it everything in it is gone.
 pub(crate) fn kill_and_wait(pidfd: BorrowedFd<'_>) -> io::Result<()> {
     match sys::pidfd_signal(pidfd, libc::SIGKILL) {

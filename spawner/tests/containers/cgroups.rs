@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("no limits, no cgroup", none_asked),
     ("limits hold, as far as this machine can", limits),
     ("cgroup2 alone", unified),
+    ("hierarchies below another /sys are left alone", hidden),
     ("no cgroups at all: a warning, and no limits", absent),
 ];
 
@@ -74,6 +75,32 @@ fn unified() {
     } else {
         assert_eq!(ended.err, "");
     }
+}
+
+fn hidden() {
+    let world = World::new();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let seen = world.path("seen");
+    // from outside: inside, a cgroup namespace begins wherever the container is
+    let attach = format!(
+        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); cat /proc/$pid/cgroup > {}",
+        seen.display()
+    );
+    for private_users in [false, true] {
+        let with = json!({
+            "attach": attach, "private_users": private_users, "command": ["ls", "/sys/class/net"],
+        });
+        assert_eq!(
+            world.run_after("mount -t sysfs sysfs /sys;", with).good(),
+            "lo\n"
+        );
+        assert_eq!(fs::read_to_string(&seen).unwrap(), own);
+    }
+    let with = json!({ "private_users": true, "command": ["ls", "/sys/class/net"] });
+    assert_eq!(
+        world.run_after("mount -t sysfs sysfs /sys;", with).good(),
+        "lo\n"
+    );
 }
 
 fn absent() {

@@ -186,7 +186,14 @@ impl World {
         assert!(!mounts.contains(here), "mounts left:\n{mounts}");
         assert_eq!(self.processes(), Vec::<String>::new(), "processes left");
         for hierarchy in entries(Path::new("/sys/fs/cgroup")) {
-            let ours = Path::new("/sys/fs/cgroup").join(hierarchy).join("netd");
+            let hierarchy = Path::new("/sys/fs/cgroup").join(hierarchy);
+            let foreign = hierarchy.join(":youki:web");
+            assert!(
+                !foreign.exists(),
+                "left by libcontainer: {}",
+                foreign.display()
+            );
+            let ours = hierarchy.join("netd");
             // other worlds' containers may be there at the same time
             assert!(!ours.join(self.tag()).exists(), "left: {}", ours.display());
         }
