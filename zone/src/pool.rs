@@ -147,7 +147,15 @@ impl Pool {
     }
 
     fn subnets(&self) -> String {
-        let range = |f: &Family| format!("{}-{}", f.address(f.first), f.address(f.last));
+        let range = |f: &Family| {
+            let (first, bits) = (
+                f.address(f.first),
+                if f.first >> 32 == 0 { 32 } else { 128 },
+            );
+            // A subnet is as large as a power of two, so the length of its prefix follows from it.
+            let length = bits - (f.last - f.first + 1).ilog2();
+            format!("{first}/{length}")
+        };
         let families = self.four.iter().chain(&self.six);
         families.map(range).collect::<Vec<_>>().join(", ")
     }

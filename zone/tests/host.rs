@@ -331,7 +331,7 @@ fn news_of_bridges_and_ports() {
             }
         };
         wait(
-            &|event| matches!(event, LinkEvent::Bridge { name, ifindex, gone: false } if name == "vz-dmz" && *ifindex == bridge),
+            &|event| matches!(event, LinkEvent::Bridge { name, ifindex, gone: false, .. } if name == "vz-dmz" && *ifindex == bridge),
         );
         let (web, spec) = (container(), spec("web", &zone, 2));
         let port = links.create_port(&spec, &web.netns).unwrap();

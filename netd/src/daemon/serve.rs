@@ -13,8 +13,8 @@ use super::engine::{Engine, StartError};
 use super::{DaemonArgs, chain, control, dhcp, keep, sys};
 use crate::daemon::dirs::Dirs;
 
-/// How often leases expire and, where the tables are not ours alone, the ruleset is compared.
-const TICK: Duration = Duration::from_secs(10);
+/// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
+const TICK: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn serve(args: &DaemonArgs) -> Result<(), Box<dyn Error>> {
@@ -96,6 +96,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
             _ = tick.tick() => {
                 let mut engine = engine.borrow_mut();
                 engine.expire_leases();
+                engine.check_gates();
                 if !engine.tables_owned() {
                     engine.check_tables();
                 }

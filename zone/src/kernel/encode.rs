@@ -11,7 +11,7 @@ use netlink_packet_route::link::{
     InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage, LinkProtoInfoBridge, Prop,
 };
 use netlink_packet_route::neighbour::{
-    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Route};
 use rtnetlink::{
@@ -231,6 +231,20 @@ pub(super) fn fdb(index: u32, mac: MacAddr) -> Request {
         .attributes
         .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
     put(Route::NewNeighbour(message))
+}
+
+pub(super) fn delete_neighbour(index: u32, address: IpAddr) -> Request {
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = index;
+    let (family, address) = match address {
+        IpAddr::V4(address) => (AddressFamily::Inet, NeighbourAddress::Inet(address)),
+        IpAddr::V6(address) => (AddressFamily::Inet6, NeighbourAddress::Inet6(address)),
+    };
+    message.header.family = family;
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(address));
+    change(Route::DelNeighbour(message))
 }
 
 pub(super) fn altname_of(index: u32, altname: &str) -> Request {

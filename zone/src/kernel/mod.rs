@@ -16,6 +16,7 @@ mod inside;
 mod links;
 mod look;
 mod monitor;
+mod neighbours;
 mod netns;
 mod reap;
 mod socket;

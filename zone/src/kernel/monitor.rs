@@ -6,12 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::error::LinkError;
-use super::wire::{self, AF_BRIDGE, Link, PortFlags};
+use super::wire::{self, AF_BRIDGE, Link, PortFlags, u32_at};
 
 // linux/rtnetlink.h
 const RTMGRP_LINK: u32 = 1;
+const RTMGRP_IPV4_IFADDR: u32 = 0x10;
+const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 
 /// Room for the news of some thousand changes; what does not fit becomes [`LinkEvent::Overrun`].
 const BUFFER: usize = 4 << 20;
@@ -25,7 +29,16 @@ pub enum LinkEvent {
         name: String,
         /// Its index.
         ifindex: u32,
+        /// Whether it is up.
+        up: bool,
         /// Whether it is gone.
+        gone: bool,
+    },
+    /// A link got an address or lost one.
+    Address {
+        /// Index of the link.
+        ifindex: u32,
+        /// Whether it lost it.
         gone: bool,
     },
     /// A port of a bridge.
@@ -68,7 +81,8 @@ impl Monitor {
             if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
                 rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
             }
-            socket.bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+            let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+            socket.bind(&SocketAddr::new(0, groups))?;
             socket.set_non_blocking(true)?;
             Ok(socket)
         };
@@ -103,6 +117,12 @@ impl Monitor {
 }
 
 fn event(kind: u16, payload: &[u8]) -> Option<LinkEvent> {
+    if kind == RTM_NEWADDR || kind == RTM_DELADDR {
+        // the index is at the same place in `struct ifaddrmsg` as in `struct ifinfomsg`
+        let ifindex = u32_at(payload, 4)?;
+        let gone = kind == RTM_DELADDR;
+        return Some(LinkEvent::Address { ifindex, gone });
+    }
     if kind != RTM_NEWLINK && kind != RTM_DELLINK {
         return None;
     }
@@ -120,6 +140,7 @@ fn event(kind: u16, payload: &[u8]) -> Option<LinkEvent> {
         _ if link.kind == "bridge" => LinkEvent::Bridge {
             name: link.name,
             ifindex: link.index,
+            up: link.up,
             gone,
         },
         _ => LinkEvent::Other,

@@ -34,7 +34,7 @@ const IFF_UP: u32 = 1;
 /// `ifi_family` of news about bridge ports.
 pub(super) const AF_BRIDGE: u8 = 7;
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let field = bytes.get(at..at + 2)?;
     Some(u16::from_ne_bytes(field.try_into().ok()?))
 }

@@ -18,15 +18,25 @@ impl Engine {
                 LinkEvent::Bridge {
                     name,
                     ifindex,
+                    up,
                     gone,
                 } => {
                     let Some(state) = self.zones.values().find(|s| s.zone.bridge.as_str() == name)
                     else {
                         continue;
                     };
-                    if gone && state.ifindex == ifindex {
-                        tracing::warn!(bridge = %name, "somebody deleted the bridge; making it again");
+                    if state.ifindex == ifindex && (gone || !up) {
+                        tracing::warn!(bridge = %name, gone, "somebody took the bridge down; putting it right");
                         zones.insert(state.zone.name.clone());
+                    }
+                }
+                LinkEvent::Address { ifindex, gone } => {
+                    match self.zones.values().find(|s| s.ifindex == ifindex) {
+                        Some(state) if gone => {
+                            zones.insert(state.zone.name.clone());
+                        }
+                        Some(_) => {}
+                        None => host_changed = true,
                     }
                 }
                 LinkEvent::Port {
@@ -69,6 +79,10 @@ impl Engine {
         let Some(bridge) = self.zones.get(&record.zone).map(|s| s.ifindex) else {
             return;
         };
+        if self.links.ifname(bridge).is_none() {
+            // The bridge is gone; its own event makes it again, ports and all.
+            return;
+        }
         match self.links.port(ifindex) {
             Ok(None) => self.port_vanished(&record.container),
             Ok(Some((master, state))) => {
@@ -95,6 +109,24 @@ impl Engine {
             self.note(format!("zone {name}"), outcome);
         }
         self.check_tables();
+    }
+
+    /// What no event tells of: whether the gate still stands before each bridge.
+    pub(crate) fn check_gates(&mut self) {
+        let bridges: Vec<_> = self
+            .zones
+            .values()
+            .map(|s| (s.zone.name.clone(), s.ifindex))
+            .collect();
+        for (zone, ifindex) in bridges {
+            if firewall::kernel::gate::present(ifindex) {
+                continue;
+            }
+            tracing::warn!(zone = %zone, "somebody took the gate off the bridge; putting it back");
+            let outcome = firewall::kernel::gate::install(ifindex)
+                .map_err(|e| super::refused(format!("zone {zone}: {}", chain(&e))));
+            self.note(format!("gate of zone {zone}"), outcome);
+        }
     }
 
     /// Compares the ruleset in force with what should be, and writes it anew where they differ.

@@ -374,7 +374,10 @@ impl Engine {
         for record in attached {
             self.repair_port(&record);
         }
-        Ok(())
+        let ifindex = self.zone(name)?.ifindex;
+        self.links
+            .ask_neighbours_again(ifindex)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))))
     }
 
     /// Makes a port what it should be again: on its bridge, isolated, locked, up.
