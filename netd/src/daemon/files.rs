@@ -3,7 +3,7 @@
 //! A bad file never replaces a good one. The last good text of each file is kept under `STATE/good`,
 //! so that this holds across a restart as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -63,73 +63,73 @@ impl<T: Parsed> Files<T> {
         self.dir.join(format!("{stem}.toml"))
     }
 
-    /// Reads the folder again. Returns whether anything in force changed.
+    /// Reads the folder again. Returns the stems whose value in force changed.
     ///
     /// `keep` tells of a stem whose file is gone whether its last good value stays in force
     /// nevertheless.
-    pub(crate) fn read(&mut self, keep: impl Fn(&str) -> bool) -> io::Result<bool> {
-        let mut changed = false;
-        let mut seen = BTreeMap::new();
-        for stem in stems(&self.dir)? {
-            seen.insert(stem.clone(), read_text(&self.path(&stem)));
+    pub(crate) fn read(&mut self, keep: impl Fn(&str) -> bool) -> io::Result<BTreeSet<String>> {
+        let mut all: BTreeSet<String> = stems(&self.dir)?.into_iter().collect();
+        all.extend(self.good.keys().chain(self.bad.keys()).cloned());
+        Ok(self.read_some(all, keep))
+    }
+
+    /// Reads these files again, and no others.
+    pub(crate) fn read_some(
+        &mut self,
+        stems: BTreeSet<String>,
+        keep: impl Fn(&str) -> bool,
+    ) -> BTreeSet<String> {
+        stems
+            .into_iter()
+            .filter(|stem| self.read_one(stem, &keep))
+            .collect()
+    }
+
+    /// Reads one file again. Returns whether its value in force changed.
+    fn read_one(&mut self, stem: &str, keep: &impl Fn(&str) -> bool) -> bool {
+        let path = self.path(stem);
+        if !path.exists() && !path.is_symlink() {
+            return self.gone(stem, keep);
         }
-        for (stem, read) in &seen {
-            let path = self.path(stem);
-            let text = match read {
-                Ok(text) => text,
-                Err(message) => {
-                    changed |= self.refuse(stem, message.clone(), String::new());
-                    continue;
-                }
-            };
-            if self.good.get(stem).is_some_and(|good| good.text == *text) {
-                self.bad.remove(stem);
-                continue;
-            }
-            if self
-                .bad
-                .get(stem)
-                .is_some_and(|bad| bad.text == *text && !text.is_empty())
-            {
-                continue;
-            }
-            match T::parse(&path, text) {
-                Ok(value) => {
-                    self.accept(stem, text.clone(), value);
-                    changed = true;
-                }
-                Err(message) => changed |= self.refuse(stem, message, text.clone()),
-            }
+        let text = match read_text(&path) {
+            Ok(text) => text,
+            Err(message) => return self.refuse(stem, message, String::new()),
+        };
+        if self.good.get(stem).is_some_and(|good| good.text == text) {
+            self.bad.remove(stem);
+            return false;
         }
-        let gone: Vec<String> = self
-            .good
-            .keys()
-            .chain(self.bad.keys())
-            .filter(|stem| !seen.contains_key(*stem))
-            .cloned()
-            .collect();
-        for stem in gone {
-            self.bad.remove(&stem);
-            if self.good.contains_key(&stem) && keep(&stem) {
-                self.bad.insert(
-                    stem.clone(),
-                    Bad {
-                        message: format!(
-                            "{}: the file is gone, but containers are attached; what it said last stays in force \
-                             (restore it, or detach them and delete the zone)",
-                            self.path(&stem).display()
-                        ),
-                        text: String::new(),
-                    },
-                );
-                continue;
-            }
-            if self.good.remove(&stem).is_some() {
-                changed = true;
-                self.forget_good(&stem);
-            }
+        let known = |bad: &Bad| bad.text == text && !text.is_empty();
+        if self.bad.get(stem).is_some_and(known) {
+            return false;
         }
-        Ok(changed)
+        match T::parse(&path, &text) {
+            Ok(value) => {
+                self.accept(stem, text, value);
+                true
+            }
+            Err(message) => self.refuse(stem, message, text),
+        }
+    }
+
+    /// A file is gone.
+    fn gone(&mut self, stem: &str, keep: &impl Fn(&str) -> bool) -> bool {
+        self.bad.remove(stem);
+        if self.good.contains_key(stem) && keep(stem) {
+            let message = format!(
+                "{}: the file is gone, but containers are attached; what it said last stays in force \
+                 (restore it, or detach them and delete the zone)",
+                self.path(stem).display()
+            );
+            let text = String::new();
+            self.bad.insert(stem.to_owned(), Bad { message, text });
+            return false;
+        }
+        let had = self.good.remove(stem).is_some();
+        if had {
+            self.forget_good(stem);
+        }
+        had
     }
 
     fn accept(&mut self, stem: &str, text: String, value: T) {
@@ -293,11 +293,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut first = files(dir.path());
         std::fs::write(first.path("web"), "1").unwrap();
-        assert!(first.read(|_| false).unwrap());
+        assert!(!first.read(|_| false).unwrap().is_empty());
         assert_eq!(value(&first, "web"), Some(1));
 
         std::fs::write(first.path("web"), "x").unwrap();
-        assert!(!first.read(|_| false).unwrap());
+        assert!(first.read(|_| false).unwrap().is_empty());
         assert_eq!(value(&first, "web"), Some(1));
         assert!(first.bad.contains_key("web"));
 
@@ -307,7 +307,7 @@ mod tests {
         assert!(second.bad.contains_key("web"));
 
         std::fs::write(second.path("web"), "2").unwrap();
-        assert!(second.read(|_| false).unwrap());
+        assert!(!second.read(|_| false).unwrap().is_empty());
         assert_eq!(value(&second, "web"), Some(2));
         assert!(second.bad.is_empty());
     }
@@ -319,9 +319,9 @@ mod tests {
         std::fs::write(files.path("web"), "1").unwrap();
         files.read(|_| false).unwrap();
         std::fs::remove_file(files.path("web")).unwrap();
-        assert!(!files.read(|_| true).unwrap());
+        assert!(files.read(|_| true).unwrap().is_empty());
         assert_eq!(value(&files, "web"), Some(1));
-        assert!(files.read(|_| false).unwrap());
+        assert!(!files.read(|_| false).unwrap().is_empty());
         assert_eq!(value(&files, "web"), None);
     }
 

@@ -16,6 +16,7 @@
 mod control;
 mod dhcp;
 mod dirs;
+mod edits;
 mod engine;
 mod files;
 mod keep;

@@ -47,7 +47,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
     }
     let engine = Rc::new(RefCell::new(engine));
-    let mut files = sys::readable(watch_files(dirs)?)?;
+    let mut files = sys::readable(engine.borrow().edit_news()?)?;
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
     let mut tick = interval(TICK);
@@ -60,16 +60,15 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&engine, "SIGHUP"),
+            _ = hangup.recv() => reload(&engine),
             ended = &mut serving => ended?,
             guard = files.readable_mut() => {
-                let mut guard = guard?;
-                let mut buffer = [0u8; 4096];
-                // What changed does not matter: all files are read again, unchanged ones cost a look.
-                while guard.get_inner_mut().read_events(&mut buffer).is_ok_and(|mut events| events.next().is_some()) {}
-                guard.clear_ready();
-                drop(guard);
-                reload(&engine, "a file changed");
+                guard?.clear_ready();
+                match engine.borrow_mut().files_changed() {
+                    Ok(false) => {}
+                    Ok(true) => tracing::info!("reloaded: files were edited"),
+                    Err(e) => tracing::error!("{}", control::message(&e)),
+                }
             }
             guard = links.readable_mut() => {
                 let mut guard = guard?;
@@ -115,10 +114,10 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn reload(engine: &RefCell<Engine>, why: &str) {
-    match engine.borrow_mut().reload() {
-        Ok(refused) => tracing::info!(why, refused = refused.len(), "reloaded"),
-        Err(e) => tracing::error!(why, "{}", control::message(&e)),
+fn reload(engine: &RefCell<Engine>) {
+    match engine.borrow_mut().reload_all() {
+        Ok(refused) => tracing::info!(refused = refused.len(), "reloaded: SIGHUP"),
+        Err(e) => tracing::error!("{}", control::message(&e)),
     }
 }
 
@@ -142,20 +141,6 @@ fn lock(dirs: &Dirs) -> Result<OwnedFd, StartError> {
         }),
         Err(e) => Err(failed(e.into())),
     }
-}
-
-/// Files come into force when their writer closes or renames them.
-fn watch_files(dirs: &Dirs) -> std::io::Result<inotify::Inotify> {
-    use inotify::WatchMask;
-    let inotify = inotify::Inotify::init()?;
-    for dir in [dirs.zones(), dirs.policies()] {
-        let what = WatchMask::CLOSE_WRITE
-            | WatchMask::MOVED_TO
-            | WatchMask::MOVED_FROM
-            | WatchMask::DELETE;
-        inotify.watches().add(dir, what)?;
-    }
-    Ok(inotify)
 }
 
 fn ready() {

@@ -10,12 +10,14 @@ use super::wire::{self, AF_BRIDGE, Link, PortFlags, u32_at};
 
 // linux/rtnetlink.h
 const RTMGRP_LINK: u32 = 1;
+const RTMGRP_NEIGH: u32 = 4;
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
+const RTM_DELNEIGH: u16 = 29;
 
 /// Room for the news of some thousand changes; what does not fit becomes [`LinkEvent::Overrun`].
 const BUFFER: usize = 4 << 20;
@@ -40,6 +42,11 @@ pub enum LinkEvent {
         ifindex: u32,
         /// Whether it lost it.
         gone: bool,
+    },
+    /// A port lost an address of its FDB.
+    Forgotten {
+        /// Index of the port.
+        ifindex: u32,
     },
     /// A port of a bridge.
     Port {
@@ -81,7 +88,7 @@ impl Monitor {
             if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
                 rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
             }
-            let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+            let groups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
             socket.bind(&SocketAddr::new(0, groups))?;
             socket.set_non_blocking(true)?;
             Ok(socket)
@@ -122,6 +129,10 @@ fn event(kind: u16, payload: &[u8]) -> Option<LinkEvent> {
         let ifindex = u32_at(payload, 4)?;
         let gone = kind == RTM_DELADDR;
         return Some(LinkEvent::Address { ifindex, gone });
+    }
+    if kind == RTM_DELNEIGH && payload.first() == Some(&AF_BRIDGE) {
+        let ifindex = u32_at(payload, 4)?;
+        return Some(LinkEvent::Forgotten { ifindex });
     }
     if kind != RTM_NEWLINK && kind != RTM_DELLINK {
         return None;

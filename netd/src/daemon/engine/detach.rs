@@ -27,8 +27,11 @@ impl Engine {
         let Some(record) = self.ports.get(&name).cloned() else {
             return Ok(false);
         };
-        if zone.is_some_and(|zone| zone != record.zone) {
-            return Ok(false);
+        if let Some(zone) = zone.filter(|zone| *zone != record.zone) {
+            return Err(refused(format!(
+                "detach {name} from zone {zone}: it is in zone {}",
+                record.zone
+            )));
         }
         self.close(&record)?;
         tracing::info!(container = %record.container, zone = %record.zone, "detached");

@@ -18,6 +18,7 @@ mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use firewall::compile::Firewall;
@@ -28,6 +29,7 @@ use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneName};
 
 use super::Dirs;
+use super::edits::Edits;
 use super::files::Files;
 use super::loopback6::Doors;
 use super::reaper::Reaper;
@@ -72,7 +74,8 @@ pub(crate) struct Engine {
     tables: Tables,
     firewall: Firewall,
     zone_files: Files<ZoneFile>,
-    policy_files: Files<PolicyFile>,
+    policy_files: Files<Arc<PolicyFile>>,
+    edits: Edits,
     zones: BTreeMap<ZoneName, ZoneState>,
     ports: BTreeMap<ContainerName, Record>,
     /// Addresses that names have, attached or not; what the store holds.
@@ -95,6 +98,11 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// Tells when files were edited.
+    pub(crate) fn edit_news(&self) -> std::io::Result<super::edits::News> {
+        self.edits.news()
+    }
+
     /// Whether the name's old link is still being deleted.
     pub(crate) fn is_closing(&self, container: &str) -> bool {
         self.closing.contains(container)

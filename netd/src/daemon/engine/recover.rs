@@ -18,6 +18,7 @@ use super::attach::model_of;
 use super::{Engine, ZoneEvent};
 use crate::daemon::chain;
 use crate::daemon::dirs::Dirs;
+use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
 use crate::daemon::loopback6::Doors;
 use crate::daemon::reaper::Reaper;
@@ -62,6 +63,8 @@ impl Engine {
             Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
         let policy_files = Files::open(dirs.policies(), dirs.good().join("policies"))
             .map_err(dir(dirs.policies()))?;
+        // Before they are read: what is edited meanwhile is read again.
+        let edits = Edits::watch(&dirs).map_err(dir(dirs.config.clone()))?;
         let machine_id = machine_id(&dirs).map_err(dir(dirs.state.clone()))?;
         let links = Links::open().map_err(StartError::Links)?;
         let socket = keeper::take(&dirs.keeper_socket()).map_err(StartError::Keeper)?;
@@ -81,6 +84,7 @@ impl Engine {
             firewall: Firewall::new(),
             zone_files,
             policy_files,
+            edits,
             zones: BTreeMap::new(),
             ports: BTreeMap::new(),
             kept: kept_addresses(&stored),

@@ -12,9 +12,11 @@ use super::{Engine, refused};
 use crate::api;
 use crate::daemon::files::Parsed;
 
-impl Parsed for PolicyFile {
+impl Parsed for Arc<PolicyFile> {
     fn parse(path: &Path, text: &str) -> Result<Self, String> {
-        PolicyFile::parse(&path.display().to_string(), text).map_err(|e| e.to_string())
+        PolicyFile::parse(&path.display().to_string(), text)
+            .map(Arc::new)
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -25,21 +27,50 @@ impl Parsed for ZoneFile {
 }
 
 impl Engine {
-    /// Reads zones and policies again; returns once they are in force, with what was refused.
+    /// Reads all zones and policies again; returns once they are in force, with what was refused.
+    pub(crate) fn reload_all(&mut self) -> Result<Vec<api::Problem>, api::Error> {
+        self.edits.zones.any = true;
+        self.edits.policies.any = true;
+        self.reload()
+    }
+
+    /// Reads what was edited since it was read; returns once it is in force, with what was refused.
     pub(crate) fn reload(&mut self) -> Result<Vec<api::Problem>, api::Error> {
+        self.edits
+            .drain()
+            .map_err(|e| refused(format!("reload: ask what was edited: {e}")))?;
         self.reload_zones()?;
         self.reload_policies()?;
         Ok(self.file_problems())
     }
 
+    /// There are news of files. Reloads when a writer was done with one; returns whether it did.
+    pub(crate) fn files_changed(&mut self) -> Result<bool, api::Error> {
+        let done = self
+            .edits
+            .drain()
+            .map_err(|e| refused(format!("ask what was edited: {e}")))?;
+        if done {
+            self.reload()?;
+        }
+        Ok(done)
+    }
+
     fn reload_zones(&mut self) -> Result<(), api::Error> {
+        let edited = std::mem::take(&mut self.edits.zones);
+        if edited.is_empty() {
+            return Ok(());
+        }
         let ports = &self.ports;
         let keep = |stem: &str| ports.values().any(|r| r.zone.as_str() == stem);
-        let changed = self
-            .zone_files
-            .read(keep)
-            .map_err(|e| refused(format!("reload: read {}: {e}", self.dirs.zones().display())))?;
-        if changed {
+        let changed = if edited.any {
+            self.zone_files.read(keep).map_err(|e| {
+                refused(format!("reload: read {}: {e}", self.dirs.zones().display()))
+            })?
+        } else {
+            self.zone_files.read_some(edited.stems, keep)
+        };
+        if !changed.is_empty() {
             self.follow_zone_files();
         }
         Ok(())
@@ -90,18 +121,33 @@ impl Engine {
     }
 
     fn reload_policies(&mut self) -> Result<(), api::Error> {
-        let changed = self.policy_files.read(|_| false).map_err(|e| {
-            refused(format!(
-                "reload: read {}: {e}",
-                self.dirs.policies().display()
-            ))
-        })?;
-        if changed {
-            let set = self.policy_set();
-            let changes = self.firewall.set_policies(set);
-            self.apply(&changes)?;
+        let edited = std::mem::take(&mut self.edits.policies);
+        if edited.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let changed = if edited.any {
+            self.policy_files.read(|_| false).map_err(|e| {
+                refused(format!(
+                    "reload: read {}: {e}",
+                    self.dirs.policies().display()
+                ))
+            })?
+        } else {
+            self.policy_files.read_some(edited.stems, |_| false)
+        };
+        let edits: Vec<_> = changed
+            .into_iter()
+            .map(|stem| {
+                let good = self.policy_files.good.get(&stem);
+                (self.policy_key(&stem), good.map(|good| good.value.clone()))
+            })
+            .collect();
+        let changes = self.firewall.edit_policies(edits);
+        self.apply(&changes)
+    }
+
+    fn policy_key(&self, stem: &str) -> String {
+        self.policy_files.path(stem).display().to_string()
     }
 
     pub(super) fn policy_set(&self) -> PolicySet {
@@ -109,10 +155,7 @@ impl Engine {
             self.policy_files
                 .good
                 .iter()
-                .map(|(stem, good)| {
-                    let file = self.policy_files.path(stem).display().to_string();
-                    (file, Arc::new(good.value.clone()))
-                })
+                .map(|(stem, good)| (self.policy_key(stem), good.value.clone()))
                 .collect(),
         )
     }

@@ -13,6 +13,7 @@ impl Engine {
     pub(crate) fn links_changed(&mut self, events: Vec<LinkEvent>) {
         let mut zones: BTreeSet<ZoneName> = BTreeSet::new();
         let mut host_changed = false;
+        let mut forgotten = Vec::new();
         for event in events {
             match event {
                 LinkEvent::Bridge {
@@ -53,11 +54,20 @@ impl Engine {
                     self.check_port(ifindex);
                 }
                 LinkEvent::Port { .. } => {}
+                LinkEvent::Forgotten { ifindex } => forgotten.push(ifindex),
                 LinkEvent::Other => host_changed = true,
                 LinkEvent::Overrun => {
                     tracing::warn!("link events were lost; checking everything");
                     self.check_everything();
                 }
+            }
+        }
+        for ifindex in forgotten {
+            // A port that was closed or lost its bridge forgets as well, and is none of ours by now or
+            // is repaired with its bridge.
+            let record = self.ports.values().find(|r| r.ifindex == ifindex).cloned();
+            if let Some(record) = record.filter(|r| !zones.contains(&r.zone)) {
+                self.repair_port(&record);
             }
         }
         for zone in zones {
