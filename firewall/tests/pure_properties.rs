@@ -12,12 +12,14 @@
 
 mod pure;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use firewall::compile::Firewall;
 use firewall::explain::explain;
 use firewall::model::{Container, Endpoint, Flow, Traffic, World, Zone};
 use firewall::oracle;
+use firewall::policy::PolicyFile;
 use firewall::sets::{Action, Family};
 use proptest::prelude::*;
 use pure::kernel::{Hook, Kernel, Packet};
@@ -102,7 +104,14 @@ enum Event {
     ZoneGone(u8),
     Attach(Container),
     Detach(u8),
+    /// These files and no others.
     Policies(Vec<String>),
+    /// One file more, or another one under the same name.
+    File(usize, String),
+    /// A file goes.
+    FileGone(usize),
+    /// A rule is added to a file.
+    Rule(usize, String),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -114,13 +123,50 @@ fn event() -> impl Strategy<Value = Event> {
             worlds::container(2)
         ]
     };
+    let rule = prop_oneof![worlds::rule("ingress"), worlds::rule("egress")];
     prop_oneof![
-        2 => zone.prop_map(Event::Zone),
+        1 => zone.prop_map(Event::Zone),
         1 => (0u8..3).prop_map(Event::ZoneGone),
-        6 => container().prop_map(Event::Attach),
-        3 => (0u8..3).prop_map(Event::Detach),
-        4 => worlds::files().prop_map(Event::Policies),
+        8 => container().prop_map(Event::Attach),
+        5 => (0u8..3).prop_map(Event::Detach),
+        1 => worlds::files().prop_map(Event::Policies),
+        2 => (0usize..3, worlds::file()).prop_map(|(n, text)| Event::File(n, text)),
+        1 => (0usize..3).prop_map(Event::FileGone),
+        4 => (0usize..3, rule).prop_map(|(n, text)| Event::Rule(n, text)),
     ]
+}
+
+/// The events that make a setting, in an order in which they may well come.
+fn begin(setting: Setting) -> Vec<Event> {
+    let zones = setting.zones.into_iter().map(Event::Zone);
+    let files = [Event::Policies(setting.files)];
+    let containers = setting.containers.into_iter().map(Event::Attach);
+    zones.chain(files).chain(containers).collect()
+}
+
+/// What an event does to the texts of the files.
+fn edit(texts: &mut BTreeMap<String, String>, event: &Event) -> Option<String> {
+    let name = |n: &usize| format!("f{n}.toml");
+    match event {
+        Event::File(n, text) => texts.insert(name(n), text.clone()).or(Some(String::new())),
+        Event::FileGone(n) => texts.remove(&name(n)),
+        Event::Rule(n, rule) => {
+            let text = texts.get_mut(&name(n))?;
+            // `ingress = []` and `[[ingress]]` exclude each other
+            let list = if rule.starts_with("[[in") {
+                "ingress = []\n"
+            } else {
+                "egress = []\n"
+            };
+            *text = text.replace(list, "") + rule;
+            Some(String::new())
+        }
+        _ => None,
+    }?;
+    match event {
+        Event::File(n, _) | Event::FileGone(n) | Event::Rule(n, _) => Some(name(n)),
+        _ => None,
+    }
 }
 
 /// Packets among all addresses, with little traffic.
@@ -160,13 +206,31 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
     let mut kernel = Kernel::default();
     // what connections may remember: whatever has passed since verdicts were forgotten
     let mut remembered: HashSet<Packet> = HashSet::new();
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
     for event in events {
+        let edited = edit(&mut texts, event);
         let changes = match event.clone() {
             Event::Zone(zone) => firewall.set_zone(zone),
             Event::ZoneGone(n) => firewall.remove_zone(&format!("z{n}").parse().unwrap()),
             Event::Attach(container) => firewall.attach(container),
             Event::Detach(n) => firewall.detach(&format!("c{n}").parse().unwrap()),
-            Event::Policies(files) => firewall.set_policies(worlds::policy_set(&files)),
+            Event::Policies(files) => {
+                let name = |n| format!("f{n}.toml");
+                texts = files
+                    .iter()
+                    .enumerate()
+                    .map(|(n, text)| (name(n), text.clone()))
+                    .collect();
+                firewall.set_policies(worlds::policy_set(&files))
+            }
+            Event::File(..) | Event::FileGone(_) | Event::Rule(..) => {
+                let file = |name: String| {
+                    let text = texts.get(&name);
+                    let file = text.map(|text| Arc::new(PolicyFile::parse(&name, text).unwrap()));
+                    (name, file)
+                };
+                firewall.edit_policies(edited.map(file))
+            }
         };
         kernel.apply(&changes);
         // the same as from scratch
@@ -236,8 +300,9 @@ proptest! {
 
     #[test]
     fn events_one_by_one_are_as_good_as_a_fresh_start(
-        events in prop::collection::vec(event(), 1..12)
+        setting in worlds::setting(),
+        events in prop::collection::vec(event(), 1..10),
     ) {
-        happen(&events)?;
+        happen(&[begin(setting), events].concat())?;
     }
 }

@@ -14,11 +14,12 @@ use zone::{ContainerName, ZoneName};
 
 pub const HOST: &str = "192.0.2.1";
 pub const HOST6: &str = "2001:db8:1::1";
-/// Addresses of the world that no network of `PEERS` names, but for those of everything.
+/// Addresses of the world that no network of `NETS` names, but for those of everything.
 pub const WORLD: &str = "203.0.113.77";
 pub const WORLD6: &str = "2001:db8:ffff::77";
 
-const PEERS: [&str; 36] = [
+/// Peers by what they are. They meet the containers of small worlds often.
+const NAMES: [&str; 14] = [
     "any",
     "host",
     "world",
@@ -33,6 +34,10 @@ const PEERS: [&str; 36] = [
     "label:tier=a",
     "label:tier=b",
     "label:app=x",
+];
+
+/// Peers by address.
+const NETS: [&str; 22] = [
     "0.0.0.0/0",
     "::/0",
     "10.89.0.0/16",
@@ -196,9 +201,10 @@ pub fn container(index: u8) -> impl Strategy<Value = Container> {
 }
 
 /// The text of one rule.
-fn rule(direction: &'static str) -> impl Strategy<Value = String> {
+pub fn rule(direction: &'static str) -> impl Strategy<Value = String> {
     let who = if direction == "ingress" { "from" } else { "to" };
-    let peers = prop::option::weighted(0.9, subsequence(PEERS.to_vec(), 1..=3));
+    let peer = prop_oneof![3 => select(NAMES.to_vec()), 2 => select(NETS.to_vec())];
+    let peers = prop::option::weighted(0.9, prop::collection::vec(peer, 1..=3));
     let ports = prop::option::weighted(0.7, subsequence(PORTS.to_vec(), 1..=3));
     (prop::bool::weighted(0.3), peers, ports).prop_map(move |(deny, peers, ports)| {
         let mut text = format!("[[{direction}]]\n");
