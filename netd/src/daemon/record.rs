@@ -73,11 +73,48 @@ impl Records {
         }
     }
 
+    /// Turns a record into a note that the name has these addresses: for an address that is not
+    /// durable yet when its container is detached.
+    pub(crate) fn keep_addresses(&self, container: &ContainerName) -> io::Result<()> {
+        let kept = self.dir.join(format!("{container}.kept"));
+        match std::fs::rename(self.path(container), kept) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes such notes away, once what they say is durable.
+    pub(crate) fn forget_kept(&self, container: &ContainerName) -> io::Result<()> {
+        match std::fs::remove_file(self.dir.join(format!("{container}.kept"))) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// The notes that a daemon before us left.
+    pub(crate) fn kept(&self) -> io::Result<Vec<Record>> {
+        let mut kept = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "kept") {
+                kept.extend(
+                    std::fs::read(&path)
+                        .ok()
+                        .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()),
+                );
+            }
+        }
+        Ok(kept)
+    }
+
     /// Every record that can be read; the paths of those that cannot.
     pub(crate) fn read(&self) -> io::Result<(Vec<Record>, Vec<PathBuf>)> {
         let (mut records, mut unreadable) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&self.dir)? {
             let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "kept") {
+                continue;
+            }
             if path.extension().is_none_or(|e| e != "json") {
                 // A half-written record of a daemon that was killed: never acknowledged.
                 std::fs::remove_file(&path)?;

@@ -96,6 +96,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 let mut engine = engine.borrow_mut();
                 engine.expire_leases();
                 engine.check_gates();
+                engine.forget_notes();
                 if !engine.tables_owned() {
                     engine.check_tables();
                 }

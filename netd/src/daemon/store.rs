@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -73,6 +74,10 @@ pub(crate) struct Store {
     queue: Option<mpsc::Sender<Write>>,
     thread: Option<thread::JoinHandle<()>>,
     failed: std::sync::Arc<std::sync::Mutex<Option<String>>>,
+    /// How many writes were queued.
+    queued: std::cell::Cell<u64>,
+    /// How many of them are durable.
+    durable: std::sync::Arc<AtomicU64>,
 }
 
 /// Everything that was stored, as it was read at the start.
@@ -118,10 +123,12 @@ impl Store {
         let failed = std::sync::Arc::new(std::sync::Mutex::new(None));
         let (queue, incoming) = mpsc::channel::<Write>();
         let seen = failed.clone();
+        let durable = std::sync::Arc::new(AtomicU64::new(0));
+        let counted = durable.clone();
         let thread = thread::Builder::new()
             .name("store".into())
             .stack_size(256 * 1024)
-            .spawn(move || serve(&database, &path, &incoming, &seen))
+            .spawn(move || serve(&database, &path, &incoming, &seen, &counted))
             .map_err(|source| StoreError::Aside {
                 path: dir.to_owned(),
                 source,
@@ -131,20 +138,28 @@ impl Store {
                 queue: Some(queue),
                 thread: Some(thread),
                 failed,
+                queued: std::cell::Cell::new(0),
+                durable,
             },
             stored,
         ))
     }
 
     /// Queues a write (`None` deletes) that becomes durable with the next commit. A failure shows in
-    /// [`Store::failure`] and is tried again with the next write.
-    pub(crate) fn put(&self, kind: Kind, key: String, value: Option<String>) {
+    /// [`Store::failure`] and is tried again with the next write. Returns the write's number.
+    pub(crate) fn put(&self, kind: Kind, key: String, value: Option<String>) -> u64 {
         self.send(Write {
             kind,
             key,
             value,
             done: None,
         });
+        self.queued.get()
+    }
+
+    /// Whether the write with this number is durable.
+    pub(crate) fn is_durable(&self, number: u64) -> bool {
+        self.durable.load(Ordering::Acquire) >= number
     }
 
     /// Queues a write and tells when it is durable.
@@ -170,6 +185,7 @@ impl Store {
     }
 
     fn send(&self, write: Write) {
+        self.queued.set(self.queued.get() + 1);
         if let Some(queue) = &self.queue
             && queue.send(write).is_err()
         {
@@ -260,12 +276,15 @@ fn serve(
     path: &Path,
     incoming: &mpsc::Receiver<Write>,
     failed: &std::sync::Mutex<Option<String>>,
+    durable: &AtomicU64,
 ) {
+    let mut taken = 0;
     // What a failed commit could not store waits for the next one, newest value per key.
     let mut owed: BTreeMap<(Kind, String), Option<String>> = BTreeMap::new();
     while let Ok(first) = incoming.recv() {
         let mut waiting = Vec::new();
         for write in std::iter::once(first).chain(incoming.try_iter()) {
+            taken += 1;
             owed.insert((write.kind, write.key), write.value);
             waiting.extend(write.done);
         }
@@ -276,6 +295,7 @@ fn serve(
         match outcome {
             Ok(()) => {
                 owed.clear();
+                durable.store(taken, Ordering::Release);
                 for done in waiting {
                     let _ = done.send(Ok(()));
                 }

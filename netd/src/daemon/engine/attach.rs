@@ -303,13 +303,14 @@ impl Engine {
     }
 
     /// Stores addresses that the name had not before; durable with the next commit.
-    fn keep_addresses(&mut self, record: &Record) {
+    pub(super) fn keep_addresses(&mut self, record: &Record) {
         let name = (record.zone.clone(), record.container.clone());
         self.kept.insert(name, record.ips());
         let key = address_key(&record.zone, &record.container);
         let ips: Vec<String> = record.ips().iter().map(ToString::to_string).collect();
         let value = serde_json::to_string(&ips).unwrap_or_default();
-        self.store.put(Kind::Address, key, Some(value));
+        let number = self.store.put(Kind::Address, key, Some(value));
+        self.unsaved.insert(record.container.clone(), number);
     }
 
     fn publish_warnings(&self, record: &Record) -> Vec<String> {

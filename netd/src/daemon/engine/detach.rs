@@ -49,7 +49,7 @@ impl Engine {
             self.follow_doors();
         }
         self.unbind_lease(record);
-        if let Err(e) = self.records.remove(&record.container) {
+        if let Err(e) = self.drop_record(&record.container) {
             tracing::error!(container = %record.container, error = %e, "remove its record");
         }
         outcome.map_err(|e| match e {
@@ -58,6 +58,30 @@ impl Engine {
             }
             other => other,
         })
+    }
+
+    /// Removes a container's record; what it says of addresses stays until that is durable.
+    fn drop_record(&mut self, name: &ContainerName) -> std::io::Result<()> {
+        match self.unsaved.get(name) {
+            Some(number) if !self.store.is_durable(*number) => self.records.keep_addresses(name),
+            _ => self.records.remove(name),
+        }
+    }
+
+    /// Forgets notes of addresses that are durable by now.
+    pub(crate) fn forget_notes(&mut self) {
+        let durable: Vec<ContainerName> = self
+            .unsaved
+            .iter()
+            .filter(|(_, number)| self.store.is_durable(**number))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in durable {
+            self.unsaved.remove(&name);
+            if let Err(e) = self.records.forget_kept(&name) {
+                tracing::warn!(container = %name, error = %e, "remove the note of its addresses");
+            }
+        }
     }
 
     /// Takes the link down and hands it to the reaper.
@@ -86,7 +110,7 @@ impl Engine {
             self.follow_doors();
         }
         self.unbind_lease(&record);
-        if let Err(e) = self.records.remove(name) {
+        if let Err(e) = self.drop_record(name) {
             tracing::error!(container = %name, error = %e, "remove the record of a container that ended");
         }
         tracing::info!(container = %name, zone = %record.zone, "its link is gone; detached");

@@ -80,6 +80,8 @@ pub(crate) struct Engine {
     ports: BTreeMap<ContainerName, Record>,
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
+    /// Names whose addresses may not be durable yet, each with the number of its write.
+    unsaved: BTreeMap<ContainerName, u64>,
     /// Subnets chosen for zones; what the store holds.
     chosen: BTreeMap<ZoneName, (Option<Ipv4Net>, Option<Ipv6Net>)>,
     /// Names whose old link is closed and not yet deleted.

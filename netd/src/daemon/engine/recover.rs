@@ -88,6 +88,7 @@ impl Engine {
             zones: BTreeMap::new(),
             ports: BTreeMap::new(),
             kept: kept_addresses(&stored),
+            unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
             closing: BTreeSet::new(),
             reaped: std::rc::Rc::new(Notify::new()),
@@ -122,12 +123,23 @@ impl Engine {
             let _ = std::fs::remove_file(&path);
         }
         self.read_files(&records)?;
-        // What is attached must be known before zones come up, so that the pools keep its addresses.
+        // What is attached must be known before zones come up, so that the pools keep its addresses;
+        // and what the daemon before had no time to store is stored now.
+        let noted = self.records.kept().map_err(|source| StartError::Dir {
+            path: self.dirs.runtime.clone(),
+            source,
+        })?;
+        for record in records.iter().chain(&noted) {
+            let name = (record.zone.clone(), record.container.clone());
+            if self.kept.get(&name) != Some(&record.ips()) {
+                self.keep_addresses(record);
+            }
+        }
+        for record in noted {
+            self.unsaved.entry(record.container.clone()).or_insert(0);
+        }
         for record in &records {
             self.ports.insert(record.container.clone(), record.clone());
-            self.kept
-                .entry((record.zone.clone(), record.container.clone()))
-                .or_insert_with(|| record.ips());
         }
         self.rules_in_force(&records)?;
         self.follow_zone_files();

@@ -55,7 +55,8 @@ impl Engine {
                 }
                 LinkEvent::Port { .. } => {}
                 LinkEvent::Forgotten { ifindex } => forgotten.push(ifindex),
-                LinkEvent::Other => host_changed = true,
+                // A link without an address is of no use to a zone.
+                LinkEvent::Other => {}
                 LinkEvent::Overrun => {
                     tracing::warn!("link events were lost; checking everything");
                     self.check_everything();
