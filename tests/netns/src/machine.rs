@@ -44,10 +44,12 @@ pub fn own_namespaces() -> String {
         .collect()
 }
 
-/// Processes of the machine that live in one of these namespaces: `pid command`.
-pub fn processes_in(ids: &str) -> Vec<String> {
+/// Processes of the machine that live in one of these namespaces and began before `end` (in ticks since boot):
+/// `pid command`. The kernel gives the identity of a namespace that is gone to a later one.
+pub fn processes_in(ids: &str, end: u64) -> Vec<String> {
     let ids: BTreeSet<&str> = ids.lines().collect();
     pids()
+        .filter(|pid| began(*pid).is_some_and(|began| began < end))
         .filter(|pid| {
             ["net", "mnt", "pid"].iter().any(|kind| {
                 fs::read_link(format!("/proc/{pid}/ns/{kind}"))
@@ -79,6 +81,28 @@ pub fn alive(pid: u32) -> bool {
             .and_then(|rest| rest.chars().next()),
         Some('Z' | 'X')
     )
+}
+
+/// When the process began, in ticks since boot (proc_pid_stat(5), field 22).
+fn began(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ")
+        .next()?
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}
+
+/// The time in ticks since boot: USER_HZ is 100 on every machine that Linux runs on today.
+pub fn ticks() -> u64 {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds: f64 = uptime
+        .split(' ')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0.0);
+    (seconds * 100.0) as u64
 }
 
 /// Arguments of a process, separated by blanks.

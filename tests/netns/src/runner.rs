@@ -62,6 +62,7 @@ fn perform(story: &'static Story) -> Result<Completion, Failed> {
         .map_err(|error| format!("make a folder for {}: {error}", story.name))?;
     let mut host = enter(story, dir.path())?;
     let ended = wait(&mut host, dir.path());
+    let end = machine::ticks();
     let output = fs::read_to_string(dir.path().join("output")).unwrap_or_default();
     match ended {
         Ended::Kept => {
@@ -79,7 +80,7 @@ fn perform(story: &'static Story) -> Result<Completion, Failed> {
         Ended::Failed(how) => Err(format!("{output}\n{how}").into()),
         Ended::Well => {
             let ids = fs::read_to_string(dir.path().join("namespaces")).unwrap_or_default();
-            let left = machine::processes_in(&ids);
+            let left = machine::processes_in(&ids, end);
             if !left.is_empty() {
                 return Err(format!(
                     "{output}\nprocesses left in the story's namespaces: {left:?}"

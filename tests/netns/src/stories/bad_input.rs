@@ -105,7 +105,7 @@ pub fn wrong_requests() {
             (
                 "attach two --zone web --netns /run/netns/spare --ip 10.1.2.3",
                 1,
-                &["10.1.2.3", "10.77.0.0/24"],
+                &["10.1.2.3", "10.77.0.0"],
             ),
             (
                 "attach two --zone web --netns /run/netns/spare --ip 10.77.0.1",

@@ -1,7 +1,8 @@
 //! `netd run`: a container from a root file system, its network by hook, its policy before its first packet.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::net::frame;
-use crate::net::netns::{Ran, run};
+use crate::net::netns::{Netns, Ran, run};
 use crate::net::probe::probe;
 use crate::net::trap::Trap;
 use crate::world::{HOST, World, signal};
@@ -36,7 +37,7 @@ pub fn root(dir: &Path) -> PathBuf {
     )
     .unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\nweb:x:33:\n").unwrap();
-    fs::write(root.join("srv/index.html"), "served from inside\n").unwrap();
+    fs::write(root.join("srv/index.html"), PAGE).unwrap();
     let script = "#!/bin/sh\n[ \"$1\" = bound ] && echo \"$ip $router $mtu\" >/tmp/told\nexit 0\n";
     fs::write(root.join("bin/told"), script).unwrap();
     fs::set_permissions(root.join("bin/told"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -104,6 +105,36 @@ fn wait_for(world: &World, name: &str) -> serde_json::Value {
             return ran.json();
         }
         assert!(started.elapsed() < Duration::from_secs(10), "{ran}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const PAGE: &str = "served from inside\n";
+
+/// What an HTTP server has at `/`.
+fn page(from: &Netns, address: IpAddr, port: u16) -> Option<String> {
+    let asked = || -> std::io::Result<String> {
+        let patience = Duration::from_millis(500);
+        let mut stream = TcpStream::connect_timeout(&(address, port).into(), patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = from.enter(asked).ok()?;
+    answer
+        .split_once("\r\n\r\n")
+        .map(|(_, page)| page.to_owned())
+}
+
+fn wait_for_page(from: &Netns, address: IpAddr, port: u16) {
+    let started = Instant::now();
+    while page(from, address, port).as_deref() != Some(PAGE) {
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "no page at {address}:{port}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -342,22 +373,15 @@ pub fn the_network_outlives_the_daemon() {
     let world = World::new("run-outlives");
     let root = root(&world.dir);
     world.zone("web").default("allow").create();
-    let mut running = Running::start(
-        &world,
-        &root,
-        "-M c1 --network-zone=web",
-        "exec httpd -f -h /srv -p 80",
-    );
-    let address = v4_of(&wait_for(&world, "c1"));
-    let page = || world.netns.run(&fetch_command(address.into(), 80)).stdout;
-    let started = Instant::now();
-    while page() != "served from inside\n" {
-        assert!(started.elapsed() < Duration::from_secs(10));
-    }
+    let script = "httpd -h /srv -p 80; while [ ! -e /tmp/end ]; do sleep 0.1; done";
+    let mut running = Running::start(&world, &root, "-M c1 --network-zone=web", script);
+    let address = v4_of(&wait_for(&world, "c1")).into();
+    wait_for_page(&world.netns, address, 80);
     world.kill_netd();
-    assert_eq!(page(), "served from inside\n");
+    assert_eq!(page(&world.netns, address, 80).as_deref(), Some(PAGE));
     // It ends while no daemon runs; the next one cleans up.
-    running.end(Signal::KILL);
+    fs::write(root.join("tmp/end"), "").unwrap();
+    running.0.wait().unwrap();
     world.start_netd();
     nothing_is_left(&world);
 }

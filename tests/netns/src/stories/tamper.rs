@@ -99,8 +99,8 @@ impl Scene {
 }
 
 /// What is done to the rules and links, each as a shell script on the host.
-fn tamperings(world: &World) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = [
+fn tamperings(world: &World) -> Vec<String> {
+    let mut all: Vec<String> = [
         "nft flush ruleset",
         "nft delete table inet netd",
         "nft delete table bridge netd",
@@ -116,37 +116,45 @@ fn tamperings(world: &World) -> Vec<(String, String)> {
         "conntrack -F",
     ]
     .into_iter()
-    .map(|script| (script.to_owned(), script.to_owned()))
+    .map(str::to_owned)
     .collect();
-    all.extend(elements(world));
+    all.push(emptied_sets(world));
     all
 }
 
-/// One element of every set, and then every set emptied.
-fn elements(world: &World) -> Vec<(String, String)> {
-    let mut all = Vec::new();
+/// Every set emptied, one after the other.
+fn emptied_sets(world: &World) -> String {
     let list = world.nft("-j -t list ruleset").json();
+    let mut script = String::from("code=0; ");
     for thing in list["nftables"].as_array().into_iter().flatten() {
         for kind in ["set", "map"] {
-            let Some(set) = thing.get(kind) else { continue };
+            let Some(set) = thing.get(kind).filter(|set| set["table"] == "netd") else {
+                continue;
+            };
             let text = |key: &str| set[key].as_str().unwrap_or_default().to_owned();
-            let (family, table, name) = (text("family"), text("table"), text("name"));
-            if table == "netd" {
-                let script = format!("nft flush {kind} {family} {table} {name}");
-                all.push((script.clone(), script));
-            }
+            script += &format!(
+                "nft flush {kind} {} netd {} || code=1; ",
+                text("family"),
+                text("name")
+            );
         }
     }
-    all
+    script + "exit $code # every set emptied"
+}
+
+/// How a tampering is told.
+fn told(script: &str) -> &str {
+    script.rsplit("# ").next().unwrap_or(script)
 }
 
 pub fn with_the_daemon_alive() {
     let scene = scene("tamper-alive");
     let (trap, flow, storm) = (scene.trap(), scene.flow(), scene.storm());
     let (mut worst, mut stuck) = (Duration::ZERO, Vec::new());
-    for (what, script) in tamperings(&scene.world) {
-        let ran = scene.world.netns.run(&script);
+    for script in tamperings(&scene.world) {
+        let what = told(&script);
         let tampered = Instant::now();
+        let ran = scene.world.netns.run(&script);
         // It must come back and stay, not only let one packet through.
         std::thread::sleep(Duration::from_millis(200));
         let back = flow.answer_within(Instant::now(), PATIENCE);
@@ -159,7 +167,7 @@ pub fn with_the_daemon_alive() {
         trap.is_empty(&format!("after `{what}`"));
         if back.is_none() {
             // Every tampering is to be seen, so this one is told at the end.
-            stuck.push(what);
+            stuck.push(what.to_owned());
             scene.world.restart_netd();
             flow.wait_for_answer(Instant::now(), PATIENCE);
         }
@@ -190,7 +198,8 @@ pub fn with_the_daemon_dead() {
     let scene = scene("tamper-dead");
     let trap = scene.trap();
     let storm = scene.storm();
-    for (what, script) in tamperings(&scene.world) {
+    for script in tamperings(&scene.world) {
+        let what = told(&script);
         scene.world.kill_netd();
         let ran = scene.world.netns.run(&script);
         std::thread::sleep(Duration::from_millis(100));
@@ -208,23 +217,26 @@ pub fn with_every_process_of_netd_dead() {
     let scene = scene("tamper-all-dead");
     let trap = scene.trap();
     let storm = scene.storm();
+    let emptied = emptied_sets(&scene.world);
     for script in [
         "true",
+        &emptied,
         "nft flush ruleset",
         "nft delete table inet netd",
         "nft delete table bridge netd",
-        "nft flush ruleset; bridge link set dev vb-one isolated off; bridge link set dev vb-two isolated off locked off learning on",
+        "bridge link set dev vb-one isolated off; bridge link set dev vb-two isolated off",
         "nft flush ruleset; ip link delete vz-web",
     ] {
         scene.world.kill_netd();
         scene.world.kill_keepers();
         let ran = scene.world.netns.run(script);
         std::thread::sleep(Duration::from_millis(200));
-        trap.is_empty(&format!("all dead, after `{script}`{}", refused(ran.code)));
+        let what = told(script);
+        trap.is_empty(&format!("all dead, after `{what}`{}", refused(ran.code)));
         scene.world.start_netd();
         let flow = scene.flow();
         flow.wait_for_answer(Instant::now(), PATIENCE);
-        trap.is_empty(&format!("daemon back, after `{script}`"));
+        trap.is_empty(&format!("daemon back, after `{what}`"));
     }
     scene.control();
     drop(storm);
