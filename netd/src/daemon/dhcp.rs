@@ -14,11 +14,12 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use zone::{IfName, ZoneName};
 
 use super::engine::{Engine, ZoneEvent};
+use super::store::StoreError;
 
 /// Follows the zones: a task for each that serves its bridge.
 pub(super) async fn serve_zones(
@@ -67,7 +68,7 @@ async fn serve(engine: Rc<RefCell<Engine>>, zone: ZoneName, bridge: IfName, ifin
         }
     };
     engine.borrow_mut().problem(subject, None);
-    let replies = Rc::new(replies);
+    let (requests, replies) = (Rc::new(requests), Rc::new(replies));
     let mut buffer = vec![0u8; 2048];
     loop {
         let received = requests
@@ -96,17 +97,38 @@ async fn serve(engine: Rc<RefCell<Engine>>, zone: ZoneName, bridge: IfName, ifin
                 send(&engine, &zone, &requests, &replies, ifindex, &reply).await
             }
             Some(dhcp::Outcome::Commit { lease, then }) => {
-                let durable = engine.borrow().store_lease(&zone, &lease).await;
-                match durable {
-                    Ok(Ok(())) => send(&engine, &zone, &requests, &replies, ifindex, &then).await,
-                    // The client asks again; an acknowledgement that is not stored must not leave.
-                    Ok(Err(e)) => {
-                        tracing::error!(zone = %zone, "lease not acknowledged: {}", super::chain(&e))
-                    }
-                    Err(_) => return,
-                }
+                // Not waited for here: all requests in hand share a commit.
+                let durable = engine.borrow().store_lease(&zone, &lease);
+                let acknowledge = acknowledge(
+                    engine.clone(),
+                    zone.clone(),
+                    requests.clone(),
+                    replies.clone(),
+                    ifindex,
+                    then,
+                    durable,
+                );
+                tokio::task::spawn_local(acknowledge);
             }
         }
+    }
+}
+
+/// Sends an acknowledgement once what it says is stored.
+async fn acknowledge(
+    engine: Rc<RefCell<Engine>>,
+    zone: ZoneName,
+    requests: Rc<UdpSocket>,
+    replies: Rc<OwnedFd>,
+    ifindex: u32,
+    reply: dhcp::Reply,
+    durable: oneshot::Receiver<Result<(), StoreError>>,
+) {
+    match durable.await {
+        Ok(Ok(())) => send(&engine, &zone, &requests, &replies, ifindex, &reply).await,
+        // The client asks again; an acknowledgement that is not stored must not leave.
+        Ok(Err(e)) => tracing::error!(zone = %zone, "lease not acknowledged: {}", super::chain(&e)),
+        Err(_) => {}
     }
 }
 
