@@ -159,7 +159,7 @@ pub fn wrong_requests() {
         ))
         .fails(1);
     assert!(said.contains("namespace"), "{said}");
-    netns.sh("ip link add host0 type dummy");
+    netns.sh("ip link add host0 type bridge");
     let said = world
         .netd("attach two --zone web --netns /run/netns/spare")
         .fails(1);
