@@ -1,6 +1,6 @@
 //! What is wrong with a file, and where: `FILE:LINE:COLUMN: error: …` and the line with a caret.
 //!
-//! A [`Source`] knows the text while it is read, a [`Diagnostic`] keeps only the one line it is about,
+//! A `Source` knows the text while it is read, a [`Diagnostic`] keeps only the one line it is about,
 //! so that it can be shown and sent long after the text is gone.
 
 use std::fmt;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use spawner::SpawnError;
 use zone::ContainerName;
 
-/// Exit codes of the command line (`netd explain` adds [`DENIED`]).
+/// Exit codes of the command line (`netd explain` adds `DENIED`).
 pub(crate) mod exit {
     /// Done.
     pub(crate) const DONE: u8 = 0;

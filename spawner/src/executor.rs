@@ -144,7 +144,7 @@ fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
     }
 }
 
-/// Loads the system call filter, and drops the capability that was kept for that ([`FOR_THE_FILTER`]).
+/// Loads the system call filter, and drops the capability that was kept for that (`FOR_THE_FILTER`).
 fn confine() -> io::Result<()> {
     sys::load_filter(&seccomp::filter())?;
     let mut sets = rustix::thread::capabilities(None)?;

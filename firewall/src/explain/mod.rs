@@ -1,6 +1,6 @@
 //! Verdicts with their reasons.
 //!
-//! Walks the same steps as the [oracle](crate::oracle) and names at each the rule, default or built-in
+//! Walks the same steps as the [oracle] and names at each the rule, default or built-in
 //! rule that decided; where something denies, also what would have to be said to allow it.
 
 mod show;

@@ -157,7 +157,7 @@ impl Links {
         self.all(&action, requests)
     }
 
-    /// Closes a port: down, and into `group`, to be deleted by [`super::reap`]. From here on no packet
+    /// Closes a port: down, and into `group`, to be deleted by [`super::reap()`]. From here on no packet
     /// passes; the name is free again once it is reaped. A port that is gone is closed.
     ///
     /// # Errors
