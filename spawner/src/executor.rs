@@ -163,6 +163,12 @@ fn confine() -> io::Result<()> {
 /// ends as the command ends.
 fn become_stub() -> io::Result<()> {
     let mask = sys::block_all_signals();
+    // This process still is the host's program: nobody inside may look into it, or reach its file by /proc/1/exe
+    // (CVE-2019-5736), nor what it had open. Before there is somebody inside; the command's exec undoes it for the command.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // ps(1) inside need not show the host's command line
+    let _ = sys::set_command_line(STUB);
+    let _ = rustix::thread::set_name(STUB_NAME);
     let child = match sys::fork()? {
         Fork::Child => {
             mask.restore();
@@ -170,15 +176,9 @@ fn become_stub() -> io::Result<()> {
         }
         Fork::Parent(child) => child,
     };
-    // This process still is the host's program: nobody inside may look into it, or reach its file by /proc/1/exe
-    // (CVE-2019-5736), nor what it had open.
-    let hidden = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    if hidden.is_err() || sys::close_all_but_stdio().is_err() {
+    if sys::close_all_but_stdio().is_err() {
         sys::exit(125);
     }
-    // ps(1) inside need not show the host's command line
-    let _ = sys::set_command_line(STUB);
-    let _ = rustix::thread::set_name(STUB_NAME);
     loop {
         let (signal, by_terminal) = sys::wait_for_signal();
         if signal == libc::SIGCHLD {
