@@ -19,6 +19,9 @@ const CONTAINERS: usize = 200;
 /// How many commands run at one time.
 const AT_ONCE: usize = 8;
 
+/// How often the daemon is killed at most, so that a slow machine comes to an end.
+const KILLS: usize = 60;
+
 /// A small generator (xorshift64): the seed is printed, so that a failure can be told from luck.
 struct Dice(u64);
 
@@ -84,7 +87,7 @@ pub fn killed_at_random_moments() {
             });
         }
         let mut dice = Dice(seed | 1);
-        while busy.load(Ordering::Relaxed) > 0 {
+        while busy.load(Ordering::Relaxed) > 0 && kills < KILLS {
             std::thread::sleep(Duration::from_millis(5 + dice.below(120)));
             world.kill_netd();
             kills += 1;
