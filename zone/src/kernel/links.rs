@@ -122,7 +122,17 @@ impl Links {
             bridge: 0,
             netns: -1,
         };
-        perform(&mut socket, &plan::inside(spec), target)
+        perform(&mut socket, &plan::inside(spec), target)?;
+        // The kernel notices a port's carrier when it comes to it, up to a second later, and the bridge
+        // drops frames to the port until then. To be asked about the link makes it notice now.
+        let noticed = self.host.link(encode::get_link_at(port.ifindex));
+        noticed.map_err(|source| {
+            LinkError::kernel(
+                format!("wait for the carrier of {}", port.host_ifname),
+                source,
+            )
+        })?;
+        Ok(())
     }
 
     /// Puts a port back in order: on its bridge, guarded, up. For when the bridge was made again or

@@ -36,6 +36,18 @@ impl Links {
         Ok(link.map(|link| (link.master, PortState::of(link))))
     }
 
+    /// Whether the link with this index is there and up.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn is_up(&mut self, ifindex: u32) -> Result<bool, LinkError> {
+        let link = self
+            .host
+            .link(encode::get_link_at(ifindex))
+            .map_err(|source| LinkError::kernel(format!("look at link {ifindex}"), source))?;
+        Ok(link.is_some_and(|link| link.up))
+    }
+
     /// Whether there are bridges besides these.
     pub(super) fn other_bridges(&mut self, ours: &[IfName]) -> Result<bool, LinkError> {
         let links = self.host.dump(encode::get_links(), Link::parse);

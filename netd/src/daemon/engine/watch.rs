@@ -22,11 +22,14 @@ impl Engine {
                     up,
                     gone,
                 } => {
-                    let Some(state) = self.zones.values().find(|s| s.zone.bridge.as_str() == name)
+                    let zones_now = &self.zones;
+                    let Some(state) = zones_now.values().find(|s| s.zone.bridge.as_str() == name)
                     else {
                         continue;
                     };
-                    if state.ifindex == ifindex && (gone || !up) {
+                    let links = &mut self.links;
+                    let mut down = || !links.is_up(ifindex).is_ok_and(|up| up);
+                    if state.ifindex == ifindex && (gone || !up) && down() {
                         tracing::warn!(bridge = %name, gone, "somebody took the bridge down; putting it right");
                         zones.insert(state.zone.name.clone());
                     }
