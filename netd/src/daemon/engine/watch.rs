@@ -1,6 +1,6 @@
 //! The kernel is checked against what should be: events of links and tables, and what to do about them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use firewall::kernel::{TableMonitor, TablesError};
 use zone::{LinkEvent, PortFlags, ZoneName};
@@ -14,6 +14,7 @@ impl Engine {
         let mut zones: BTreeSet<ZoneName> = BTreeSet::new();
         let mut host_changed = false;
         let mut forgotten = Vec::new();
+        let mut ports: BTreeMap<u32, bool> = BTreeMap::new();
         for event in events {
             match event {
                 LinkEvent::Bridge {
@@ -43,20 +44,18 @@ impl Engine {
                         None => host_changed = true,
                     }
                 }
+                // Our own changes of a port come by one after the other: what counts is the last.
                 LinkEvent::Port {
                     ifindex,
-                    gone: true,
-                    ..
-                } => self.check_port(ifindex),
-                LinkEvent::Port {
-                    ifindex,
-                    flags: Some(flags),
+                    gone,
+                    flags,
                     up,
                     ..
-                } if flags != PortFlags::GUARDED || !up => {
-                    self.check_port(ifindex);
+                } => {
+                    let before = ports.get(&ifindex).copied().unwrap_or_default();
+                    let loose = flags.map_or(before, |flags| flags != PortFlags::GUARDED);
+                    ports.insert(ifindex, gone || !up || loose);
                 }
-                LinkEvent::Port { .. } => {}
                 LinkEvent::Forgotten { ifindex } => forgotten.push(ifindex),
                 // A link without an address is of no use to a zone.
                 LinkEvent::Other => {}
@@ -64,6 +63,11 @@ impl Engine {
                     tracing::warn!("link events were lost; checking everything");
                     self.check_everything();
                 }
+            }
+        }
+        for (ifindex, wrong) in ports {
+            if wrong {
+                self.check_port(ifindex);
             }
         }
         for ifindex in forgotten {
