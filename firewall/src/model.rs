@@ -29,6 +29,8 @@ pub struct Zone {
     pub default: DefaultPolicy,
     /// Whether IPv6 to the world is masqueraded (ULA zones). IPv4 always is, unless `internal`.
     pub masquerade6: bool,
+    /// The only interface through which it reaches the world; any when absent.
+    pub uplink: Option<IfName>,
 }
 
 /// A port of the host that leads to a port of a container: `[ADDR:]HOSTPORT[-END]:PORT[/udp]`.

@@ -164,6 +164,10 @@ pub enum SetId {
     /// Interfaces on which netd switched forwarding of this family on; what they send elsewhere than
     /// to zones is dropped.
     Opened(Family),
+    /// Bridges of zones that reach the world through one interface only.
+    Pinned,
+    /// bridge . interface: the way that a pinned zone may take.
+    Uplink,
     /// The generation of verdicts that connections may remember in their conntrack mark.
     Generation,
     /// Map: nfproto (2 = v4, 10 = v6) → the generation to remember.
@@ -275,6 +279,8 @@ impl SetId {
         }
         all.extend([
             SetId::Bridges,
+            SetId::Pinned,
+            SetId::Uplink,
             SetId::Generation,
             SetId::Remember,
             SetId::GuardPorts,
@@ -402,6 +408,14 @@ impl SetId {
                 Table::Inet,
                 format!("opened{}", digit(f)),
                 vec![IfName],
+                vec![],
+                false,
+            ),
+            SetId::Pinned => (Table::Inet, "pinned".into(), vec![IfName], vec![], false),
+            SetId::Uplink => (
+                Table::Inet,
+                "uplink".into(),
+                vec![IfName, IfName],
                 vec![],
                 false,
             ),

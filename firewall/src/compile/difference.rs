@@ -34,9 +34,14 @@ pub(super) fn tightens(changes: &Changes) -> bool {
     let opened = |element: &Element| {
         matches!(
             element.set,
-            SetId::Rule(_, _, Action::Allow, _) | SetId::PublishedOpen(_)
+            SetId::Rule(_, _, Action::Allow, _) | SetId::PublishedOpen(_) | SetId::Uplink
         )
     };
-    let denies = |element: &Element| matches!(element.set, SetId::Rule(_, _, Action::Deny, _));
+    let denies = |element: &Element| {
+        matches!(
+            element.set,
+            SetId::Rule(_, _, Action::Deny, _) | SetId::Internal(_) | SetId::Pinned
+        )
+    };
     changes.remove.iter().any(opened) || changes.add.iter().any(denies)
 }

@@ -211,11 +211,24 @@ fn zone_forward() -> Chain {
         "zone_forward",
         vec![
             rule([state(1, "invalid"), Step::Count, Step::Drop]),
+            astray(IIFNAME, OIFNAME),
+            astray(OIFNAME, IIFNAME),
             rule([family(Family::V4), goto("zone_forward4")]),
             rule([family(Family::V6), goto("zone_forward6")]),
             rule([Step::Count, Step::Drop]),
         ],
     )
+}
+
+/// A pinned zone and the world meet on its uplink only.
+fn astray(zone: Load, other: Load) -> Rule {
+    rule([
+        Step::In(vec![zone], SetId::Pinned),
+        Step::NotIn(vec![other], SetId::Bridges),
+        Step::NotIn(vec![zone, other], SetId::Uplink),
+        goto("refuse"),
+    ])
+    .because("not by the zone's uplink")
 }
 
 fn forward_zone(f: Family) -> Chain {

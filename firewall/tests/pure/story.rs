@@ -51,6 +51,7 @@ impl Story {
             internal,
             default,
             masquerade6: true,
+            uplink: None,
         });
         self
     }

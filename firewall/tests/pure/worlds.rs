@@ -138,6 +138,7 @@ pub fn zone(index: u8) -> impl Strategy<Value = Zone> {
             internal,
             default,
             masquerade6,
+            uplink: None,
         }
     })
 }

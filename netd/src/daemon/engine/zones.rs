@@ -516,5 +516,6 @@ pub(super) fn model(zone: &Zone) -> firewall::model::Zone {
         internal: zone.internal,
         default: zone.default,
         masquerade6: !zone.internal && zone.subnet6.is_some_and(is_ula),
+        uplink: zone.uplink.clone(),
     }
 }
