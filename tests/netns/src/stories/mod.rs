@@ -36,7 +36,7 @@ stories! {
     attach: what_attach_tells_and_makes, long_names_are_shortened, by_process_and_with_wishes,
         nobody_is_attached_twice, many_at_once;
     reachability: zone_defaults, the_world_sees_the_host_and_containers_see_who_asks,
-        zones_meet_only_where_both_sides_say_so, internal_zones_have_no_world, beside_bridge_netfilter;
+        zones_meet_only_where_both_sides_say_so, internal_zones_have_no_world, a_zone_keeps_to_its_uplink, beside_bridge_netfilter;
     publish: published_ports_are_open_to_world_and_host, the_loopback_of_v6_leads_to_the_container_too,
         policy_judges_what_comes_through_a_published_port, a_port_is_published_once, an_internal_zone_publishes_nothing;
     policies: labels_zones_and_names_as_peers, addresses_and_ranges_as_peers, a_deny_always_wins,

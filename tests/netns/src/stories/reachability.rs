@@ -205,3 +205,16 @@ pub fn beside_bridge_netfilter() {
         (Deny, "host", "two", "udp/53"),
     ]);
 }
+
+pub fn a_zone_keeps_to_its_uplink() {
+    let world = World::new("uplink");
+    world.zone("right").option("--uplink", "up0").create();
+    world.zone("wrong").option("--uplink", "up1").create();
+    let right = world.container("right").in_zone("right").start();
+    let wrong = world.container("wrong").in_zone("wrong").start();
+    for outside in ["192.0.2.2", "2001:db8:1::2"] {
+        let outside = outside.parse().unwrap();
+        assert!(probe(&right.netns, outside, "tcp/80").passed());
+        assert!(!probe(&wrong.netns, outside, "tcp/80").passed());
+    }
+}
