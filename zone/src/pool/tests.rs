@@ -73,7 +73,7 @@ fn a_wanted_address_is_checked() {
         (&["10.0.0.0"], "network address"),
         (&["10.0.0.1"], "gateway"),
         (&["10.0.0.7"], "broadcast"),
-        (&["10.0.0.8"], "not in zone z (10.0.0.0-10.0.0.7"),
+        (&["10.0.0.8"], "not in zone z (10.0.0.0/29, "),
         (&["fd00::"], "anycast"),
         (&["fd00::1"], "gateway"),
         (&["fd00:1::1"], "not in zone z"),
