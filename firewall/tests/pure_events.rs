@@ -240,6 +240,30 @@ fn names_in_rules_come_and_go_with_their_containers() {
 }
 
 #[test]
+fn neighbours_share_a_box_and_part_again() {
+    let rules = "[[egress]]\nto = [\"container:web\", \"container:late\"]\nports = [\"tcp/1-79\"]";
+    let mut live = Live::new(start().file("db.toml", rules));
+    let late = Container {
+        name: "late".parse().unwrap(),
+        ifindex: 900,
+        addresses: vec!["10.89.0.3".parse().unwrap()],
+        ..live.container("web")
+    };
+    let alone = "eg4_allow_peer_range 10.89.1.3 . 10.89.0.2 . tcp . 1-79";
+    let both = "eg4_allow_peer_range 10.89.1.3 . 10.89.0.2-10.89.0.3 . tcp . 1-79";
+    let (lines, _) = live.after(|f| f.attach(late.clone()));
+    assert_eq!(
+        named(&lines, "10.89.1.3"),
+        [format!("- {alone}"), format!("+ {both}")]
+    );
+    let (lines, _) = live.after(|f| f.detach(&late.name));
+    assert_eq!(
+        named(&lines, "10.89.1.3"),
+        [format!("- {both}"), format!("+ {alone}")]
+    );
+}
+
+#[test]
 fn a_deny_of_somebody_who_comes_later() {
     let rules = "[[ingress]]\n[[ingress]]\naction = \"deny\"\nfrom = [\"label:tier=late\"]";
     let mut live = Live::new(start().file("web.toml", rules));

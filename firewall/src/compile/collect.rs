@@ -163,9 +163,10 @@ impl<'a> Collected<'a> {
     pub(super) fn rule(&mut self, view: View<'_>, rule: &Rule) {
         let family = Family::of(self.own);
         let what = Match::all(rule.ports.as_deref(), family);
+        let ranges = what.iter().any(|what| matches!(what, Match::Range(..)));
         for peer in &rule.peers {
             // of denies all must be seen, to know whether there is one
-            if rule.action == Action::Allow && self.focus.skips(peer) {
+            if rule.action == Action::Allow && self.focus.skips(peer, ranges) {
                 continue;
             }
             match peer {

@@ -32,13 +32,14 @@ pub(super) enum Focus<'a> {
 }
 
 impl Focus<'_> {
-    /// Whether what a rule says about somebody may be left out.
-    pub(super) fn skips(&self, peer: &Peer) -> bool {
+    /// Whether what a rule says about somebody may be left out. `ranges`: of ports, among other things.
+    pub(super) fn skips(&self, peer: &Peer, ranges: bool) -> bool {
         let Focus::Peer { peer: other, .. } = self else {
             return false;
         };
         match peer {
-            Peer::Container(name) => *name != other.name,
+            // a range of ports shares boxes with neighbouring addresses, whosever they are
+            Peer::Container(name) => *name != other.name && !ranges,
             Peer::Label(label, value) => other.labels.get(label) != Some(value),
             // networks share sets with the peer's addresses
             Peer::Net(_) => false,
