@@ -35,15 +35,16 @@ unit:
 	.ci/setup test
 	$(CARGO) test --locked --workspace --exclude stories
 
+# The whole workspace each time: with fewer packages cargo picks other features, and builds all again.
 # STORY: part of a name. NETD_KEEP=1 keeps the host of a story that fails, NETD_TALK=1 shows what they say.
 stories:
 	.ci/setup test
-	$(CARGO) build --locked --package netd
-	$(CARGO) test --locked --package stories -- $(STORY)
+	$(CARGO) build --locked --workspace --bin netd
+	$(CARGO) test --locked --workspace --test stories -- $(STORY)
 
 demo:
 	.ci/setup demo
-	$(CARGO) build --locked --package netd
+	$(CARGO) build --locked --workspace --bin netd
 	tests/demo target/debug/netd
 
 bench:
