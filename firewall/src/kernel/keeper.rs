@@ -45,6 +45,9 @@ fn failed<E: Into<io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(E
 /// A client that says nothing is not waited for longer than this.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A keeper is waited for longer: it may be busy waiting for others, on a machine that is busy too.
+const KEEPER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Most descriptors that are passed at a time.
 const MOST: usize = 4;
 
@@ -158,7 +161,7 @@ fn ask(path: &Path, what: u8) -> Result<Option<UnixStream>, KeeperError> {
         }
         Err(error) => return Err(failed("connect to", path)(error)),
     };
-    let patience = |s: &UnixStream| s.set_read_timeout(Some(PATIENCE));
+    let patience = |s: &UnixStream| s.set_read_timeout(Some(KEEPER_PATIENCE));
     patience(&stream).map_err(failed("prepare", path))?;
     stream
         .write_all(&[what])

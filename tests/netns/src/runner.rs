@@ -80,7 +80,7 @@ fn perform(story: &'static Story) -> Result<Completion, Failed> {
         Ended::Failed(how) => Err(format!("{output}\n{how}").into()),
         Ended::Well => {
             let ids = fs::read_to_string(dir.path().join("namespaces")).unwrap_or_default();
-            let left = machine::processes_in(&ids, end);
+            let left = machine::processes_in(&ids, end, dir.path());
             if !left.is_empty() {
                 return Err(format!(
                     "{output}\nprocesses left in the story's namespaces: {left:?}"
