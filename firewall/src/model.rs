@@ -77,6 +77,24 @@ pub struct World {
     /// The host's own addresses outside the zones. Used by `explain` and the oracle only: in the
     /// kernel the hook that sees a packet tells whether it is the host's.
     pub host: Vec<IpAddr>,
+    /// What time it is, for rules that count at some times only.
+    pub clock: Clock,
+}
+
+/// A minute of the week, in the host's local time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Clock {
+    /// From Monday, 00:00.
+    pub minute: u16,
+}
+
+impl Clock {
+    /// A minute of the week; those beyond it are of the next one.
+    pub fn at_minute(minute: u16) -> Self {
+        Self {
+            minute: minute % (7 * 24 * 60),
+        }
+    }
 }
 
 impl World {

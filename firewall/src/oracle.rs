@@ -327,7 +327,7 @@ fn direction_allows(
     let matching: Vec<&Rule> = sections
         .iter()
         .flat_map(|section| &section.rules)
-        .filter(|rule| rule_matches(rule, peer, flow))
+        .filter(|rule| rule.counts_at(world.clock) && rule_matches(rule, peer, flow))
         .collect();
     matching.iter().any(|rule| rule.action == Action::Allow)
         && matching.iter().all(|rule| rule.action != Action::Deny)
@@ -355,7 +355,7 @@ pub(crate) fn default_allows(
     }
 }
 
-/// Whether a rule is about a flow.
+/// Whether a rule is about a flow, whenever it counts.
 pub(crate) fn rule_matches(rule: &Rule, peer: Party<'_>, flow: &Flow) -> bool {
     let ports = match &rule.ports {
         None => true,

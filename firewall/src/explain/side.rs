@@ -51,6 +51,7 @@ impl<'a> Side<'a> {
             .sections
             .iter()
             .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)))
+            .filter(|(_, rule)| rule.counts_at(self.world.clock))
             .filter(|(_, rule)| oracle::rule_matches(rule, self.peer, self.flow))
             .collect();
         let denied = matching.iter().any(|(_, rule)| rule.action == Action::Deny);

@@ -18,6 +18,7 @@ mod rate;
 mod read;
 mod rule;
 mod suggest;
+mod window;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,6 +35,7 @@ pub use peer::Peer;
 pub(crate) use ports::parse as parse_ports;
 pub use ports::{Ports, has_ports};
 pub use rate::Rate;
+pub use window::Window;
 
 /// The largest policy file, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -88,6 +90,20 @@ pub struct Rule {
     pub max_connections: Option<u32>,
     /// Whether decisions are recorded.
     pub log: bool,
+    /// When it counts. `None`: always.
+    pub time: Option<Window>,
+}
+
+impl Rule {
+    /// Whether more than who and what decides: how often, how many at one time, or when.
+    pub fn is_conditional(&self) -> bool {
+        self.rate.is_some() || self.max_connections.is_some() || self.time.is_some()
+    }
+
+    /// Whether it counts at a time.
+    pub fn counts_at(&self, clock: crate::model::Clock) -> bool {
+        self.time.as_ref().is_none_or(|time| time.contains(clock))
+    }
 }
 
 /// What a file says of one direction that it mentions.

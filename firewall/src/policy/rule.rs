@@ -5,7 +5,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::read::{Reader, Span};
 use super::suggest::nearest;
-use super::{Peer, Ports, Rate, Rule, lint, peer, ports, rate};
+use super::{Peer, Ports, Rate, Rule, Window, lint, peer, ports, rate, window};
 use crate::sets::{Action, Direction};
 
 impl Reader<'_> {
@@ -14,7 +14,15 @@ impl Reader<'_> {
             Direction::Ingress => ("from", "to"),
             Direction::Egress => ("to", "from"),
         };
-        let known = [who, "ports", "action", "rate", "max-connections", "log"];
+        let known = [
+            who,
+            "ports",
+            "action",
+            "rate",
+            "max-connections",
+            "log",
+            "time",
+        ];
         let mut rule = Rule {
             at: self.source.position(span.start),
             action: Action::Allow,
@@ -23,6 +31,7 @@ impl Reader<'_> {
             rate: None,
             max_connections: None,
             log: false,
+            time: None,
         };
         for (key, value) in keys.iter() {
             match &**key.get_ref() {
@@ -37,6 +46,7 @@ impl Reader<'_> {
                 "rate" => rule.rate = self.rate(value),
                 "max-connections" => rule.max_connections = self.max_connections(value),
                 "log" => rule.log = self.log(value),
+                "time" => rule.time = self.time(value),
                 name => {
                     let place = format!("[[{}]]", direction.as_str());
                     self.unknown_key(key.span(), name, &known, &place);
@@ -172,6 +182,23 @@ impl Reader<'_> {
             None => self.wrong_type(value, "max-connections", "a number"),
         }
         number
+    }
+
+    fn time(&mut self, value: &Spanned<DeValue<'_>>) -> Option<Window> {
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong_type(value, "time", "a string such as \"Mon-Fri 08:00-18:00\"");
+            return None;
+        };
+        match window::parse(text) {
+            Ok(window) => {
+                self.unsupported(value.span(), "`time`");
+                Some(window)
+            }
+            Err((message, help)) => {
+                self.error(value.span(), message, Some(help));
+                None
+            }
+        }
     }
 
     fn log(&mut self, value: &Spanned<DeValue<'_>>) -> bool {
