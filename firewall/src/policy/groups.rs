@@ -112,13 +112,27 @@ impl Groups {
             .map(|(name, group)| (name.as_str(), group))
     }
 
+    /// Names that do not stand for the same peers in both.
+    pub fn differing(&self, other: &Groups) -> BTreeSet<String> {
+        let peers = |groups: &Groups, name: &str| groups.get(name).map(|g| g.peers.clone());
+        let names = self.groups.keys().chain(other.groups.keys());
+        names
+            .filter(|name| peers(self, name) != peers(other, name))
+            .cloned()
+            .collect()
+    }
+
     /// These groups as a `groups.toml` of their own, expanded; those that are not there are left out.
     pub fn excerpt(&self, names: &BTreeSet<String>) -> String {
-        let mut table = toml_edit::DocumentMut::new();
+        let mut table = toml::Table::new();
         for name in names {
             if let Some(group) = self.groups.get(name) {
-                let peers: toml_edit::Array = group.peers.iter().map(Peer::to_string).collect();
-                table.insert(name, toml_edit::Item::Value(peers.into()));
+                let peers: toml::value::Array = group
+                    .peers
+                    .iter()
+                    .map(|peer| peer.to_string().into())
+                    .collect();
+                table.insert(name.clone(), peers.into());
             }
         }
         table.to_string()
@@ -403,6 +417,16 @@ mod tests {
         assert_eq!((place.line, place.column), (2, 1));
         let warned: Vec<u32> = groups.warnings.iter().map(|d| d.line).collect();
         assert_eq!(warned, [1, 4], "{}", groups.warnings);
+    }
+
+    #[test]
+    fn what_differs() {
+        let parse = |text| Groups::parse("groups.toml", text).unwrap();
+        let old = parse("a = [\"host\"]\nb = [\"@a\"]\nc = [\"world\"]\nd = []\n");
+        let new = parse("d = []\na = [\"any\"]\nb = [\"@a\"]\nc = [\"world\"]\ne = []\n");
+        let names: Vec<String> = old.differing(&new).into_iter().collect();
+        assert_eq!(names, ["a", "b", "e"]);
+        assert_eq!(Groups::default().differing(&old).len(), 4);
     }
 
     #[test]

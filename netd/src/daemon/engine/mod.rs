@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use firewall::compile::Firewall;
 use firewall::kernel::Tables;
-use firewall::policy::PolicyFile;
+use firewall::policy::{Groups, PolicyFile};
 use ipnet::{Ipv4Net, Ipv6Net};
 use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneName};
@@ -75,6 +75,8 @@ pub(crate) struct Engine {
     tables: Tables,
     firewall: Firewall,
     zone_files: Files<ZoneFile>,
+    /// `groups.toml` alone.
+    group_files: Files<Arc<Groups>>,
     policy_files: Files<Arc<PolicyFile>>,
     edits: Edits,
     zones: BTreeMap<ZoneName, ZoneState>,
