@@ -7,7 +7,7 @@ use super::traffic;
 use crate::diagnostics::Position;
 use crate::model::World;
 use crate::oracle::{self, Party, Who};
-use crate::policy::{Mode, Rule};
+use crate::policy::{Counts, Rule, number};
 use crate::sets::{Direction, Family};
 
 /// What a container's rules of one direction say otherwise than before.
@@ -27,12 +27,21 @@ pub(super) fn of<'a>(group: &Group<'a>, direction: Direction) -> Option<Delta<'a
         let [before, after] = mentioned(trial);
         before != after
     });
-    // how often each rule is there, less how often it was; a rule is what it says, wherever it stands
+    // how often each rule is there, less how often it was; a rule is what it says and how it counts, wherever
+    // it stands
     let mut counts: BTreeMap<(bool, String), (&'a Rule, i32)> = BTreeMap::new();
     for (lane, step) in [(old, -1), (new, 1)] {
-        for (file, section) in lane.sections(direction, true) {
-            for rule in &section.rules {
-                let said = (file.mode == Mode::Audit, meaning(rule));
+        for trial in [false, true] {
+            let sections = lane.sections(direction, trial);
+            let rules =
+                sections.flat_map(|(_, section)| section.rules.iter().map(|rule| ((), rule)));
+            for ((), rule, how) in number(rules) {
+                let how = match how {
+                    Counts::Always => "",
+                    Counts::Conditionally(_) => "conditionally ",
+                    Counts::LeftOut => "not ",
+                };
+                let said = (trial, format!("{how}{}", meaning(rule)));
                 counts.entry(said).or_insert((rule, 0)).1 += step;
             }
         }

@@ -10,7 +10,7 @@ use crate::diagnostics::Position;
 use crate::explain::{self, Reason};
 use crate::model::{Clock, Flow, World};
 use crate::oracle::{self, Who};
-use crate::policy::{AppliesTo, Mode, PolicyFile, PolicySet, Rule, Section};
+use crate::policy::{AppliesTo, Counts, Mode, PolicyFile, PolicySet, Rule, Section, number};
 use crate::sets::{Action, Direction};
 
 /// The most times of a week at which is looked; more windows than that nobody keeps apart.
@@ -130,21 +130,19 @@ impl<'w> Judge<'w> {
         for (direction, rules) in self.matching(when, flow) {
             let word = direction.as_str();
             let mut add = |what: &str| limits.insert(format!("{word} {what}"));
-            let plain =
-                |action| move |rule: &&Rule| rule.action == action && !rule.is_conditional();
-            let open = rules
-                .iter()
-                .map(|(_, rule)| *rule)
-                .any(|rule| plain(Action::Allow)(&rule));
-            for (_, rule) in &rules {
+            let open = |(_, rule, counts): &Matching<'_>| {
+                rule.action == Action::Allow && *counts == Counts::Always
+            };
+            let open = rules.iter().any(open);
+            for (_, rule, counts) in &rules {
                 if rule.log {
                     add("log");
                 }
-                match rule.action {
-                    Action::Allow if sometimes && !open && rule.is_conditional() => {
+                match (rule.action, counts) {
+                    (Action::Allow, Counts::Conditionally(_)) if sometimes && !open => {
                         add(&conditions(rule));
                     }
-                    Action::Deny if sometimes && rule.is_conditional() => {
+                    (Action::Deny, Counts::Conditionally(_)) if sometimes => {
                         add(&format!("deny {}", conditions(rule)));
                     }
                     _ => {}
@@ -155,7 +153,7 @@ impl<'w> Judge<'w> {
     }
 
     /// The rules in force about a flow, whenever they count, by the side whose they are.
-    fn matching(&self, when: usize, flow: &Flow) -> Vec<(Direction, Vec<(&PolicyFile, &Rule)>)> {
+    fn matching(&self, when: usize, flow: &Flow) -> Vec<(Direction, Vec<Matching<'_>>)> {
         let world = &*self.world;
         let (Ok(from), Ok(to)) = (
             oracle::party(world, &flow.from, &flow.to, flow.family),
@@ -174,8 +172,11 @@ impl<'w> Judge<'w> {
             let rules = self.sets[when]
                 .applying(owner)
                 .filter_map(|file| Some((file, file.section(direction)?)))
-                .flat_map(|(file, section)| section.rules.iter().map(move |rule| (file, rule)))
-                .filter(|(_, rule)| oracle::rule_matches(rule, peer, flow))
+                .flat_map(|(file, section)| section.rules.iter().map(move |rule| (file, rule)));
+            let rules = number(rules)
+                .filter(|(_, rule, counts)| {
+                    *counts != Counts::LeftOut && oracle::rule_matches(rule, peer, flow)
+                })
                 .collect();
             sides.push((direction, rules));
         }
@@ -212,11 +213,11 @@ impl<'w> Judge<'w> {
             .matching(1 - when, flow)
             .into_iter()
             .flat_map(|(_, rules)| rules)
-            .map(|(_, rule)| meaning(rule))
+            .map(|(_, rule, _)| meaning(rule))
             .collect();
         let mut reasons = Vec::new();
         for (direction, rules) in self.matching(when, flow) {
-            for (file, rule) in rules {
+            for (file, rule, _) in rules {
                 if !others.contains(&meaning(rule)) {
                     reasons.push(Reason {
                         file: Some(file.file.clone()),
@@ -232,6 +233,9 @@ impl<'w> Judge<'w> {
         reasons
     }
 }
+
+/// A rule about a flow, and how it counts.
+type Matching<'a> = (&'a PolicyFile, &'a Rule, Counts);
 
 /// A file's name without folder.
 fn stem(file: &str) -> &str {
