@@ -3,10 +3,16 @@
 //! The daemon serves it with zlink (`daemon/control.rs`), the command line calls it with a small blocking
 //! client (`client.rs`), and any varlink client can do the same.
 
+mod apply;
+
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
+
+pub(crate) use apply::{
+    AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
+};
 
 /// Name of the varlink interface.
 pub(crate) const INTERFACE: &str = "io.netd.Control";
@@ -193,6 +199,8 @@ pub(crate) struct DaemonStatus {
     pub(crate) restored: i64,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
+    /// The last apply of policies, if there was one.
+    pub(crate) applied: Option<AppliedState>,
 }
 
 /// One rule or default that took part in a verdict.

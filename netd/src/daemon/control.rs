@@ -13,8 +13,9 @@ use super::dirs::Dirs;
 use super::engine::Engine;
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyView, Problem, Reason,
-    Zone, ZoneSettings,
+    AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyChange,
+    PolicyDifference, PolicyStep, PolicyText, PolicyTexts, PolicyView, Problem, Reason, Zone,
+    ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -97,13 +98,16 @@ replies! {
     StatusReply { status: DaemonStatus }
     Reloaded { refused: Vec<Problem> }
     PolicyReply { policy: PolicyView }
+    PolicyDiffReply { difference: PolicyDifference }
+    PolicyStepReply { step: PolicyStep }
+    PolicyConfirmed { confirmed: bool }
     ExplanationReply { explanation: Explanation }
     LeasesReply { leases: Vec<Lease> }
 }
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -193,6 +197,36 @@ impl Control {
         Ok(PolicyReply { policy })
     }
 
+    async fn policy_diff(&mut self, policies: PolicyTexts) -> Result<PolicyDiffReply, Error> {
+        let question = self.engine.borrow_mut().policy_diff(&policies)?;
+        // seconds, where much changes for many: the others need not wait
+        let difference = tokio::task::spawn_blocking(move || question.answer())
+            .await
+            .map_err(|e| Error::Refused {
+                message: format!("diff: {e}"),
+            })?;
+        Ok(PolicyDiffReply { difference })
+    }
+
+    async fn policy_apply(
+        &mut self,
+        policies: PolicyTexts,
+        confirm: Option<i64>,
+    ) -> Result<PolicyStepReply, Error> {
+        let step = self.engine.borrow_mut().policy_apply(&policies, confirm)?;
+        Ok(PolicyStepReply { step })
+    }
+
+    async fn policy_confirm(&mut self) -> Result<PolicyConfirmed, Error> {
+        self.engine.borrow_mut().policy_confirm()?;
+        Ok(PolicyConfirmed { confirmed: true })
+    }
+
+    async fn policy_rollback(&mut self) -> Result<PolicyStepReply, Error> {
+        let step = self.engine.borrow_mut().policy_rollback()?;
+        Ok(PolicyStepReply { step })
+    }
+
     async fn explain(
         &mut self,
         from: String,
@@ -250,6 +284,10 @@ impl Descriptors for Control {
         "io.netd.Control.Status",
         "io.netd.Control.Reload",
         "io.netd.Control.PolicyShow",
+        "io.netd.Control.PolicyDiff",
+        "io.netd.Control.PolicyApply",
+        "io.netd.Control.PolicyConfirm",
+        "io.netd.Control.PolicyRollback",
         "io.netd.Control.Explain",
         "io.netd.Control.LeaseList",
     ];

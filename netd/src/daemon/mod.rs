@@ -13,6 +13,7 @@
 //! is in one order. What takes long is elsewhere: commits on the storage thread, deletion of links on
 //! the reaper's.
 
+mod applied;
 mod control;
 mod dhcp;
 mod dirs;

@@ -3,9 +3,11 @@
 //! It holds what should be (zones, policies, attached containers) and makes the kernel agree. Each
 //! operation either holds afterwards or has been undone; its errors are sentences for people.
 
+mod apply;
 mod attach;
 pub(crate) mod clock;
 mod detach;
+mod diff;
 mod doors;
 mod explain;
 mod forward;
@@ -30,6 +32,7 @@ use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneName};
 
 use super::Dirs;
+use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
 use super::loopback6::Doors;
@@ -77,6 +80,12 @@ pub(crate) struct Engine {
     zone_files: Files<ZoneFile>,
     policy_files: Files<Arc<PolicyFile>>,
     edits: Edits,
+    /// What was applied in one step, and how to get back.
+    applied: Applied,
+    /// When that has to be looked at.
+    apply_due: Option<tokio::time::Instant>,
+    /// Told when that changes.
+    pub(crate) apply_news: std::rc::Rc<Notify>,
     zones: BTreeMap<ZoneName, ZoneState>,
     ports: BTreeMap<ContainerName, Record>,
     /// Addresses that names have, attached or not; what the store holds.

@@ -16,6 +16,7 @@ use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
 use super::{Engine, ZoneEvent};
+use crate::daemon::applied::AppliedError;
 use crate::daemon::chain;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
@@ -46,6 +47,8 @@ pub(crate) enum StartError {
     Tables(#[source] TablesError),
     #[error("ask the keeper for the ruleset's socket")]
     Keeper(#[source] keeper::KeeperError),
+    #[error("finish what an apply of policies began")]
+    Applied(#[from] AppliedError),
     #[error("start a thread")]
     Thread(#[source] io::Error),
 }
@@ -63,6 +66,7 @@ impl Engine {
             Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
         let policy_files = Files::open(dirs.policies(), dirs.good().join("policies"))
             .map_err(dir(dirs.policies()))?;
+        let applied = super::apply::open(&dirs)?;
         // Before they are read: what is edited meanwhile is read again.
         let edits = Edits::watch(&dirs).map_err(dir(dirs.config.clone()))?;
         let machine_id = machine_id(&dirs).map_err(dir(dirs.state.clone()))?;
@@ -85,6 +89,9 @@ impl Engine {
             zone_files,
             policy_files,
             edits,
+            applied,
+            apply_due: None,
+            apply_news: std::rc::Rc::new(Notify::new()),
             zones: BTreeMap::new(),
             ports: BTreeMap::new(),
             kept: kept_addresses(&stored),
@@ -99,6 +106,7 @@ impl Engine {
             restored: 0,
             problems: BTreeMap::new(),
         };
+        engine.resume_apply();
         engine.take_over(&stored)?;
         Ok((engine, reaped))
     }
