@@ -126,7 +126,7 @@ fn check_one(path: &Path) -> Result<Vec<Diagnostic>, Error> {
 
 /// The files a daemon would read in this folder: `*.toml`, no dotfiles, in the order of their names.
 /// A folder that does not exist has none.
-fn policies_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn policies_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source: io::Error| Error::Read {
         path: folder.to_owned(),
         source,

@@ -7,8 +7,8 @@ use zone::{ContainerName, ZoneName};
 
 use super::Client;
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Explanation, Lease, PolicyView, Problem, Zone,
-    ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Explanation, Lease, PolicyDifference, PolicyStep,
+    PolicyTexts, PolicyView, Problem, Zone, ZoneSettings,
 };
 use crate::error::Error;
 
@@ -35,6 +35,22 @@ pub(crate) struct Attached {
 pub(crate) struct ZoneCreated {
     pub(crate) zone: Zone,
     pub(crate) created: bool,
+}
+
+/// Answer to a confirmation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confirmed {
+    pub(crate) confirmed: bool,
+}
+
+#[derive(Serialize)]
+struct Policies<'a> {
+    policies: &'a PolicyTexts,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    step: PolicyStep,
 }
 
 #[derive(Deserialize)]
@@ -202,6 +218,43 @@ impl Client {
         }
         let out: Out = self.call("PolicyShow", &In { container, nft }, &[])?;
         Ok(out.policy)
+    }
+
+    pub(crate) fn policy_diff(
+        &mut self,
+        policies: &PolicyTexts,
+    ) -> Result<PolicyDifference, Error> {
+        #[derive(Deserialize)]
+        struct Out {
+            difference: PolicyDifference,
+        }
+        let out: Out = self.call("PolicyDiff", &Policies { policies }, &[])?;
+        Ok(out.difference)
+    }
+
+    /// `confirm`: seconds in which it has to be confirmed.
+    pub(crate) fn policy_apply(
+        &mut self,
+        policies: &PolicyTexts,
+        confirm: Option<u32>,
+    ) -> Result<PolicyStep, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            policies: &'a PolicyTexts,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            confirm: Option<u32>,
+        }
+        let out: Step = self.call("PolicyApply", &In { policies, confirm }, &[])?;
+        Ok(out.step)
+    }
+
+    pub(crate) fn policy_confirm(&mut self) -> Result<Confirmed, Error> {
+        self.call("PolicyConfirm", &Nothing {}, &[])
+    }
+
+    pub(crate) fn policy_rollback(&mut self) -> Result<PolicyStep, Error> {
+        let out: Step = self.call("PolicyRollback", &Nothing {}, &[])?;
+        Ok(out.step)
     }
 
     /// `family`: 4 or 6; without it the daemon takes what the endpoints tell.

@@ -177,8 +177,8 @@ fn labels(container: &Container) -> Vec<String> {
     labels
 }
 
-/// `netd status`
-pub(crate) fn status(status: &DaemonStatus) -> String {
+/// `netd status`; `now` in seconds since 1970.
+pub(crate) fn status(status: &DaemonStatus, now: i64) -> String {
     let tables = match status.tables.as_str() {
         "owned" => "owned: nobody else can change them",
         "watched" => "watched: put right when somebody changes them",
@@ -197,6 +197,14 @@ pub(crate) fn status(status: &DaemonStatus) -> String {
         ("Zones", vec![or_dash(status.zones.join(" "))]),
         ("Containers", vec![status.containers.to_string()]),
         ("Policy files", vec![status.policies.to_string()]),
+        (
+            "Last apply",
+            status
+                .applied
+                .iter()
+                .map(|last| super::applied(last, now))
+                .collect(),
+        ),
         ("Tables", vec![tables.to_owned()]),
         ("Restored", vec![format!("{} times", status.restored)]),
         ("Problem", status.problems.iter().map(problem).collect()),
@@ -260,7 +268,7 @@ pub(crate) fn explanation(explanation: &Explanation, question: &str) -> String {
 }
 
 /// `FILE:LINE:COLUMN`, or `default`.
-fn place(reason: &Reason) -> String {
+pub(super) fn place(reason: &Reason) -> String {
     let mut place = match &reason.file {
         Some(file) => file.clone(),
         None => return "default".to_owned(),

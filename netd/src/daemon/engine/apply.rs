@@ -273,6 +273,12 @@ impl Engine {
                 "{what}: not a single policy file is given; remove files by hand where none is wanted"
             )));
         }
+        if let Some(groups) = &texts.groups {
+            return Err(refused(format!(
+                "{what}: {}:1:1: error: there are no groups yet, so nothing changes",
+                groups.path
+            )));
+        }
         let mut parsed = Parsed::new();
         let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
         let mut wrong = Vec::new();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::*;
+use crate::api::AppliedState;
 
 fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/output/golden/{name}"));
@@ -158,8 +159,14 @@ fn the_daemon() {
             subject: "zone lab".into(),
             message: "its bridge cannot be made".into(),
         }],
+        applied: Some(AppliedState {
+            state: "waiting".into(),
+            at: 1000,
+            remaining: Some(45),
+            kept: None,
+        }),
     };
-    golden("status.txt", &super::status(&status));
+    golden("status.txt", &super::status(&status, 1015));
 }
 
 #[test]
