@@ -172,12 +172,13 @@ impl<'a> Ground<'a> {
     }
 
     fn kind(&self, one: IpAddr) -> Kind {
-        if self.host.contains(&one) {
+        // the host's addresses may be told with those of its loopback
+        if one.is_loopback() {
+            Kind::Loopback
+        } else if self.host.contains(&one) {
             Kind::Host
         } else if self.zones.iter().any(|net| net.contains(&one)) {
             Kind::Unused
-        } else if one.is_loopback() {
-            Kind::Loopback
         } else if self.special.iter().any(|net| net.contains(&one)) {
             Kind::Special
         } else {
