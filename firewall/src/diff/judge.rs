@@ -127,7 +127,7 @@ impl<'w> Judge<'w> {
     /// How rules limit and record a flow.
     fn limits(&self, when: usize, flow: &Flow, sometimes: bool) -> Vec<String> {
         let mut limits = BTreeSet::new();
-        for (direction, rules) in self.matching(when, flow) {
+        for (direction, rules) in self.matching(&self.sets[when], flow) {
             let word = direction.as_str();
             let mut add = |what: &str| limits.insert(format!("{word} {what}"));
             let open = |(_, rule, counts): &Matching<'_>| {
@@ -152,8 +152,12 @@ impl<'w> Judge<'w> {
         limits.into_iter().collect()
     }
 
-    /// The rules in force about a flow, whenever they count, by the side whose they are.
-    fn matching(&self, when: usize, flow: &Flow) -> Vec<(Direction, Vec<Matching<'_>>)> {
+    /// The rules of a set about a flow, whenever they count, by the side whose they are.
+    fn matching<'s>(
+        &'s self,
+        set: &'s PolicySet,
+        flow: &Flow,
+    ) -> Vec<(Direction, Vec<Matching<'s>>)> {
         let world = &*self.world;
         let (Ok(from), Ok(to)) = (
             oracle::party(world, &flow.from, &flow.to, flow.family),
@@ -169,7 +173,7 @@ impl<'w> Judge<'w> {
             let Who::Container(owner) = owner.who else {
                 continue;
             };
-            let rules = self.sets[when]
+            let rules = set
                 .applying(owner)
                 .filter_map(|file| Some((file, file.section(direction)?)))
                 .flat_map(|(file, section)| section.rules.iter().map(move |rule| (file, rule)));
@@ -207,16 +211,17 @@ impl<'w> Judge<'w> {
         [self.rules_of_one(0, flow), self.rules_of_one(1, flow)]
     }
 
-    /// Rules about a flow that the other set does not have.
+    /// Rules about a flow, also on trial, that the other set does not have.
     fn rules_of_one(&self, when: usize, flow: &Flow) -> Vec<Reason> {
+        let sets = self.trials.as_ref().unwrap_or(&self.sets);
         let others: Vec<String> = self
-            .matching(1 - when, flow)
+            .matching(&sets[1 - when], flow)
             .into_iter()
             .flat_map(|(_, rules)| rules)
             .map(|(_, rule, _)| meaning(rule))
             .collect();
         let mut reasons = Vec::new();
-        for (direction, rules) in self.matching(when, flow) {
+        for (direction, rules) in self.matching(&sets[when], flow) {
             for (file, rule, _) in rules {
                 if !others.contains(&meaning(rule)) {
                     reasons.push(Reason {
