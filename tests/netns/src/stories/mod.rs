@@ -8,6 +8,7 @@ mod dhcp;
 mod files;
 mod flat;
 mod harness;
+mod limits;
 mod oci;
 mod policies;
 mod publish;
@@ -45,6 +46,8 @@ stories! {
     apply: a_set_opens_and_closes_in_one_step_and_rolls_back, one_bad_file_refuses_all,
         who_does_not_confirm_in_time_gets_the_old_set_back, a_daemon_that_starts_after_the_deadline_brings_the_old_set_back_first,
         a_file_that_is_bad_stays_as_good_as_it_was, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
+    limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
+        hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
         an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
