@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! policies/*.toml ─► policy ─► compile ─► Changes (set elements) ─► kernel (feature `kernel`)
-//!                       └────► oracle, explain (no kernel needed)
+//!                       ├────► oracle, explain (no kernel needed)
+//!                       └────► trial: what to record of a packet that was judged (packet)
 //! ```
 //!
 //! Without the feature `kernel` this crate is pure.
@@ -18,3 +19,4 @@ pub mod packet;
 pub mod policy;
 pub mod sets;
 pub mod skeleton;
+pub mod trial;

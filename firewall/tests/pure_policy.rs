@@ -39,10 +39,8 @@ to     = ["198.51.100.7"]
 #[test]
 fn what_the_engine_does_not_enforce_yet_is_refused_where_it_stands() {
     for (text, line, column) in [
-        ("mode = \"audit\"", 1, 8),
         ("[[ingress]]\nrate = \"50/second burst 100\"", 2, 8),
         ("[[ingress]]\nmax-connections = 200", 2, 19),
-        ("[[ingress]]\nlog = true", 2, 7),
         ("[[egress]]\nto = [\"host\", \"dns:example.org\"]", 2, 15),
     ] {
         let wrong = PolicyFile::parse("web.toml", text).unwrap_err();
@@ -53,7 +51,6 @@ fn what_the_engine_does_not_enforce_yet_is_refused_where_it_stands() {
         assert!(one.message.ends_with("is not supported yet"), "{one}");
         assert_eq!((one.line, one.column), (line, column), "{one}");
     }
-    assert!(PolicyFile::parse("web.toml", "[[ingress]]\nlog = false").is_ok());
 }
 
 #[test]
