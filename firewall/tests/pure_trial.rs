@@ -386,17 +386,22 @@ fn logs_agree(setting: &Setting) -> Result<(), TestCaseError> {
                 let (Some(file), Some(at)) = (&record.file, record.at) else {
                     continue;
                 };
+                let file = policies.0.values().find(|f| f.file == *file).unwrap();
+                prop_assert!(file.applies_to.matches(container));
+                let section = file.section(record.direction).unwrap();
+                let rule = section.rules.iter().find(|rule| rule.at == at);
+                // an allow that was refused was over its limit
+                let limited =
+                    rule.is_some_and(|rule| rule.rate.is_some() || rule.max_connections.is_some());
+                if limited && allowed && said == DENY {
+                    prop_assert!(record.text.contains("over it"), "{:#?}", record);
+                    continue;
+                }
                 // how a packet came to a published port may be unknown
                 if !record.published {
                     prop_assert_eq!(said, verdict(allowed), "{:#?}", record);
                 }
-                let file = policies.0.values().find(|f| f.file == *file).unwrap();
-                prop_assert!(file.applies_to.matches(container));
-                let section = file.section(record.direction).unwrap();
-                let decides = section
-                    .rules
-                    .iter()
-                    .any(|rule| rule.at == at && rule.action == said);
+                let decides = rule.is_some_and(|rule| rule.action == said);
                 prop_assert!(
                     decides || (section.at == at && said == DENY),
                     "{:#?}",
@@ -444,4 +449,46 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[test]
+fn what_is_over_a_limit_is_recorded_with_the_limit() {
+    let limited =
+        "[[ingress]]\nfrom = [\"any\"]\nrate = \"5/second\"\nmax-connections = 3\nlog = true\n";
+    let story = zone(DefaultPolicy::Allow).file("db.toml", limited);
+    let over = of(&story, "web", "db", 80, DENY);
+    assert_eq!(over, ["db ingress deny db.toml:1 allows"]);
+    let (world, policies) = (story.firewall.world(), story.firewall.policies());
+    let flow = Flow {
+        from: endpoint("web"),
+        to: endpoint("db"),
+        traffic: Traffic::Port(6, 80),
+        family: Family::V6,
+        published: false,
+    };
+    let judged = judged(world, &flow, DENY).unwrap();
+    let text = records(world, policies, &judged).pop().unwrap().text;
+    assert!(
+        text.contains("rate 5/second burst 5 and 3 connections of each source"),
+        "{text}"
+    );
+    assert_eq!(
+        of(&story, "web", "db", 80, ALLOW),
+        ["db ingress allow db.toml:1 allows"]
+    );
+    // the other side logs too, but it is not its limit
+    let story = story.file("web.toml", "[[egress]]\nlog = true\n");
+    assert_eq!(
+        of(&story, "web", "db", 80, DENY),
+        ["db ingress deny db.toml:1 allows"]
+    );
+    // another rule allows it without a limit, so it was none
+    let story = story.file(
+        "more.toml",
+        "applies-to = { container = \"db\" }\n[[ingress]]\n",
+    );
+    assert_eq!(
+        of(&story, "web", "db", 80, DENY),
+        ["web egress deny default no", "db ingress deny default no"]
+    );
 }

@@ -69,6 +69,7 @@ impl ElementState {
             key: Key(self.key.clone()),
             last: None,
             data: self.data.clone().map(Key),
+            timeout: None,
         }
     }
 }

@@ -84,8 +84,8 @@ pub(super) const SET_DATA_TYPE: u16 = 6;
 pub(super) const SET_DATA_LEN: u16 = 7;
 pub(super) const SET_DESC: u16 = 9;
 pub(super) const SET_ID: u16 = 10;
-pub(super) const SET_TIMEOUT: u16 = 11;
 pub(super) const SET_USERDATA: u16 = 13;
+pub(super) const SET_EXPR: u16 = 17;
 pub(super) const SET_DESC_SIZE: u16 = 1;
 pub(super) const SET_DESC_CONCAT: u16 = 2;
 pub(super) const SET_FIELD_LEN: u16 = 1;
@@ -102,6 +102,7 @@ pub(super) const ELEM_LIST_ELEMENTS: u16 = 3;
 pub(super) const ELEM_KEY: u16 = 1;
 pub(super) const ELEM_DATA: u16 = 2;
 pub(super) const ELEM_FLAGS: u16 = 3;
+pub(super) const ELEM_TIMEOUT: u16 = 4;
 pub(super) const ELEM_KEY_END: u16 = 10;
 pub(super) const ELEM_F_INTERVAL_END: u32 = 1;
 

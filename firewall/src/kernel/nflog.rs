@@ -18,12 +18,7 @@ use super::socket::{Received, Socket, SocketError};
 use super::wire::{self, NFGEN, Writer};
 use crate::packet::{Hook, Judged, Packet};
 use crate::sets::Action;
-
-/// The group to which the skeleton logs.
-pub const GROUP: u16 = 28260;
-
-/// Bytes of each packet that are asked for: two headers of IP at their longest, and ports.
-const RANGE: u32 = 128;
+use crate::skeleton::{LOG_BYTES, LOG_DENY, LOG_PASS};
 
 /// Packets that the kernel collects before it sends them …
 const COLLECT: u32 = 64;
@@ -91,7 +86,7 @@ impl Nflog {
             .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER));
         configure(&mut socket, group, |w| w.bytes(CFG_CMD, &[CMD_BIND]))?;
         configure(&mut socket, group, |w| {
-            let mut mode = RANGE.to_be_bytes().to_vec();
+            let mut mode = LOG_BYTES.to_be_bytes().to_vec();
             mode.extend([COPY_PACKET, 0]);
             w.bytes(CFG_MODE, &mode);
             w.be32(CFG_NLBUFSIZ, DELIVERY);
@@ -179,8 +174,8 @@ fn packet(body: &[u8], next: &mut u32, heard: &mut Heard) {
 
 fn judged(body: &[u8]) -> Option<Judged> {
     let verdict = match wire::text(body, PREFIX)? {
-        "pass" => Action::Allow,
-        "deny" => Action::Deny,
+        LOG_PASS => Action::Allow,
+        LOG_DENY => Action::Deny,
         _ => return None,
     };
     // struct nfulnl_msg_packet_hdr: protocol, hook, padding. The hooks are those of linux/netfilter.h.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A token bucket for each source address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate {
     /// New connections, at least 1 …
     pub count: u32,

@@ -3,7 +3,7 @@
 use super::{Reason, words};
 use crate::model::{Container, Flow, World};
 use crate::oracle::{self, Party};
-use crate::policy::{PolicyFile, PolicySet, Rule, Section};
+use crate::policy::{PolicyFile, PolicySet, Rule, Section, number};
 use crate::sets::{Action, Direction};
 
 /// One side of a connection: the container whose word is asked, and whom about.
@@ -33,10 +33,12 @@ impl<'a> Side<'a> {
             .applying(owner)
             .filter_map(|file| Some((file, file.section(direction)?)))
             .collect();
-        let mut rules: Vec<_> = sections
+        let all = sections
             .iter()
-            .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)))
-            .filter(|(_, rule)| rule.counts_at(world.clock))
+            .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)));
+        let mut rules: Vec<_> = number(all)
+            .filter(|(_, rule, counts)| counts.at(rule, world.clock))
+            .map(|(file, rule, _)| (file, rule))
             .filter(|(_, rule)| oracle::rule_matches(rule, peer, flow))
             .collect();
         if rules.iter().any(|(_, rule)| rule.action == Action::Deny) {

@@ -79,6 +79,8 @@ pub(super) fn no_rule(verdict: Action, allowed: bool) -> &'static str {
         (Action::Deny, true) => {
             "no rule in force refuses this: it was judged before an edit, or it is the zone's uplink"
         }
-        (Action::Allow, _) => "no rule in force allows this: it was judged before an edit",
+        (Action::Allow, _) => {
+            "no rule in force allows this: it was judged before an edit, or over the limit of a deny"
+        }
     }
 }

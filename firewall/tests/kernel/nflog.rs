@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
 use firewall::kernel::Nflog;
-use firewall::kernel::nflog::{GROUP, Heard};
+use firewall::kernel::nflog::Heard;
 use firewall::model::Traffic;
 use firewall::packet::{Carries, Hook};
 use firewall::sets::Action;
+use firewall::skeleton::LOG_GROUP;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::lab::{bare_host, privileged, sh};
@@ -55,9 +56,9 @@ fn packets_are_heard_with_hook_and_headers() {
     bare_host();
     sh(RULES);
     let before = SystemTime::now();
-    let mut nflog = Nflog::open(GROUP).unwrap();
+    let mut nflog = Nflog::open(LOG_GROUP).unwrap();
     // Another listener is told so, and the first one goes on.
-    let second = Nflog::open(GROUP).unwrap_err();
+    let second = Nflog::open(LOG_GROUP).unwrap_err();
     assert!(second.to_string().contains("not permitted"), "{second}");
     let socket = UdpSocket::bind("127.0.0.1:5000").unwrap();
     for port in [7, 8, 10] {
@@ -107,7 +108,7 @@ fn a_flood_loses_records_and_no_packets() {
     }
     bare_host();
     sh(RULES);
-    let mut nflog = Nflog::open(GROUP).unwrap();
+    let mut nflog = Nflog::open(LOG_GROUP).unwrap();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     // Nobody listens on the port: every second call may report that. The packets go out all the same.
     for _ in 0..FLOOD {

@@ -204,7 +204,7 @@ impl Engine {
             self.firewall.attach(model_of(record));
         }
         self.tables
-            .install(&self.firewall.elements())
+            .install(&self.firewall.elements(), &self.firewall.limits())
             .map_err(StartError::Tables)
     }
 
