@@ -13,10 +13,12 @@ pub mod diagnostics;
 pub mod explain;
 #[cfg(feature = "kernel")]
 pub mod kernel;
+pub mod learn;
 pub mod model;
 pub mod oracle;
 pub mod packet;
 pub mod policy;
+pub mod rfc3339;
 pub mod sets;
 pub mod skeleton;
 pub mod trial;
