@@ -236,6 +236,46 @@ pub(crate) struct PolicyView {
     pub(crate) nft: Option<String>,
 }
 
+/// Connections of one kind that a container was seen with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Seen {
+    /// `egress` or `ingress`.
+    pub(crate) direction: String,
+    /// `allow` or `deny`: what became of them.
+    pub(crate) verdict: String,
+    /// Who was at the other end: `container`, `host`, `world`, or `other`.
+    pub(crate) who: String,
+    /// The container.
+    pub(crate) container: Option<String>,
+    /// The container's zone.
+    pub(crate) zone: Option<String>,
+    /// The address of what is neither a container nor the host.
+    pub(crate) address: Option<String>,
+    /// With what: `tcp/5432`.
+    pub(crate) traffic: String,
+    /// How often, at least.
+    pub(crate) count: i64,
+    /// When first: RFC 3339.
+    pub(crate) first: String,
+    /// When last: RFC 3339.
+    pub(crate) last: String,
+}
+
+/// What was learned of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Lesson {
+    /// The container.
+    pub(crate) container: String,
+    /// A policy file that allows what was seen and passed.
+    pub(crate) policy: String,
+    /// What was seen, kind by kind.
+    pub(crate) seen: Vec<Seen>,
+    /// How many decisions were not recorded.
+    pub(crate) lost: i64,
+    /// Whether there were more kinds than are kept.
+    pub(crate) more: bool,
+}
+
 /// Errors of the interface. Every one carries the whole message for people.
 #[derive(Debug, Clone, PartialEq, Eq, zlink::ReplyError, zlink::introspect::ReplyError)]
 #[zlink(interface = "io.netd.Control")]

@@ -5,6 +5,7 @@
 
 mod args;
 mod attach;
+mod decisions;
 mod explain;
 mod output;
 mod pages;
@@ -135,6 +136,18 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Policy(PolicyCommand::Check { files }) => policy::check(&context, &files),
         Command::Policy(PolicyCommand::Show { container, nft }) => {
             policy::show(&context, &container, nft)
+        }
+        Command::Policy(PolicyCommand::Log(args)) => decisions::log(&context, &args),
+        Command::Policy(PolicyCommand::Learn {
+            container,
+            since,
+            forget,
+        }) => {
+            if forget {
+                decisions::forget(&context, &container)
+            } else {
+                decisions::learn(&context, &container, since.as_deref())
+            }
         }
         Command::Explain(args) => explain::explain(&context, &args),
         Command::Lease(LeaseCommand::List) => show::leases(&context),

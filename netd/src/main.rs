@@ -10,6 +10,7 @@ mod api;
 mod cli;
 mod client;
 mod daemon;
+mod decision;
 mod dirs;
 mod error;
 mod hook;

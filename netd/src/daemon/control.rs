@@ -10,11 +10,11 @@ use zlink::Server;
 use zlink::introspect::Type;
 
 use super::dirs::Dirs;
-use super::engine::Engine;
+use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyView, Problem, Reason,
-    Zone, ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, Lesson, PolicyView, Problem,
+    Reason, Seen, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -98,12 +98,14 @@ replies! {
     Reloaded { refused: Vec<Problem> }
     PolicyReply { policy: PolicyView }
     ExplanationReply { explanation: Explanation }
+    LessonReply { lesson: Lesson }
+    Forgotten { forgotten: bool }
     LeasesReply { leases: Vec<Lease> }
 }
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, Seen, Lesson],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -207,9 +209,41 @@ impl Control {
         Ok(ExplanationReply { explanation })
     }
 
+    async fn policy_learn(
+        &self,
+        container: String,
+        since: Option<String>,
+    ) -> Result<LessonReply, Error> {
+        let name = container_name(&container)?;
+        let learned = self.engine.borrow().decider.decisions.learned(name);
+        let learned = learned.await.map_err(|_| busy("learn", &container))?;
+        let engine = self.engine.borrow();
+        let lesson = engine.policy_learn(&container, learned, since.as_deref())?;
+        Ok(LessonReply { lesson })
+    }
+
+    async fn policy_forget(&self, container: String) -> Result<Forgotten, Error> {
+        let name = container_name(&container)?;
+        let forgotten = self.engine.borrow().decider.decisions.forget(name);
+        let forgotten = forgotten.await.map_err(|_| busy("forget", &container))?;
+        let forgotten = forgotten.map_err(|e| Error::Refused {
+            message: format!("forget what was learned of {container}: {e}"),
+        })?;
+        Ok(Forgotten { forgotten })
+    }
+
     async fn lease_list(&self) -> Result<LeasesReply, Error> {
         let leases = self.engine.borrow().leases();
         Ok(LeasesReply { leases })
+    }
+}
+
+/// More decisions wait to be written than questions are answered meanwhile.
+fn busy(what: &str, container: &str) -> Error {
+    Error::Refused {
+        message: format!(
+            "policy {what} {container}: too many decisions are being written; try again"
+        ),
     }
 }
 
@@ -251,6 +285,8 @@ impl Descriptors for Control {
         "io.netd.Control.Reload",
         "io.netd.Control.PolicyShow",
         "io.netd.Control.Explain",
+        "io.netd.Control.PolicyLearn",
+        "io.netd.Control.PolicyForget",
         "io.netd.Control.LeaseList",
     ];
 

@@ -25,6 +25,11 @@ impl Dirs {
         self.state.join("good")
     }
 
+    /// What containers were seen doing.
+    pub(crate) fn learned(&self) -> PathBuf {
+        self.state.join("learned")
+    }
+
     /// Which interfaces forwarding was switched on for, and what was there before.
     pub(crate) fn forwarding(&self) -> PathBuf {
         self.runtime.join("forwarding.json")

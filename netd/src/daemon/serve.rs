@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::engine::{Engine, StartError};
-use super::{DaemonArgs, chain, control, dhcp, keep, sys};
+use super::{DaemonArgs, chain, control, dhcp, keep, listen, sys};
 use crate::daemon::dirs::Dirs;
 
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
@@ -50,6 +50,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
+    tokio::task::spawn_local(listen::listen(engine.clone()));
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ready();

@@ -4,6 +4,7 @@
 //! operation either holds afterwards or has been undone; its errors are sentences for people.
 
 mod attach;
+mod decide;
 mod detach;
 mod doors;
 mod explain;
@@ -37,6 +38,7 @@ use super::record::{Record, Records};
 use super::store::Store;
 use crate::api;
 
+pub(crate) use decide::container_name;
 pub(crate) use recover::StartError;
 
 /// A zone that is up.
@@ -92,6 +94,8 @@ pub(crate) struct Engine {
     forwarding: Option<Forwarding>,
     /// Published ports on `::1`.
     doors: Doors,
+    /// Tells what rules that log and files on trial have to say.
+    pub(crate) decider: decide::Decider,
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,
