@@ -103,7 +103,9 @@ pub(super) const ELEM_KEY: u16 = 1;
 pub(super) const ELEM_DATA: u16 = 2;
 pub(super) const ELEM_FLAGS: u16 = 3;
 pub(super) const ELEM_TIMEOUT: u16 = 4;
+pub(super) const ELEM_EXPR: u16 = 7;
 pub(super) const ELEM_KEY_END: u16 = 10;
+pub(super) const COUNTER_PACKETS: u16 = 2;
 pub(super) const ELEM_F_INTERVAL_END: u32 = 1;
 
 pub(super) const DATA_VALUE: u16 = 1;

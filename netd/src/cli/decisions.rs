@@ -143,7 +143,11 @@ impl Tail {
     /// The lines that came since the last call; those that are no text are left out.
     fn lines(&mut self) -> io::Result<Vec<String>> {
         self.file.read_to_end(&mut self.rest)?;
-        let end = self.rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let end = self
+            .rest
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |at| at + 1);
         let whole: Vec<u8> = self.rest.drain(..end).collect();
         let lines = whole.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         Ok(lines
@@ -175,7 +179,8 @@ impl<W: Write> Printer<'_, W> {
             {
                 continue;
             }
-            self.held.push_back(if self.json { line } else { shown(&decision) });
+            self.held
+                .push_back(if self.json { line } else { shown(&decision) });
             if self.args.lines.is_some_and(|most| self.held.len() > most) {
                 self.held.pop_front();
             } else if self.args.lines.is_none() && self.held.len() >= MANY {
@@ -247,7 +252,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("decisions.jsonl");
         assert_eq!(printed(&ALL, true, &path), "", "nothing was recorded");
-        let (a, b, c) = (line("web", true, 1), line("db", true, 2), line("web", false, 3));
+        let (a, b, c) = (
+            line("web", true, 1),
+            line("db", true, 2),
+            line("web", false, 3),
+        );
         fs::write(daemon::old(&path), format!("{a}\n{{\"half a\n")).unwrap();
         fs::write(&path, format!("{b}\n\n{c}\n{{\"time\":")).unwrap();
         assert_eq!(printed(&ALL, true, &path), format!("{a}\n{b}\n{c}\n"));
@@ -258,7 +267,10 @@ mod tests {
         assert_eq!(printed(&web, true, &path), format!("{a}\n{c}\n"));
         let audit = LogArgs { audit: true, ..ALL };
         assert_eq!(printed(&audit, true, &path), format!("{a}\n{b}\n"));
-        let last = LogArgs { lines: Some(1), ..ALL };
+        let last = LogArgs {
+            lines: Some(1),
+            ..ALL
+        };
         assert_eq!(printed(&last, true, &path), format!("{c}\n"));
         assert_eq!(
             printed(&last, false, &path),

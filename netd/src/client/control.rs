@@ -7,8 +7,8 @@ use zone::{ContainerName, ZoneName};
 
 use super::Client;
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Explanation, Lease, Lesson, PolicyView, Problem,
-    Zone, ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Explanation, Lease, Lesson, PolicyView, Problem, Zone,
+    ZoneSettings,
 };
 use crate::error::Error;
 

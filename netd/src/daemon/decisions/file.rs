@@ -71,7 +71,11 @@ impl LogFile {
         if self.open.is_none() {
             self.open = Some(Open::at(&self.path)?);
         }
-        if self.open.as_ref().is_some_and(|o| o.size > 0 && o.size + len > self.largest) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|o| o.size > 0 && o.size + len > self.largest)
+        {
             self.open = None;
             std::fs::rename(&self.path, old(&self.path))?;
             self.open = Some(Open::at(&self.path)?);

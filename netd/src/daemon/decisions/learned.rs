@@ -55,7 +55,13 @@ impl Lessons {
     }
 
     /// Something was seen, and `lost` decisions before it were not.
-    pub(super) fn note(&mut self, container: &ContainerName, kind: Kind, time: SystemTime, lost: u64) {
+    pub(super) fn note(
+        &mut self,
+        container: &ContainerName,
+        kind: Kind,
+        time: SystemTime,
+        lost: u64,
+    ) {
         let learned = self.known(container);
         learned.lost = learned.lost.saturating_add(lost);
         learned.note(kind, time);
@@ -73,7 +79,10 @@ impl Lessons {
 
     /// Begins anew. Whether there was something to forget.
     pub(super) fn forget(&mut self, container: &ContainerName) -> io::Result<bool> {
-        let known = self.known.remove(container).is_some_and(|l| !l.kinds.is_empty());
+        let known = self
+            .known
+            .remove(container)
+            .is_some_and(|l| !l.kinds.is_empty());
         self.changed.remove(container);
         match std::fs::remove_file(self.path(container)) {
             Ok(()) => Ok(true),
@@ -106,7 +115,8 @@ impl Lessons {
     fn leave_idle(&mut self) {
         if self.known.len() > IDLE {
             let changed = &self.changed;
-            self.known.retain(|container, _| changed.contains(container));
+            self.known
+                .retain(|container, _| changed.contains(container));
         }
     }
 }
@@ -277,7 +287,12 @@ mod tests {
         lessons.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("tcp/80", "tcp/eighty")).unwrap();
-        assert!(Lessons::new(dir.path().to_owned()).of(&web()).kinds.is_empty());
+        assert!(
+            Lessons::new(dir.path().to_owned())
+                .of(&web())
+                .kinds
+                .is_empty()
+        );
     }
 
     #[test]

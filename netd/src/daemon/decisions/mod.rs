@@ -84,8 +84,10 @@ impl Decisions {
             return;
         }
         let Some(queue) = &self.queue else { return };
-        if let Err(TrySendError::Full(Message::Batch(batch)) | TrySendError::Disconnected(Message::Batch(batch))) =
-            queue.try_send(Message::Batch(batch))
+        if let Err(
+            TrySendError::Full(Message::Batch(batch))
+            | TrySendError::Disconnected(Message::Batch(batch)),
+        ) = queue.try_send(Message::Batch(batch))
         {
             self.lost += batch.lost + batch.records.len() as u64;
         }

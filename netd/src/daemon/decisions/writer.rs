@@ -73,7 +73,10 @@ impl Writer {
     /// Until nobody can send any more; then everything is written.
     pub(super) fn serve(&mut self, incoming: &Receiver<Message>) {
         loop {
-            let due = [self.lines_due, self.lessons_due].into_iter().flatten().min();
+            let due = [self.lines_due, self.lessons_due]
+                .into_iter()
+                .flatten()
+                .min();
             let message = match due {
                 None => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(due) => incoming.recv_timeout(due.saturating_duration_since(Instant::now())),
@@ -112,14 +115,18 @@ impl Writer {
         for (time, record) in batch.records {
             // What is learned is bounded already: it is not what a flood could fill.
             let unlearned = std::mem::take(&mut self.unlearned);
-            self.lessons.note(&record.container, Kind::of(&record), time, unlearned);
+            self.lessons
+                .note(&record.container, Kind::of(&record), time, unlearned);
             if self.gates.len() >= LIMITS && !self.gates.contains_key(&record.container) {
                 self.gates.clear();
             }
-            let gate = self.gates.entry(record.container.clone()).or_insert_with(|| Gate {
-                bucket: Bucket::new(RATE.0, RATE.1, now),
-                lost: 0,
-            });
+            let gate = self
+                .gates
+                .entry(record.container.clone())
+                .or_insert_with(|| Gate {
+                    bucket: Bucket::new(RATE.0, RATE.1, now),
+                    lost: 0,
+                });
             if !gate.bucket.take(now) {
                 gate.lost += 1;
                 continue;
@@ -190,7 +197,12 @@ mod tests {
 
     fn writer(dir: &Path) -> Writer {
         let log = dir.join("decisions.jsonl");
-        Writer::new(&log, &dir.join("learned"), &dir.join("journal"), Arc::default())
+        Writer::new(
+            &log,
+            &dir.join("learned"),
+            &dir.join("journal"),
+            Arc::default(),
+        )
     }
 
     fn batch(count: usize, lost: u64) -> Batch {
@@ -203,7 +215,9 @@ mod tests {
 
     fn lines(dir: &Path) -> Vec<Decision> {
         let text = std::fs::read_to_string(dir.join("decisions.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     #[test]

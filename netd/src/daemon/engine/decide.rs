@@ -57,7 +57,9 @@ impl Engine {
             let (world, policies) = (self.firewall.world(), self.firewall.policies());
             let records = trial::records(world, policies, judged);
             let at = judged.time.unwrap_or(time);
-            batch.records.extend(records.into_iter().map(|record| (at, record)));
+            batch
+                .records
+                .extend(records.into_iter().map(|record| (at, record)));
         }
         self.decider.decisions.send(batch);
     }
@@ -129,7 +131,11 @@ impl Engine {
         };
         let of = |mode| attached.map_or_else(Vec::new, |container| about(container, mode));
         let (on_trial, in_force) = (of(Mode::Audit), of(Mode::Enforce));
-        let closes = |direction: Direction| on_trial.iter().any(|file| file.section(direction).is_some());
+        let closes = |direction: Direction| {
+            on_trial
+                .iter()
+                .any(|file| file.section(direction).is_some())
+        };
         let in_force: Vec<String> = in_force.iter().map(|file| file.file.clone()).collect();
         Ok(api::Lesson {
             container: name.to_string(),
@@ -143,7 +149,8 @@ impl Engine {
 
 /// A name that is one.
 pub(crate) fn container_name(text: &str) -> Result<ContainerName, api::Error> {
-    text.parse().map_err(|e| invalid(format!("policy learn: {e}")))
+    text.parse()
+        .map_err(|e| invalid(format!("policy learn: {e}")))
 }
 
 /// `2026-11-22T09:30:00Z`, or `90s`, `90min`, `12h`, `7d` before now.
@@ -161,7 +168,10 @@ fn since_when(text: &str, now: SystemTime) -> Option<SystemTime> {
         _ => return None,
     };
     let span = number.parse::<u64>().ok()?.checked_mul(seconds)?;
-    Some(now.checked_sub(std::time::Duration::from_secs(span)).unwrap_or(SystemTime::UNIX_EPOCH))
+    Some(
+        now.checked_sub(std::time::Duration::from_secs(span))
+            .unwrap_or(SystemTime::UNIX_EPOCH),
+    )
 }
 
 #[cfg(test)]
@@ -180,8 +190,20 @@ mod tests {
         assert_eq!(since_when("2h", now), ago(7200));
         assert_eq!(since_when("7d", now), ago(604_800));
         assert_eq!(since_when("99999d", now), Some(UNIX_EPOCH));
-        assert_eq!(since_when("1970-01-01T00:00:05Z", now), Some(UNIX_EPOCH + Duration::from_secs(5)));
-        for wrong in ["", "5", "h", "5 h", "-5h", "5hours", "99999999999999999999d", "18446744073709551615d"] {
+        assert_eq!(
+            since_when("1970-01-01T00:00:05Z", now),
+            Some(UNIX_EPOCH + Duration::from_secs(5))
+        );
+        for wrong in [
+            "",
+            "5",
+            "h",
+            "5 h",
+            "-5h",
+            "5hours",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
             assert_eq!(since_when(wrong, now), None, "{wrong}");
         }
     }

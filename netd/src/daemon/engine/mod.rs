@@ -4,6 +4,7 @@
 //! operation either holds afterwards or has been undone; its errors are sentences for people.
 
 mod attach;
+pub(crate) mod clock;
 mod decide;
 mod detach;
 mod doors;

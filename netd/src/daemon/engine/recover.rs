@@ -72,7 +72,8 @@ impl Engine {
         let socket = keeper::take(&dirs.keeper_socket()).map_err(StartError::Keeper)?;
         let tables = Tables::open(socket).map_err(StartError::Tables)?;
         let (reaper, reaped) = Reaper::start().map_err(StartError::Thread)?;
-        let decisions = Decisions::start(&dirs.decisions(), &dirs.learned()).map_err(StartError::Thread)?;
+        let decisions =
+            Decisions::start(&dirs.decisions(), &dirs.learned()).map_err(StartError::Thread)?;
         let forwarding = std::fs::read(dirs.forwarding())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -181,6 +182,7 @@ impl Engine {
     fn rules_in_force(&mut self, records: &[Record]) -> Result<(), StartError> {
         // The changes of each step are not sent: all elements together are, below.
         let set = self.policy_set();
+        self.follow_clock();
         self.firewall.set_policies(set);
         let names: Vec<ZoneName> = self
             .zone_files
