@@ -18,7 +18,8 @@ pub(super) struct LogFile {
     path: PathBuf,
     open: Option<Open>,
     buffer: Vec<u8>,
-    lines: u64,
+    /// As many decisions as the lines that wait stand for.
+    decisions: u64,
     largest: u64,
 }
 
@@ -33,16 +34,17 @@ impl LogFile {
             path,
             open: None,
             buffer: Vec::new(),
-            lines: 0,
+            decisions: 0,
             largest,
         }
     }
 
-    /// Adds a line. True when it is time to write.
-    pub(super) fn add(&mut self, line: &[u8]) -> bool {
+    /// Adds a line, which stands for so many decisions: itself, and those that it says were lost. True
+    /// when it is time to write.
+    pub(super) fn add(&mut self, line: &[u8], stands_for: u64) -> bool {
         self.buffer.extend_from_slice(line);
         self.buffer.push(b'\n');
-        self.lines += 1;
+        self.decisions += stands_for;
         self.buffer.len() >= FULL
     }
 
@@ -51,7 +53,7 @@ impl LogFile {
         !self.buffer.is_empty()
     }
 
-    /// Writes what waits. Where that fails, it is gone, with how many lines it was.
+    /// Writes what waits. Where that fails, it is gone, with how many decisions it stood for.
     pub(super) fn flush(&mut self) -> Result<(), (u64, io::Error)> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -59,8 +61,8 @@ impl LogFile {
         let result = self.write();
         self.buffer.clear();
         self.buffer.shrink_to(FULL);
-        let lines = std::mem::take(&mut self.lines);
-        result.map_err(|error| (lines, error))
+        let decisions = std::mem::take(&mut self.decisions);
+        result.map_err(|error| (decisions, error))
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -148,7 +150,7 @@ mod tests {
         let path = dir.path().join("decisions.jsonl");
         let mut log = LogFile::new(path.clone(), 30);
         for n in 0..10 {
-            log.add(format!("line {n:04}").as_bytes());
+            log.add(format!("line {n:04}").as_bytes(), 1);
             log.flush().unwrap();
             assert!(fs::metadata(&path).unwrap().len() <= 30);
         }
@@ -166,16 +168,16 @@ mod tests {
         let path = dir.path().join("decisions.jsonl");
         fs::write(&path, "{\"half a li").unwrap();
         let mut log = LogFile::new(path.clone(), LARGEST);
-        log.add(b"one");
+        log.add(b"one", 1);
         log.flush().unwrap();
         assert_eq!(text(&path), "{\"half a li\none\n");
         fs::remove_file(&path).unwrap();
-        log.add(b"two");
+        log.add(b"two", 1);
         log.flush().unwrap();
         assert_eq!(text(&path), "two\n");
         fs::rename(&path, dir.path().join("moved")).unwrap();
         fs::write(&path, "other\n").unwrap();
-        log.add(b"three");
+        log.add(b"three", 1);
         log.flush().unwrap();
         // a file that was moved is written on until it is gone
         assert_eq!(text(&dir.path().join("moved")), "two\nthree\n");
@@ -184,12 +186,12 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_loses_lines_and_counts_them() {
         let mut log = LogFile::new("/dev/full".into(), LARGEST);
-        assert!(!log.add(b"one"));
-        assert!(!log.add(b"two"));
+        assert!(!log.add(b"one", 1));
+        assert!(!log.add(b"two", 5));
         let (lost, error) = log.flush().unwrap_err();
-        assert_eq!((lost, log.waits()), (2, false), "{error}");
+        assert_eq!((lost, log.waits()), (6, false), "{error}");
         let mut log = LogFile::new("/proc/nowhere/decisions.jsonl".into(), LARGEST);
-        log.add(b"one");
+        log.add(b"one", 1);
         assert_eq!(log.flush().unwrap_err().0, 1);
     }
 
@@ -197,7 +199,7 @@ mod tests {
     fn a_full_buffer_is_written_at_once() {
         let mut log = LogFile::new("/dev/null".into(), u64::MAX);
         let line = [b'x'; 1000];
-        let added = (1..).find(|_| log.add(&line)).unwrap();
+        let added = (1..).find(|_| log.add(&line, 1)).unwrap();
         assert_eq!(added, FULL / 1001 + 1);
         log.flush().unwrap();
     }

@@ -136,7 +136,7 @@ impl Writer {
             self.journal.send(&decision, now);
             match serde_json::to_vec(&decision) {
                 Ok(line) => {
-                    if self.file.add(&line) {
+                    if self.file.add(&line, 1 + lost) {
                         self.write_lines();
                     }
                 }

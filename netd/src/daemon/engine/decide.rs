@@ -168,10 +168,10 @@ fn since_when(text: &str, now: SystemTime) -> Option<SystemTime> {
         _ => return None,
     };
     let span = number.parse::<u64>().ok()?.checked_mul(seconds)?;
-    Some(
-        now.checked_sub(std::time::Duration::from_secs(span))
-            .unwrap_or(SystemTime::UNIX_EPOCH),
-    )
+    let since = now.checked_sub(std::time::Duration::from_secs(span));
+    Some(since.map_or(SystemTime::UNIX_EPOCH, |since| {
+        since.max(SystemTime::UNIX_EPOCH)
+    }))
 }
 
 #[cfg(test)]
