@@ -404,3 +404,23 @@ proptest! {
         prop_assert!(said.contains(&kinds[2].ports) || port == 0, "{}", text);
     }
 }
+
+/// As much as is ever kept, in a few moments: one scan of many ports, and many who ask one port.
+#[test]
+fn as_much_as_is_kept_is_written() {
+    let mut learned = Learned::default();
+    for n in 0..2048u16 {
+        learned.note(
+            seen(IN, container("lan1"), tcp(n * 2 + 1)),
+            at(u64::from(n)),
+        );
+        let [high, low] = n.to_be_bytes();
+        let address = Peer::Address(IpAddr::from([169, 254, high, low]));
+        learned.note(seen(OUT, address, tcp(80)), at(u64::from(n)));
+    }
+    assert_eq!(learned.kinds.len(), MAX_KINDS);
+    let text = policy(&WEB.parse().unwrap(), &learned, |_| true, &[]);
+    let file = PolicyFile::parse("web.toml", &text).unwrap();
+    assert_eq!(file.rules().count(), 2);
+    assert!(text.contains("to    = [\"169.254.0.0/21\"]"), "{text}");
+}

@@ -236,44 +236,17 @@ pub(crate) struct PolicyView {
     pub(crate) nft: Option<String>,
 }
 
-/// Connections of one kind that a container was seen with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
-pub(crate) struct Seen {
-    /// `egress` or `ingress`.
-    pub(crate) direction: String,
-    /// `allow` or `deny`: what became of them.
-    pub(crate) verdict: String,
-    /// Who was at the other end: `container`, `host`, `world`, or `other`.
-    pub(crate) who: String,
-    /// The container.
-    pub(crate) container: Option<String>,
-    /// The container's zone.
-    pub(crate) zone: Option<String>,
-    /// The address of what is neither a container nor the host.
-    pub(crate) address: Option<String>,
-    /// With what: `tcp/5432`.
-    pub(crate) traffic: String,
-    /// How often, at least.
-    pub(crate) count: i64,
-    /// When first: RFC 3339.
-    pub(crate) first: String,
-    /// When last: RFC 3339.
-    pub(crate) last: String,
-}
-
-/// What was learned of a container.
+/// What there is to know of a container beside what it was seen doing, which is in a file: it can be long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct Lesson {
     /// The container.
     pub(crate) container: String,
-    /// A policy file that allows what was seen and passed.
-    pub(crate) policy: String,
-    /// What was seen, kind by kind.
-    pub(crate) seen: Vec<Seen>,
-    /// How many decisions were not recorded.
-    pub(crate) lost: i64,
-    /// Whether there were more kinds than are kept.
-    pub(crate) more: bool,
+    /// The file with what it was seen doing.
+    pub(crate) file: String,
+    /// `egress`, `ingress`: what files on trial mention of it now.
+    pub(crate) on_trial: Vec<String>,
+    /// Files that apply to it and are in force.
+    pub(crate) in_force: Vec<String>,
 }
 
 /// Errors of the interface. Every one carries the whole message for people.

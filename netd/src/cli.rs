@@ -146,7 +146,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
             if forget {
                 decisions::forget(&context, &container)
             } else {
-                decisions::learn(&context, &container, since.as_deref())
+                decisions::learn(&context, &container, since)
             }
         }
         Command::Explain(args) => explain::explain(&context, &args),

@@ -14,9 +14,11 @@ mod decision;
 mod dirs;
 mod error;
 mod hook;
+mod lesson;
 mod netns;
 mod publish;
 mod run;
+mod since;
 mod sys;
 mod values;
 

@@ -10,6 +10,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 pub(crate) use super::run_args::RunArgs;
 use crate::dirs::Dirs;
+use crate::since::Since;
 use crate::values::{self, Label};
 
 /// Networks and firewall for containers: zones, addresses, NAT, and policies in force before the
@@ -325,7 +326,7 @@ pub(crate) enum PolicyCommand {
         container: ContainerName,
         /// Only what was seen since a time (2026-11-22T09:30:00Z), or in the last 90min, 12h, 7d
         #[arg(long, value_name = "WHEN", conflicts_with = "forget")]
-        since: Option<String>,
+        since: Option<Since>,
         /// Forget what was recorded, to begin anew
         #[arg(long)]
         forget: bool,

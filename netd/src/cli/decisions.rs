@@ -6,8 +6,10 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use firewall::rfc3339;
+use firewall::sets::Direction;
 use serde::Serialize;
 use zone::ContainerName;
 
@@ -17,6 +19,8 @@ use super::output;
 use crate::daemon;
 use crate::decision::Decision;
 use crate::error::Error;
+use crate::lesson::{self, Seen};
+use crate::since::Since;
 
 /// How often a log that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -27,21 +31,50 @@ const MANY: usize = 1024;
 pub(super) fn learn(
     context: &Context,
     container: &ContainerName,
-    since: Option<&str>,
+    since: Option<Since>,
 ) -> Result<ExitCode, Error> {
-    let lesson = context.connect()?.policy_learn(container, since)?;
-    if context.json {
-        output::print_json(&lesson)?;
-    } else {
-        output::print(&lesson.policy)?;
+    #[derive(Serialize)]
+    struct Document<'a> {
+        container: &'a ContainerName,
+        policy: &'a str,
+        seen: Vec<Seen>,
+        lost: u64,
+        more: bool,
     }
-    if lesson.lost > 0 {
+    let told = context.connect()?.policy_learn(container)?;
+    let mut learned = lesson::read(Path::new(&told.file)).map_err(|source| Error::Read {
+        path: told.file.into(),
+        source,
+    })?;
+    if let Some(since) = since.map(|since| since.time(SystemTime::now())) {
+        learned = learned.since(since);
+        if learned.kinds.is_empty() {
+            return Err(Error::NothingLearned {
+                container: container.clone(),
+                since: rfc3339::seconds(since),
+            });
+        }
+    }
+    let closes = |direction: Direction| told.on_trial.iter().any(|d| d == direction.as_str());
+    let policy = firewall::learn::policy(container, &learned, closes, &told.in_force);
+    if context.json {
+        output::print_json(&Document {
+            container,
+            policy: &policy,
+            seen: lesson::seen(&learned),
+            lost: learned.lost,
+            more: learned.more,
+        })?;
+    } else {
+        output::print(&policy)?;
+    }
+    if learned.lost > 0 {
         output::note(&format!(
             "{} decisions were not recorded: the policy may lack something",
-            lesson.lost
+            learned.lost
         ));
     }
-    if lesson.more {
+    if learned.more {
         output::note("there were more kinds of connections than are kept: the policy lacks some");
     }
     Ok(ExitCode::SUCCESS)

@@ -235,23 +235,16 @@ impl Client {
         Ok(out.explanation)
     }
 
-    /// `since`: a time, or how long ago.
-    pub(crate) fn policy_learn(
-        &mut self,
-        container: &ContainerName,
-        since: Option<&str>,
-    ) -> Result<Lesson, Error> {
+    pub(crate) fn policy_learn(&mut self, container: &ContainerName) -> Result<Lesson, Error> {
         #[derive(Serialize)]
         struct In<'a> {
             container: &'a ContainerName,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            since: Option<&'a str>,
         }
         #[derive(Deserialize)]
         struct Out {
             lesson: Lesson,
         }
-        let out: Out = self.call("PolicyLearn", &In { container, since }, &[])?;
+        let out: Out = self.call("PolicyLearn", &In { container }, &[])?;
         Ok(out.lesson)
     }
 

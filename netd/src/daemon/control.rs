@@ -14,7 +14,7 @@ use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
     AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, Lesson, PolicyView, Problem,
-    Reason, Seen, Zone, ZoneSettings,
+    Reason, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -105,7 +105,7 @@ replies! {
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, Seen, Lesson],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, Lesson],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -209,16 +209,14 @@ impl Control {
         Ok(ExplanationReply { explanation })
     }
 
-    async fn policy_learn(
-        &self,
-        container: String,
-        since: Option<String>,
-    ) -> Result<LessonReply, Error> {
+    async fn policy_learn(&self, container: String) -> Result<LessonReply, Error> {
         let name = container_name(&container)?;
-        let learned = self.engine.borrow().decider.decisions.learned(name);
-        let learned = learned.await.map_err(|_| busy("learn", &container))?;
-        let engine = self.engine.borrow();
-        let lesson = engine.policy_learn(&container, learned, since.as_deref())?;
+        let saved = self.engine.borrow().decider.decisions.save(name);
+        let saved = saved.await.map_err(|_| busy("learn", &container))?;
+        let recorded = saved.map_err(|e| Error::Refused {
+            message: format!("policy learn {container}: write what was learned: {e}"),
+        })?;
+        let lesson = self.engine.borrow().policy_learn(&container, recorded)?;
         Ok(LessonReply { lesson })
     }
 
@@ -227,7 +225,7 @@ impl Control {
         let forgotten = self.engine.borrow().decider.decisions.forget(name);
         let forgotten = forgotten.await.map_err(|_| busy("forget", &container))?;
         let forgotten = forgotten.map_err(|e| Error::Refused {
-            message: format!("forget what was learned of {container}: {e}"),
+            message: format!("policy learn {container}: forget what was learned: {e}"),
         })?;
         Ok(Forgotten { forgotten })
     }

@@ -1,21 +1,17 @@
-//! What containers were seen doing, kept in a file each: `STATE/learned/NAME.json`.
+//! What containers were seen doing, kept in a file each.
 //!
 //! It outlives the daemon and the rotation of the log. A file is read when its container is first seen or
 //! asked for, and written soon after it changed; a daemon that is killed forgets the last second.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use firewall::learn::{Kind, Learned, Peer, Times};
-use firewall::policy::Ports;
-use firewall::rfc3339;
-use firewall::sets::{Action, Direction};
-use serde::{Deserialize, Serialize};
+use firewall::learn::{Kind, Learned};
 use zone::ContainerName;
 
-use crate::api::Seen;
+use crate::lesson;
 
 /// How many containers are kept in memory while nothing is seen of them.
 const IDLE: usize = 16;
@@ -25,13 +21,6 @@ pub(super) struct Lessons {
     dir: PathBuf,
     known: BTreeMap<ContainerName, Learned>,
     changed: BTreeSet<ContainerName>,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct Document {
-    more: bool,
-    lost: u64,
-    seen: Vec<Seen>,
 }
 
 impl Lessons {
@@ -51,7 +40,12 @@ impl Lessons {
         let path = self.path(container);
         self.known
             .entry(container.clone())
-            .or_insert_with(|| read(&path))
+            .or_insert_with(|| {
+                lesson::read(&path).unwrap_or_else(|e| {
+                    tracing::error!(file = %path.display(), error = %e, "what was learned cannot be read");
+                    Learned::default()
+                })
+            })
     }
 
     /// Something was seen, and `lost` decisions before it were not.
@@ -70,11 +64,15 @@ impl Lessons {
         }
     }
 
-    /// What was learned of a container; nothing if nothing was.
-    pub(super) fn of(&mut self, container: &ContainerName) -> Learned {
-        let learned = self.known(container).clone();
+    /// Sees to it that the file has what was learned of a container. Whether there is something.
+    pub(super) fn save(&mut self, container: &ContainerName) -> io::Result<bool> {
+        if self.changed.contains(container) {
+            lesson::write(&self.path(container), self.known(container))?;
+            self.changed.remove(container);
+        }
+        let there = !self.known(container).kinds.is_empty();
         self.leave_idle();
-        learned
+        Ok(there)
     }
 
     /// Begins anew. Whether there was something to forget.
@@ -103,7 +101,7 @@ impl Lessons {
             let Some(learned) = self.known.get(&container) else {
                 continue;
             };
-            if let Err(e) = write(&self.path(&container), learned) {
+            if let Err(e) = lesson::write(&self.path(&container), learned) {
                 self.changed.insert(container);
                 first_error = first_error.and(Err(e));
             }
@@ -121,110 +119,14 @@ impl Lessons {
     }
 }
 
-fn read(path: &Path) -> Learned {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) => {
-            if e.kind() != io::ErrorKind::NotFound {
-                tracing::error!(file = %path.display(), error = %e, "what was learned cannot be read");
-            }
-            return Learned::default();
-        }
-    };
-    match serde_json::from_slice::<Document>(&bytes) {
-        Ok(document) => document.into(),
-        Err(e) => {
-            tracing::error!(file = %path.display(), error = %e, "what was learned cannot be read");
-            Learned::default()
-        }
-    }
-}
-
-/// Whole, or not at all.
-fn write(path: &Path, learned: &Learned) -> io::Result<()> {
-    let document = Document {
-        more: learned.more,
-        lost: learned.lost,
-        seen: seen(learned),
-    };
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    let aside = path.with_extension("json.new");
-    std::fs::write(&aside, serde_json::to_vec(&document)?)
-        .and_then(|()| std::fs::rename(&aside, path))
-        .inspect_err(|_| drop(std::fs::remove_file(&aside)))
-}
-
-/// As the control socket and the file have it.
-pub(crate) fn seen(learned: &Learned) -> Vec<Seen> {
-    let row = |(kind, times): (&Kind, &Times)| {
-        let (who, container, zone, address) = match &kind.peer {
-            Peer::Container(zone, name) => ("container", Some(name), Some(zone), None),
-            Peer::Host => ("host", None, None, None),
-            Peer::World(address) => ("world", None, None, Some(address)),
-            Peer::Address(address) => ("other", None, None, Some(address)),
-        };
-        Seen {
-            direction: kind.direction.as_str().to_owned(),
-            verdict: kind.verdict.as_str().to_owned(),
-            who: who.to_owned(),
-            container: container.map(ToString::to_string),
-            zone: zone.map(ToString::to_string),
-            address: address.map(ToString::to_string),
-            traffic: kind.ports.to_string(),
-            count: i64::try_from(times.count).unwrap_or(i64::MAX),
-            first: rfc3339::millis(times.first),
-            last: rfc3339::millis(times.last),
-        }
-    };
-    learned.kinds.iter().map(row).collect()
-}
-
-impl From<Document> for Learned {
-    /// A row that cannot be understood is left out.
-    fn from(document: Document) -> Self {
-        Self {
-            kinds: document.seen.iter().filter_map(kind).collect(),
-            more: document.more,
-            lost: document.lost,
-        }
-    }
-}
-
-fn kind(row: &Seen) -> Option<(Kind, Times)> {
-    let peer = match row.who.as_str() {
-        "container" => {
-            let name = row.container.as_ref()?.parse().ok()?;
-            Peer::Container(row.zone.as_ref()?.parse().ok()?, name)
-        }
-        "host" => Peer::Host,
-        "world" => Peer::World(row.address.as_ref()?.parse().ok()?),
-        "other" => Peer::Address(row.address.as_ref()?.parse().ok()?),
-        _ => return None,
-    };
-    let mut directions = Direction::ALL.into_iter();
-    let mut verdicts = [Action::Allow, Action::Deny].into_iter();
-    let kind = Kind {
-        direction: directions.find(|d| d.as_str() == row.direction)?,
-        verdict: verdicts.find(|v| v.as_str() == row.verdict)?,
-        peer,
-        ports: Ports::from(firewall::explain::traffic(&row.traffic).ok()?),
-    };
-    let times = Times {
-        count: u64::try_from(row.count).ok()?,
-        first: rfc3339::parse(&row.first)?,
-        last: rfc3339::parse(&row.last)?,
-    };
-    Some((kind, times))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::{Duration, UNIX_EPOCH};
 
+    use firewall::learn::Peer;
     use firewall::model::Traffic;
+    use firewall::sets::{Action, Direction};
 
     use super::*;
     use crate::decision::tests::record;
@@ -264,16 +166,22 @@ mod tests {
             lessons.note(&web(), kind.clone(), time, n as u64);
             lessons.note(&web(), kind, time + Duration::from_secs(60), 0);
         }
-        let before = lessons.of(&web());
+        let before = lessons.known(&web()).clone();
         assert_eq!((before.kinds.len(), before.lost), (6, 15));
         assert!(lessons.waits());
         lessons.flush().unwrap();
         assert!(!lessons.waits());
-        let mut after = Lessons::new(folder.clone());
-        assert_eq!(after.of(&web()), before);
+        let file = folder.join("web.json");
+        assert_eq!(lesson::read(&file).unwrap(), before);
+        // whoever asks gets what was not written yet, too
+        let mut after = Lessons::new(folder);
+        after.note(&web(), kinds()[0].clone(), UNIX_EPOCH, 1);
+        assert!(after.save(&web()).unwrap() && !after.waits());
+        assert_eq!(lesson::read(&file).unwrap().lost, 16);
         assert!(after.forget(&web()).unwrap());
         assert!(!after.forget(&web()).unwrap());
-        assert_eq!(Lessons::new(folder).of(&web()), Learned::default());
+        assert_eq!(lesson::read(&file).unwrap(), Learned::default());
+        assert!(!after.save(&web()).unwrap());
     }
 
     #[test]
@@ -282,17 +190,12 @@ mod tests {
         let path = dir.path().join("web.json");
         std::fs::write(&path, "{\"more\":").unwrap();
         let mut lessons = Lessons::new(dir.path().to_owned());
-        assert_eq!(lessons.of(&web()), Learned::default());
+        assert!(!lessons.save(&web()).unwrap());
         lessons.note(&web(), kinds()[0].clone(), UNIX_EPOCH, 0);
         lessons.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replace("tcp/80", "tcp/eighty")).unwrap();
-        assert!(
-            Lessons::new(dir.path().to_owned())
-                .of(&web())
-                .kinds
-                .is_empty()
-        );
+        assert!(lesson::read(&path).unwrap().kinds.is_empty());
     }
 
     #[test]
@@ -305,7 +208,7 @@ mod tests {
         }
         lessons.flush().unwrap();
         assert!(lessons.known.len() <= IDLE);
-        assert_eq!(lessons.of(&"c5".parse().unwrap()).kinds.len(), 1);
+        assert_eq!(lessons.known(&"c5".parse().unwrap()).kinds.len(), 1);
     }
 
     #[test]

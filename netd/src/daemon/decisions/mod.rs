@@ -21,14 +21,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::SystemTime;
 
-use firewall::learn::Learned;
 use firewall::trial::Record;
 use tokio::sync::oneshot;
 use zone::ContainerName;
 
 pub(crate) use file::old;
 pub(crate) use journal::message;
-pub(crate) use learned::seen;
 pub(crate) use limit::Bucket;
 use writer::Writer;
 
@@ -46,7 +44,7 @@ pub(crate) struct Batch {
 
 enum Message {
     Batch(Batch),
-    Learned(ContainerName, oneshot::Sender<Learned>),
+    Save(ContainerName, oneshot::Sender<io::Result<bool>>),
     Forget(ContainerName, oneshot::Sender<io::Result<bool>>),
 }
 
@@ -93,10 +91,11 @@ impl Decisions {
         }
     }
 
-    /// What was learned of a container, with everything that was handed over before.
-    pub(crate) fn learned(&self, container: ContainerName) -> oneshot::Receiver<Learned> {
+    /// Sees to it that the file has what was learned of a container, with everything that was handed over
+    /// before. Tells whether there is something.
+    pub(crate) fn save(&self, container: ContainerName) -> oneshot::Receiver<io::Result<bool>> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Message::Learned(container, reply));
+        self.ask(Message::Save(container, reply));
         answer
     }
 

@@ -97,7 +97,9 @@ impl Writer {
         match message {
             Message::Batch(batch) => self.record(batch, now),
             // Whoever asked may have gone.
-            Message::Learned(container, reply) => drop(reply.send(self.lessons.of(&container))),
+            Message::Save(container, reply) => {
+                let _ = reply.send(self.lessons.save(&container));
+            }
             Message::Forget(container, reply) => {
                 let _ = reply.send(self.lessons.forget(&container));
             }
@@ -234,7 +236,8 @@ mod tests {
         assert_eq!((lost[0], lost[1000]), (5, 9000));
         assert!(lost[1..1000].iter().all(|lost| *lost == 0));
         // all of them were learned
-        let learned = writer.lessons.of(&"web".parse().unwrap());
+        writer.lessons.flush().unwrap();
+        let learned = crate::lesson::read(&dir.path().join("learned/web.json")).unwrap();
         assert_eq!(learned.kinds.values().next().unwrap().count, 10_001);
         assert_eq!(learned.lost, 5);
     }
