@@ -244,6 +244,19 @@ pub(crate) struct PolicyView {
     pub(crate) nft: Option<String>,
 }
 
+/// What there is to know of a container beside what it was seen doing, which is in a file: it can be long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Lesson {
+    /// The container.
+    pub(crate) container: String,
+    /// The file with what it was seen doing.
+    pub(crate) file: String,
+    /// `egress`, `ingress`: what files on trial mention of it now.
+    pub(crate) on_trial: Vec<String>,
+    /// Files that apply to it and are in force.
+    pub(crate) in_force: Vec<String>,
+}
+
 /// Errors of the interface. Every one carries the whole message for people.
 #[derive(Debug, Clone, PartialEq, Eq, zlink::ReplyError, zlink::introspect::ReplyError)]
 #[zlink(interface = "io.netd.Control")]

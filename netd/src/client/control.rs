@@ -7,8 +7,8 @@ use zone::{ContainerName, ZoneName};
 
 use super::Client;
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Explanation, Lease, PolicyDifference, PolicyStep,
-    PolicyTexts, PolicyView, Problem, Zone, ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Explanation, Lease, Lesson, PolicyDifference,
+    PolicyStep, PolicyTexts, PolicyView, Problem, Zone, ZoneSettings,
 };
 use crate::error::Error;
 
@@ -286,6 +286,33 @@ impl Client {
         };
         let out: Out = self.call("Explain", &parameters, &[])?;
         Ok(out.explanation)
+    }
+
+    pub(crate) fn policy_learn(&mut self, container: &ContainerName) -> Result<Lesson, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            container: &'a ContainerName,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            lesson: Lesson,
+        }
+        let out: Out = self.call("PolicyLearn", &In { container }, &[])?;
+        Ok(out.lesson)
+    }
+
+    /// Whether there was something to forget.
+    pub(crate) fn policy_forget(&mut self, container: &ContainerName) -> Result<bool, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            container: &'a ContainerName,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            forgotten: bool,
+        }
+        let out: Out = self.call("PolicyForget", &In { container }, &[])?;
+        Ok(out.forgotten)
     }
 
     pub(crate) fn lease_list(&mut self) -> Result<Vec<Lease>, Error> {

@@ -10,12 +10,12 @@ use zlink::Server;
 use zlink::introspect::Type;
 
 use super::dirs::Dirs;
-use super::engine::Engine;
+use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyChange,
-    PolicyDifference, PolicyStep, PolicyText, PolicyTexts, PolicyView, Problem, Reason, Zone,
-    ZoneSettings,
+    AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, Lesson,
+    PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts, PolicyView, Problem,
+    Reason, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -102,12 +102,14 @@ replies! {
     PolicyStepReply { step: PolicyStep }
     PolicyConfirmed { confirmed: bool }
     ExplanationReply { explanation: Explanation }
+    LessonReply { lesson: Lesson }
+    Forgotten { forgotten: bool }
     LeasesReply { leases: Vec<Lease> }
 }
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -241,9 +243,39 @@ impl Control {
         Ok(ExplanationReply { explanation })
     }
 
+    async fn policy_learn(&self, container: String) -> Result<LessonReply, Error> {
+        let name = container_name(&container)?;
+        let saved = self.engine.borrow().decider.decisions.save(name);
+        let saved = saved.await.map_err(|_| busy("learn", &container))?;
+        let recorded = saved.map_err(|e| Error::Refused {
+            message: format!("policy learn {container}: write what was learned: {e}"),
+        })?;
+        let lesson = self.engine.borrow().policy_learn(&container, recorded)?;
+        Ok(LessonReply { lesson })
+    }
+
+    async fn policy_forget(&self, container: String) -> Result<Forgotten, Error> {
+        let name = container_name(&container)?;
+        let forgotten = self.engine.borrow().decider.decisions.forget(name);
+        let forgotten = forgotten.await.map_err(|_| busy("forget", &container))?;
+        let forgotten = forgotten.map_err(|e| Error::Refused {
+            message: format!("policy learn {container}: forget what was learned: {e}"),
+        })?;
+        Ok(Forgotten { forgotten })
+    }
+
     async fn lease_list(&self) -> Result<LeasesReply, Error> {
         let leases = self.engine.borrow().leases();
         Ok(LeasesReply { leases })
+    }
+}
+
+/// More decisions wait to be written than questions are answered meanwhile.
+fn busy(what: &str, container: &str) -> Error {
+    Error::Refused {
+        message: format!(
+            "policy {what} {container}: too many decisions are being written; try again"
+        ),
     }
 }
 
@@ -289,6 +321,8 @@ impl Descriptors for Control {
         "io.netd.Control.PolicyConfirm",
         "io.netd.Control.PolicyRollback",
         "io.netd.Control.Explain",
+        "io.netd.Control.PolicyLearn",
+        "io.netd.Control.PolicyForget",
         "io.netd.Control.LeaseList",
     ];
 

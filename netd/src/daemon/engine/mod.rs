@@ -6,6 +6,7 @@
 mod apply;
 mod attach;
 pub(crate) mod clock;
+mod decide;
 mod detach;
 mod diff;
 mod doors;
@@ -41,6 +42,7 @@ use super::record::{Record, Records};
 use super::store::Store;
 use crate::api;
 
+pub(crate) use decide::container_name;
 pub(crate) use recover::StartError;
 
 /// A zone that is up.
@@ -102,6 +104,8 @@ pub(crate) struct Engine {
     forwarding: Option<Forwarding>,
     /// Published ports on `::1`.
     doors: Doors,
+    /// Tells what rules that log and files on trial have to say.
+    pub(crate) decider: decide::Decider,
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,

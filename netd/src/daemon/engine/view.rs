@@ -59,6 +59,15 @@ impl Engine {
             subject: subject.clone(),
             message: message.clone(),
         }));
+        problems.extend(
+            self.decider
+                .decisions
+                .failure()
+                .map(|message| api::Problem {
+                    subject: self.dirs.decisions().display().to_string(),
+                    message,
+                }),
+        );
         if let Some(reason) = self.store.failure() {
             problems.push(api::Problem {
                 subject: self.dirs.state.display().to_string(),
