@@ -439,9 +439,7 @@ fn publishing() {
     assert!(forget);
     assert_eq!(lines.len(), 8, "{lines:#?}");
     assert!(
-        lines
-            .iter()
-            .all(|line| line.starts_with("- published_")),
+        lines.iter().all(|line| line.starts_with("- published_")),
         "{lines:#?}"
     );
 }

@@ -55,12 +55,7 @@ pub(super) fn chains() -> Vec<Chain> {
         filter("forward", Point::Forward, 0, forward()),
         filter("input", Point::Input, 0, input()),
         filter("output", Point::Output, 0, output()),
-        nat(
-            "nat_prerouting",
-            Point::Prerouting,
-            -100,
-            nat_prerouting(),
-        ),
+        nat("nat_prerouting", Point::Prerouting, -100, nat_prerouting()),
         nat(
             "nat_output",
             Point::Output,
