@@ -303,6 +303,17 @@ fn filter(w: &mut Writer, pick: Pick) {
     }
 }
 
+fn delete(socket: &mut Socket, writer: &mut Writer, last: u32) -> Result<(), SocketError> {
+    writer.add_flags(flag::ACK);
+    let result = socket.transact(writer.as_slice(), last);
+    writer.clear();
+    match result {
+        // It ended by itself meanwhile.
+        Err(SocketError::Refused { errno, .. }) if errno == Errno::NOENT => Ok(()),
+        result => result,
+    }
+}
+
 /// What the kernel tells of a connection.
 fn flow(body: &[u8]) -> Option<Flow> {
     let [first, back] = [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY].map(|kind| wire::attribute(body, kind));
