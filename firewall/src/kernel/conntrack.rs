@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -125,7 +126,7 @@ pub fn delete_led_to(addresses: &[IpAddr]) -> Result<usize, ConntrackError> {
 
 /// Ports of the host, in one family, that lead somewhere else from now on.
 #[derive(Debug, Clone)]
-pub struct HostPorts<'a> {
+pub struct HostPorts {
     /// Of which family.
     pub family: Family,
     /// IP protocol number.
@@ -135,12 +136,12 @@ pub struct HostPorts<'a> {
     /// The one address it is about; all of the host's when absent.
     pub at: Option<IpAddr>,
     /// The host's addresses. Those of its loopback need not be among them.
-    pub host: &'a [IpAddr],
+    pub host: Arc<[IpAddr]>,
     /// Where the ports lead now: connections that go there already stay.
     pub to: IpAddr,
 }
 
-impl HostPorts<'_> {
+impl HostPorts {
     fn concerns(&self, flow: &Flow) -> bool {
         let here = match self.at {
             Some(at) => flow.to == at,
@@ -167,14 +168,14 @@ const QUESTIONS: usize = 4;
 ///
 /// # Errors
 /// No conntrack, or no CAP_NET_ADMIN.
-pub fn delete_towards(ports: &[HostPorts<'_>]) -> Result<usize, ConntrackError> {
+pub fn delete_towards(ports: &[HostPorts]) -> Result<usize, ConntrackError> {
     let mut deleted = 0;
     if ports.is_empty() {
         return Ok(deleted);
     }
     let mut socket = Socket::netfilter()?;
     for family in Family::ALL {
-        let of_family: Vec<&HostPorts<'_>> = ports.iter().filter(|p| p.family == family).collect();
+        let of_family: Vec<&HostPorts> = ports.iter().filter(|p| p.family == family).collect();
         if of_family.len() <= QUESTIONS {
             for ports in of_family {
                 deleted += delete_picked(&mut socket, family, ports.pick(), |flow| {
@@ -361,7 +362,7 @@ mod tests {
             proto: 17,
             ports: (5353, 5360),
             at: at.map(ip),
-            host: &host,
+            host: host.into(),
             to: ip("10.89.0.2"),
         };
         let flow = |to: &str, port, server: &str| Flow {
