@@ -102,12 +102,8 @@ pub(super) fn translations(world: &World, container: &Container, out: &mut Vec<E
                 };
                 let key = key.proto(publish.proto).port(host_port);
                 if taken.insert((set, key.clone())) {
-                    out.push(Element {
-                        set,
-                        key,
-                        last: None,
-                        data: Some(Key::new().ip(to).port(port)),
-                    });
+                    let data = Key::new().ip(to).port(port);
+                    out.push(Element::entry(set, key, data));
                 }
             }
         }
@@ -125,10 +121,8 @@ fn range(
     let mut push = |set, first, last, data| {
         let key = |address, port| Key::new().ip(address).proto(publish.proto).port(port);
         out.push(Element {
-            set,
-            key: key(low, first),
-            last: Some(key(high, last)),
             data: Some(data),
+            ..Element::range(set, key(low, first), key(high, last))
         });
     };
     if publish.port == publish.first {
@@ -210,21 +204,17 @@ pub(super) fn open(world: &World, container: &Container, out: &mut Vec<Element>)
                 let list = ranges.entry(publish.proto).or_default();
                 list.push((publish.port, last_port(publish)));
             } else {
-                out.push(Element {
-                    set: SetId::PublishedOpen(family),
-                    key: key(publish.proto, publish.port),
-                    last: None,
-                    data: None,
-                });
+                let key = key(publish.proto, publish.port);
+                out.push(Element::new(SetId::PublishedOpen(family), key));
             }
         }
         for (proto, list) in ranges {
-            out.extend(disjoint(list).into_iter().map(|(first, last)| Element {
-                set: SetId::PublishedRange(family),
-                key: key(proto, first),
-                last: Some(key(proto, last)),
-                data: None,
-            }));
+            let set = SetId::PublishedRange(family);
+            out.extend(
+                disjoint(list)
+                    .into_iter()
+                    .map(|(first, last)| Element::range(set, key(proto, first), key(proto, last))),
+            );
         }
     }
     // several host ports may lead to one port
@@ -247,12 +237,8 @@ fn disjoint(mut ranges: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
 
 /// Its presence makes the kernel leave `::1` alone.
 pub(super) fn user_loopback() -> Element {
-    Element {
-        set: SetId::UserLoopback,
-        key: Key::new().ip(Ipv6Addr::LOCALHOST.into()),
-        last: None,
-        data: None,
-    }
+    let key = Key::new().ip(Ipv6Addr::LOCALHOST.into());
+    Element::new(SetId::UserLoopback, key)
 }
 
 /// Whether some packet could be meant by both.

@@ -289,14 +289,12 @@ fn range(lab: &Lab, set: fn(Family) -> SetId, hosts: (u16, u16), to: &[u16]) -> 
     let element = |own: IpAddr| {
         let (low, high) = any(own.is_ipv6());
         let key = |address, port| Key::new().ip(address).proto(TCP).port(port);
+        let data = to
+            .iter()
+            .fold(Key::new().ip(own), |key, port| key.port(*port));
         Element {
-            set: set(Family::of(own)),
-            key: key(low, hosts.0),
-            last: Some(key(high, hosts.1)),
-            data: Some(
-                to.iter()
-                    .fold(Key::new().ip(own), |key, port| key.port(*port)),
-            ),
+            data: Some(data),
+            ..Element::range(set(Family::of(own)), key(low, hosts.0), key(high, hosts.1))
         }
     };
     lab.c(1).ips().map(element).into()
