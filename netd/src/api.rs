@@ -193,6 +193,8 @@ pub(crate) struct DaemonStatus {
     pub(crate) restored: i64,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
+    /// What is worth a warning.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One rule or default that took part in a verdict.

@@ -102,7 +102,12 @@ impl Firewall {
         publish::meet(a, b)
     }
 
-    /// Whether published ports on `::1` are forwarded in user space; else the kernel translates them, which
+    /// Whether published ports on `::1` are forwarded in user space.
+    pub fn user_loopback(&self) -> bool {
+        self.user_loopback
+    }
+
+    /// Says whether published ports on `::1` are forwarded in user space; else the kernel translates them, which
     /// needs the route that zone bridges have.
     pub fn set_user_loopback(&mut self, user: bool) -> Changes {
         let mut changes = Changes::default();
@@ -449,6 +454,11 @@ impl Firewall {
             self.all_of(container, &mut elements);
         }
         elements
+    }
+
+    /// The files in force for a container.
+    pub fn applying(&self, container: &Container) -> Vec<Arc<PolicyFile>> {
+        self.files.applying(&self.policies, container)
     }
 
     fn view(&self) -> View<'_> {

@@ -21,6 +21,7 @@ mod engine;
 mod files;
 mod keep;
 mod lenient;
+mod listeners;
 mod loopback6;
 mod reaper;
 mod record;

@@ -10,6 +10,7 @@ mod doors;
 mod explain;
 mod forward;
 mod lease;
+mod publish;
 mod recover;
 mod reload;
 mod request;
@@ -91,8 +92,10 @@ pub(crate) struct Engine {
     pub(crate) reaped: std::rc::Rc<Notify>,
     reaper: Reaper,
     forwarding: Option<Forwarding>,
-    /// Published ports on `::1`.
+    /// Published ports on `::1`, where the kernel does not do it.
     doors: Doors,
+    /// Published ports that policy closes to everybody, in words, by container.
+    closed_ports: BTreeMap<ContainerName, Vec<String>>,
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,

@@ -95,6 +95,7 @@ impl Engine {
             reaper,
             forwarding,
             doors: Doors::default(),
+            closed_ports: BTreeMap::new(),
             zone_events,
             restored: 0,
             problems: BTreeMap::new(),
@@ -146,6 +147,10 @@ impl Engine {
         self.match_links(records);
         self.restore_leases(stored);
         self.follow_doors();
+        let names: Vec<ContainerName> = self.ports.keys().cloned().collect();
+        for name in names {
+            self.look_at_published(&name);
+        }
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }
