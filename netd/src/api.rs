@@ -201,6 +201,8 @@ pub(crate) struct DaemonStatus {
     pub(crate) problems: Vec<Problem>,
     /// The last apply of policies, if there was one.
     pub(crate) applied: Option<AppliedState>,
+    /// What is worth a warning.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One rule or default that took part in a verdict.

@@ -30,6 +30,16 @@ pub(crate) struct Attached {
     pub(crate) warnings: Vec<String>,
 }
 
+/// Answer to a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reloaded {
+    /// The files that were refused.
+    #[serde(default)]
+    pub(crate) refused: Vec<Problem>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Answer to the creation of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ZoneCreated {
@@ -163,11 +173,11 @@ impl Client {
         Ok(out.containers)
     }
 
-    /// A container and what is wrong with it.
+    /// A container, what is wrong with it, and what is worth a warning.
     pub(crate) fn show(
         &mut self,
         container: &ContainerName,
-    ) -> Result<(Container, Vec<Problem>), Error> {
+    ) -> Result<(Container, Vec<Problem>, Vec<String>), Error> {
         #[derive(Serialize)]
         struct In<'a> {
             container: &'a ContainerName,
@@ -177,9 +187,11 @@ impl Client {
             container: Container,
             #[serde(default)]
             problems: Vec<Problem>,
+            #[serde(default)]
+            warnings: Vec<String>,
         }
         let out: Out = self.call("Show", &In { container }, &[])?;
-        Ok((out.container, out.problems))
+        Ok((out.container, out.problems, out.warnings))
     }
 
     pub(crate) fn status(&mut self) -> Result<DaemonStatus, Error> {
@@ -191,15 +203,9 @@ impl Client {
         Ok(out.status)
     }
 
-    /// The files that were refused.
-    pub(crate) fn reload(&mut self) -> Result<Vec<Problem>, Error> {
-        #[derive(Deserialize)]
-        struct Out {
-            #[serde(default)]
-            refused: Vec<Problem>,
-        }
-        let out: Out = self.call("Reload", &Nothing {}, &[])?;
-        Ok(out.refused)
+    /// Reads the files again.
+    pub(crate) fn reload(&mut self) -> Result<Reloaded, Error> {
+        self.call("Reload", &Nothing {}, &[])
     }
 
     pub(crate) fn policy_show(

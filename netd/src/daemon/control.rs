@@ -94,9 +94,9 @@ replies! {
     Attached { container: Container, created: bool, warnings: Vec<String> }
     Detached { detached: bool }
     ContainersReply { containers: Vec<Container> }
-    ContainerReply { container: Container, problems: Vec<Problem> }
+    ContainerReply { container: Container, problems: Vec<Problem>, warnings: Vec<String> }
     StatusReply { status: DaemonStatus }
-    Reloaded { refused: Vec<Problem> }
+    Reloaded { refused: Vec<Problem>, warnings: Vec<String> }
     PolicyReply { policy: PolicyView }
     PolicyDiffReply { difference: PolicyDifference }
     PolicyStepReply { step: PolicyStep }
@@ -151,6 +151,10 @@ impl Control {
         let descriptors = std::mem::take(&mut self.descriptors);
         self.name_free(&request.container).await?;
         let done = self.engine.borrow_mut().attach(request, descriptors)?;
+        if let Some(flows) = done.flows {
+            // It says itself what it could not do.
+            let _ = flows.await;
+        }
         Ok(Attached {
             container: done.container,
             created: done.created,
@@ -172,10 +176,11 @@ impl Control {
     }
 
     async fn show(&self, container: String) -> Result<ContainerReply, Error> {
-        let (container, problems) = self.engine.borrow().show(&container)?;
+        let (container, problems, warnings) = self.engine.borrow().show(&container)?;
         Ok(ContainerReply {
             container,
             problems,
+            warnings,
         })
     }
 
@@ -185,8 +190,10 @@ impl Control {
     }
 
     async fn reload(&mut self) -> Result<Reloaded, Error> {
-        let refused = self.engine.borrow_mut().reload()?;
-        Ok(Reloaded { refused })
+        let mut engine = self.engine.borrow_mut();
+        let refused = engine.reload()?;
+        let warnings = engine.warnings();
+        Ok(Reloaded { refused, warnings })
     }
 
     async fn policy_show(

@@ -25,6 +25,7 @@ mod files;
 mod keep;
 mod lenient;
 mod listen;
+mod listeners;
 mod loopback6;
 mod reaper;
 mod record;

@@ -103,6 +103,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.follow_apply();
                 engine.expire_leases();
                 engine.check_gates();
+                engine.check_doors();
                 engine.forget_notes();
                 if !engine.tables_owned() {
                     engine.check_tables();

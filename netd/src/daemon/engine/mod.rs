@@ -13,6 +13,7 @@ mod doors;
 mod explain;
 mod forward;
 mod lease;
+mod publish;
 mod recover;
 mod reload;
 mod request;
@@ -102,10 +103,12 @@ pub(crate) struct Engine {
     pub(crate) reaped: std::rc::Rc<Notify>,
     reaper: Reaper,
     forwarding: Option<Forwarding>,
-    /// Published ports on `::1`.
+    /// Published ports on `::1`, where the kernel does not do it.
     doors: Doors,
     /// Tells what rules that log and files on trial have to say.
     pub(crate) decider: decide::Decider,
+    /// Published ports that policy closes to everybody, in words, by container.
+    closed_ports: BTreeMap<ContainerName, Vec<String>>,
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,

@@ -107,6 +107,7 @@ impl Engine {
             forwarding,
             doors: Doors::default(),
             decider: Decider::new(decisions),
+            closed_ports: BTreeMap::new(),
             zone_events,
             restored: 0,
             problems: BTreeMap::new(),
@@ -159,6 +160,10 @@ impl Engine {
         self.match_links(records);
         self.restore_leases(stored);
         self.follow_doors();
+        let names: Vec<ContainerName> = self.ports.keys().cloned().collect();
+        for name in names {
+            self.look_at_published(&name);
+        }
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }
