@@ -299,7 +299,7 @@ fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
 
 /// The files a daemon would read in this folder: `*.toml`, no dotfiles, in the order of their names.
 /// A folder that does not exist has none.
-fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source: io::Error| Error::Read {
         path: folder.to_owned(),
         source,
