@@ -167,12 +167,7 @@ fn legacy(ruleset: &Ruleset, family: Family) -> Vec<Obstacle> {
 }
 
 /// "A pinned zone and the world meet on its uplink only."
-fn uplink(
-    world: &World,
-    from: Party<'_>,
-    to: Party<'_>,
-    way: Option<&Way>,
-) -> Option<Reason> {
+fn uplink(world: &World, from: Party<'_>, to: Party<'_>, way: Option<&Way>) -> Option<Reason> {
     let ends = [
         (from, to, Direction::Egress),
         (to, from, Direction::Ingress),

@@ -87,10 +87,7 @@ fn rule(direction: Direction, peers: &str, ports: &[String]) -> String {
     } else {
         format!("ports = [{}]\n", quoted(ports))
     };
-    format!(
-        "[[{}]]\n{key} = [{peers}]\n{ports}",
-        direction.as_str()
-    )
+    format!("[[{}]]\n{key} = [{peers}]\n{ports}", direction.as_str())
 }
 
 fn quoted(items: &[String]) -> String {
@@ -99,12 +96,7 @@ fn quoted(items: &[String]) -> String {
 }
 
 /// Rules that keep open what is open because no file mentions the direction.
-fn kept(
-    world: &World,
-    policies: &PolicySet,
-    owner: &Container,
-    direction: Direction,
-) -> String {
+fn kept(world: &World, policies: &PolicySet, owner: &Container, direction: Direction) -> String {
     let mentioned = policies
         .applying(owner)
         .any(|file| file.section(direction).is_some());
@@ -130,7 +122,9 @@ fn kept(
             .iter()
             .filter(|publish| publish.port > 0)
             .map(|publish| {
-                let last = publish.port.saturating_add(publish.last.saturating_sub(publish.first));
+                let last = publish
+                    .port
+                    .saturating_add(publish.last.saturating_sub(publish.first));
                 crate::policy::Ports::Range {
                     proto: publish.proto,
                     first: publish.port,
@@ -200,7 +194,10 @@ fn place(
 /// Whether `[[egress]]` may be added at the end of the file: not to `egress = []`, nor to rules within
 /// brackets.
 fn takes_more(section: &Section) -> bool {
-    section.rules.first().is_some_and(|rule| rule.at == section.at)
+    section
+        .rules
+        .first()
+        .is_some_and(|rule| rule.at == section.at)
 }
 
 /// Whether a flow is allowed with what is suggested.

@@ -31,7 +31,10 @@ fn parse(text: &str) -> Option<Clock> {
     let mut words = text.split_whitespace();
     let (day, time) = (words.next()?, words.next()?);
     let is = |name: &&str| name.eq_ignore_ascii_case(day);
-    let day = DAYS.iter().position(is).or_else(|| FULL.iter().position(is))?;
+    let day = DAYS
+        .iter()
+        .position(is)
+        .or_else(|| FULL.iter().position(is))?;
     let (hour, minute) = time.split_once(':')?;
     let two = |part: &str| {
         (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit()))
@@ -61,7 +64,14 @@ mod tests {
         }
         assert_eq!(parse("saturday 22:00"), parse("Sat 22:00"));
         for bad in [
-            "", "Sat", "22:00", "Sat 24:00", "Sat 1:00", "Sat 10:60", "Sut 10:00", "Sat 10:00 x",
+            "",
+            "Sat",
+            "22:00",
+            "Sat 24:00",
+            "Sat 1:00",
+            "Sat 10:60",
+            "Sut 10:00",
+            "Sat 10:00 x",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }

@@ -6,7 +6,7 @@ use super::words::{carries, conditions, rule_words, who};
 use super::{Reason, is_host, zone_of};
 use crate::model::{Container, Endpoint, Flow, Traffic, World, Zone};
 use crate::oracle::{self, Party, Who};
-use crate::policy::{Peer, PolicyFile, PolicySet, Rule, Section};
+use crate::policy::{Counts, MAX_CONDITIONAL, Peer, PolicyFile, PolicySet, Rule, Section, number};
 use crate::sets::{Action, Direction, Family};
 
 /// One side of a connection: the container whose word is asked, and whom about.
@@ -48,18 +48,21 @@ impl<'a> Side<'a> {
             return self.default();
         }
         let clock = self.world.clock;
-        let (matching, resting): (Vec<_>, Vec<_>) = self
+        let rules = self
             .sections
             .iter()
-            .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)))
-            .filter(|(_, rule)| oracle::rule_matches(rule, self.peer, self.flow))
-            .partition(|(_, rule)| rule.counts_at(clock));
-        let denied = matching.iter().any(|(_, rule)| rule.action == Action::Deny);
+            .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)));
+        let (matching, resting): (Vec<_>, Vec<_>) = number(rules)
+            .filter(|(_, rule, _)| oracle::rule_matches(rule, self.peer, self.flow))
+            .partition(|(_, rule, counts)| counts.at(rule, clock));
+        let denied = matching
+            .iter()
+            .any(|(_, rule, _)| rule.action == Action::Deny);
         let decisive = if denied { Action::Deny } else { Action::Allow };
         let mut reasons: Vec<Reason> = matching
             .into_iter()
-            .filter(|(_, rule)| rule.action == decisive)
-            .map(|(file, rule)| self.rule(file, rule))
+            .filter(|(_, rule, _)| rule.action == decisive)
+            .map(|(file, rule, _)| self.rule(file, rule))
             .collect();
         let allowed = !denied && !reasons.is_empty();
         if reasons.is_empty() {
@@ -74,8 +77,10 @@ impl<'a> Side<'a> {
         let verdict = if allowed { Action::Allow } else { Action::Deny };
         let other_hours = resting
             .into_iter()
-            .filter(|(_, rule)| rule.action != verdict && !denied);
-        reasons.extend(other_hours.map(|(file, rule)| self.resting(file, rule, verdict)));
+            .filter(|(_, rule, _)| rule.action != verdict && !denied);
+        reasons.extend(
+            other_hours.map(|(file, rule, counts)| self.resting(file, rule, counts, verdict)),
+        );
         (allowed, reasons)
     }
 
@@ -98,13 +103,19 @@ impl<'a> Side<'a> {
     }
 
     /// A rule that matches, at other hours.
-    fn resting(&self, file: &PolicyFile, rule: &Rule, verdict: Action) -> Reason {
+    fn resting(&self, file: &PolicyFile, rule: &Rule, counts: Counts, verdict: Action) -> Reason {
         let does = match rule.action {
             Action::Allow => "would allow",
             Action::Deny => "would deny",
         };
+        let left_out = match counts {
+            Counts::LeftOut => format!(
+                "; it is left out, as only {MAX_CONDITIONAL} rules with rate, max-connections or time count for a container"
+            ),
+            _ => String::new(),
+        };
         let text = format!(
-            "{} of {} {does} {}{}",
+            "{} of {} {does} {}{}{left_out}",
             self.direction.as_str(),
             self.owner.name,
             rule_words(rule, self.direction),

@@ -154,8 +154,7 @@ fn from_host(world: &World, question: &Question) -> bool {
     match &question.from {
         Endpoint::Host => true,
         Endpoint::Address(address) => {
-            address.is_loopback()
-                || matches!(who(world, &question.from, question), Some(Who::Host))
+            address.is_loopback() || matches!(who(world, &question.from, question), Some(Who::Host))
         }
         _ => false,
     }
@@ -241,8 +240,13 @@ fn elsewhere(world: &World, question: &Question, proto: u8, port: u16) -> Option
         let wanted = publish.proto == proto && (publish.first..=publish.last).contains(&port);
         let address = publish.address.filter(|_| wanted)?;
         let internal = world.zones.get(&container.zone).is_none_or(|z| z.internal);
-        (!internal && Family::of(address) == question.family)
-            .then(|| format!("{} publishes it on {} only", container.name, at(address, port)))
+        (!internal && Family::of(address) == question.family).then(|| {
+            format!(
+                "{} publishes it on {} only",
+                container.name,
+                at(address, port)
+            )
+        })
     };
     world
         .containers
@@ -278,15 +282,24 @@ pub(super) fn after(
             let (kind, text) = match client {
                 Some(client) if client.name == server.name => (
                     StepKind::Hairpin,
-                    format!("{} meets itself through the host: it sees its gateway {seen}, not {source}", server.name),
+                    format!(
+                        "{} meets itself through the host: it sees its gateway {seen}, not {source}",
+                        server.name
+                    ),
                 ),
                 Some(client) => (
                     StepKind::Hairpin,
-                    format!("back into a zone: {} sees its gateway {seen}, not {} ({source})", server.name, client.name),
+                    format!(
+                        "back into a zone: {} sees its gateway {seen}, not {} ({source})",
+                        server.name, client.name
+                    ),
                 ),
                 None => (
                     StepKind::Masquerade,
-                    format!("from the host's loopback: {} sees its gateway {seen}, not {source}", server.name),
+                    format!(
+                        "from the host's loopback: {} sees its gateway {seen}, not {source}",
+                        server.name
+                    ),
                 ),
             };
             Some(Step {

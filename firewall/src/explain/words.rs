@@ -100,7 +100,11 @@ pub(super) fn conditions(rule: &Rule, clock: Clock) -> String {
         ));
     }
     if let Some(time) = &rule.time {
-        let now = if time.contains(clock) { "within" } else { "outside" };
+        let now = if time.contains(clock) {
+            "within"
+        } else {
+            "outside"
+        };
         text.push_str(&format!(", {time} (now {}: {now})", moment_words(clock)));
     }
     text

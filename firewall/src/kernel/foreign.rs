@@ -142,7 +142,8 @@ impl Reader {
             |family, body| {
                 let name = wire::text(body, nf::TABLE_NAME)?;
                 let flags = wire::be32(body, nf::TABLE_FLAGS).unwrap_or(0);
-                let own = name == TABLE && matches!(family, TableFamily::Inet | TableFamily::Bridge);
+                let own =
+                    name == TABLE && matches!(family, TableFamily::Inet | TableFamily::Bridge);
                 (!own && flags & DORMANT == 0).then(|| RulesetTable {
                     family,
                     name: name.to_owned(),
@@ -373,12 +374,7 @@ pub fn way(to: IpAddr) -> Result<Option<Way>, SocketError> {
     let mut header = [0u8; RTMSG];
     header[0] = family;
     header[1] = if to.is_ipv4() { 32 } else { 128 };
-    writer.begin(
-        RTM_GETROUTE,
-        flag::REQUEST | flag::ACK,
-        sequence,
-        &header,
-    );
+    writer.begin(RTM_GETROUTE, flag::REQUEST | flag::ACK, sequence, &header);
     writer.bytes(RTA_DST, &destination);
     writer.end();
     let mut found = None;

@@ -227,7 +227,10 @@ mod tests {
             Expression::Other("synproxy".into())
         );
         assert_eq!(expression(&[]), Expression::Other("?".into()));
-        assert_eq!(body("cmp", |w| w.be32(1, 8)), Expression::Other("cmp".into()));
+        assert_eq!(
+            body("cmp", |w| w.be32(1, 8)),
+            Expression::Other("cmp".into())
+        );
     }
 
     #[test]

@@ -167,10 +167,7 @@ mod tests {
             find(&set, &key(6, Value::unknown("port", 2))).1,
             Truth::Unknown
         );
-        assert_eq!(
-            find(&set, &key(17, Value::unknown("port", 2))).1,
-            Truth::No
-        );
+        assert_eq!(find(&set, &key(17, Value::unknown("port", 2))).1, Truth::No);
     }
 
     #[test]

@@ -23,11 +23,11 @@ mod xt;
 #[cfg(test)]
 mod tests;
 
+pub use expression::{Base, Hook};
 pub use expression::{
     Data, Element, Expression, Fib, Order, PayloadBase, Ruleset, RulesetChain, RulesetRule,
     RulesetSet, RulesetTable, TableFamily, Target, Verdict,
 };
-pub use expression::{Base, Hook};
 pub use packet::{Addr, Head, Journey, Layer, Link, Packet, Passage, Turn};
 
 use walk::Walk;
@@ -60,7 +60,13 @@ pub fn obstacles(ruleset: &Ruleset, journeys: &[Journey]) -> Vec<Obstacle> {
                     let walk = Walk::of(ruleset, table, chain, base, journey, passage);
                     walk.obstacle(table, chain, journey)
                 })
-                .reduce(|first, later| if later.certain && !first.certain { later } else { first });
+                .reduce(|first, later| {
+                    if later.certain && !first.certain {
+                        later
+                    } else {
+                        first
+                    }
+                });
             found.extend(worst);
         }
     }

@@ -252,8 +252,16 @@ fn base_chains() {
             base(false, vec![all([saddr(&[10, 89]), drop()])]),
             "rule 1 in chain fw drops the packet that opens",
         ),
-        ("pass", base(false, vec![all([saddr(&[10, 90]), drop()])]), ""),
-        ("drop", base(false, vec![all([dport(80), drop()])]), "rule 1"),
+        (
+            "pass",
+            base(false, vec![all([saddr(&[10, 90]), drop()])]),
+            "",
+        ),
+        (
+            "drop",
+            base(false, vec![all([dport(80), drop()])]),
+            "rule 1",
+        ),
         ("pass", base(false, vec![all([dport(81), drop()])]), ""),
         // refused is dropped, too
         (
@@ -316,11 +324,7 @@ fn base_chains() {
             "pass",
             vec![
                 chain("fw", Some(true), vec![jump("a"), accept()]),
-                chain(
-                    "a",
-                    None,
-                    vec![verdict(Verdict::Goto("b".into())), drop()],
-                ),
+                chain("a", None, vec![verdict(Verdict::Goto("b".into())), drop()]),
                 chain("b", None, vec![]),
             ],
             "",
@@ -328,7 +332,10 @@ fn base_chains() {
         // limits hold in the ordinary course of things, their passing does not
         (
             "drop",
-            base(false, vec![all([vec![Expression::Ordinarily(true)], drop()])]),
+            base(
+                false,
+                vec![all([vec![Expression::Ordinarily(true)], drop()])],
+            ),
             "rule 1",
         ),
         (
@@ -496,7 +503,11 @@ fn modules_of_iptables_that_everybody_has() {
     assert!(said.contains("opens the connection"), "{said}");
     let both = vec![
         established(),
-        all([iifname("vz-dmz"), module("comment", 0, b"zones\0"), accept()]),
+        all([
+            iifname("vz-dmz"),
+            module("comment", 0, b"zones\0"),
+            accept(),
+        ]),
     ];
     let both = ruleset(vec![chain("FORWARD", Some(true), both)]);
     assert_eq!(asked(&both, 80).0, "pass");

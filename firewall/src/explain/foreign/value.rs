@@ -263,7 +263,10 @@ mod tests {
             world.masked(&[255, 0, 0, 0], &[0; 4]).is(&[10, 0, 0, 0]),
             Truth::No
         );
-        assert_eq!(world.within(&[10, 0, 0, 0], &[10, 255, 255, 255]), Truth::No);
+        assert_eq!(
+            world.within(&[10, 0, 0, 0], &[10, 255, 255, 255]),
+            Truth::No
+        );
         assert_eq!(world.within(&[0; 4], &[255; 4]), Truth::Yes);
     }
 }

@@ -212,7 +212,8 @@ impl<'a> Walk<'a> {
                 true
             }
             Verdict::Module(name) => {
-                ends.unknown.insert(format!("the module {name} of iptables"));
+                ends.unknown
+                    .insert(format!("the module {name} of iptables"));
                 ends.drops.push(cause());
                 ends.accepts = true;
                 false
@@ -315,7 +316,11 @@ impl<'a> Walk<'a> {
                     info,
                 } => {
                     let truth = xt::matches(&self.view, name, *revision, info);
-                    note(&mut unknown, truth, &format!("the match {name} of iptables"))
+                    note(
+                        &mut unknown,
+                        truth,
+                        &format!("the match {name} of iptables"),
+                    )
                 }
                 Expression::Module { name, info } => {
                     verdicts.push((so_far, xt::target(name, info)));
