@@ -9,10 +9,13 @@
 mod api;
 mod cli;
 mod client;
+mod clock;
 mod daemon;
 mod dirs;
 mod error;
+mod explain;
 mod hook;
+mod model;
 mod netns;
 mod publish;
 mod run;

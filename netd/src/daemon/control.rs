@@ -13,8 +13,8 @@ use super::dirs::Dirs;
 use super::engine::Engine;
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyView, Problem, Reason,
-    Zone, ZoneSettings,
+    Answer, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Lease, Obstacle,
+    PolicyView, Problem, Reason, Step, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -103,7 +103,7 @@ replies! {
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Step, Obstacle, Fix, Answer, Explanation, PolicyView],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -199,11 +199,16 @@ impl Control {
         to: String,
         traffic: Option<String>,
         family: Option<i64>,
+        at: Option<String>,
     ) -> Result<ExplanationReply, Error> {
-        let explanation =
-            self.engine
-                .borrow_mut()
-                .explain(&from, &to, traffic.as_deref(), family)?;
+        let asked = crate::explain::Asked {
+            from: &from,
+            to: &to,
+            traffic: traffic.as_deref(),
+            family,
+            at: at.as_deref(),
+        };
+        let explanation = self.engine.borrow_mut().explain(&asked)?;
         Ok(ExplanationReply { explanation })
     }
 

@@ -1,7 +1,7 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
 use super::layout::{or_dash, properties, span, table};
-use crate::api::{Container, DaemonStatus, Explanation, Lease, PolicyView, Problem, Reason, Zone};
+use crate::api::{Container, DaemonStatus, Lease, PolicyView, Problem, Reason, Zone};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -243,24 +243,8 @@ pub(crate) fn leases(leases: &[Lease], now: i64) -> String {
     )
 }
 
-/// `netd explain`: the verdict, then the reasons, each with its place.
-pub(crate) fn explanation(explanation: &Explanation, question: &str) -> String {
-    let mut text = format!("{}: {question}\n", explanation.verdict);
-    for reason in &explanation.reasons {
-        let direction = reason.direction.as_deref().unwrap_or_default();
-        let what = format!("{direction} {}", reason.action);
-        text.push_str(&format!(
-            "  {}: {}: {}\n",
-            place(reason),
-            what.trim(),
-            reason.text
-        ));
-    }
-    text
-}
-
 /// `FILE:LINE:COLUMN`, or `default`.
-fn place(reason: &Reason) -> String {
+pub(super) fn place(reason: &Reason) -> String {
     let mut place = match &reason.file {
         Some(file) => file.clone(),
         None => return "default".to_owned(),
@@ -308,4 +292,4 @@ pub(crate) fn policy(view: &PolicyView) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
