@@ -184,7 +184,12 @@ fn doors(world: &World, question: &Question) -> Vec<IpAddr> {
                 Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
                 Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
             };
+            let outside = |a: &IpAddr| match a {
+                IpAddr::V4(a) => !a.is_loopback(),
+                IpAddr::V6(a) => !a.is_loopback() && !a.is_unicast_link_local(),
+            };
             let own = world.host.iter().copied().filter(family);
+            let own = own.filter(outside);
             own.chain(from_host(world, question).then_some(loopback))
                 .collect()
         }
