@@ -8,6 +8,7 @@ mod explain;
 mod files;
 mod flat;
 mod harness;
+mod limits;
 mod oci;
 mod policies;
 mod publish;
@@ -44,6 +45,8 @@ stories! {
         files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
     explain: published_ports_lead_to_the_container, a_zone_off_its_uplink_is_explained, other_tables_are_read,
         what_cannot_be_known_of_other_tables_may_drop, what_is_suggested_opens_it, files_alone_are_enough;
+    limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
+        hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
         an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
