@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::fix::{self, Fix};
 use super::foreign::{Obstacle, Ruleset, obstacles};
 use super::journey::journeys;
+use super::remedy::remedy;
 use super::steps::{self, Route, Step};
 use super::words::who;
 use super::{Explanation, Reason, explain, is_host, zone_of};
@@ -110,7 +111,8 @@ pub fn answer(
             for obstacle in &found {
                 if obstacle.certain {
                     verdict = Action::Deny;
-                    reasons.push(foreign_reason(obstacle));
+                    let remedy = remedy(world, ruleset, obstacle, (from, to));
+                    reasons.push(foreign_reason(obstacle, remedy));
                 }
             }
             found.extend(legacy(ruleset, question.family));
@@ -138,8 +140,11 @@ fn is_container(party: Party<'_>) -> bool {
     matches!(party.who, Who::Container(_))
 }
 
-fn foreign_reason(obstacle: &Obstacle) -> Reason {
-    let text = format!("table {}: {}", obstacle.table, obstacle.text);
+fn foreign_reason(obstacle: &Obstacle, remedy: Option<String>) -> Reason {
+    let mut text = format!("table {}: {}", obstacle.table, obstacle.text);
+    if let Some(remedy) = remedy {
+        text.push_str(&format!("; what helps: {remedy}"));
+    }
     Reason::built_in(None, Action::Deny, text)
 }
 

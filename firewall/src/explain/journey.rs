@@ -6,7 +6,7 @@ use super::Way;
 use super::foreign::{Addr, Head, Hook, Journey, Layer, Link, Packet, Passage, Turn};
 use super::steps::Route;
 use crate::model::{Container, Traffic, World};
-use crate::oracle::{Party, Who};
+use crate::oracle::{self, Party, Who};
 use crate::sets::Family;
 use crate::skeleton::{GUARDED, JUDGED};
 
@@ -175,7 +175,8 @@ fn end(world: &World, party: Party<'_>, way: Option<&Way>) -> End {
             }),
             address,
         },
-        _ if super::is_host(party) => End {
+        // what is sent to many ends at the host
+        _ if super::is_host(party) || oracle::is_group(party) => End {
             link: None,
             port: None,
             address,

@@ -14,6 +14,7 @@ mod fix;
 pub mod foreign;
 mod journey;
 mod moment;
+mod remedy;
 mod show;
 mod side;
 mod steps;

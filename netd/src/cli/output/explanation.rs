@@ -84,12 +84,14 @@ fn steps(text: &mut String, steps: &[Step]) {
     }
 }
 
+/// What is certain is among the reasons already.
 fn foreign(text: &mut String, foreign: &[Obstacle]) {
-    if foreign.is_empty() {
+    let doubtful: Vec<&Obstacle> = foreign.iter().filter(|f| f.verdict != "drop").collect();
+    if doubtful.is_empty() {
         return;
     }
     text.push_str("\nOther tables:\n");
-    for obstacle in foreign {
+    for obstacle in doubtful {
         text.push_str(&format!(
             "  {:<5}  table {}, chain {}: {}\n",
             obstacle.verdict, obstacle.table, obstacle.chain, obstacle.text
