@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use firewall::policy::PolicyFile;
+use firewall::diagnostics::Diagnostics;
+use firewall::policy::lint::{self, Surroundings};
+use firewall::policy::{Groups, PolicyFile};
 use tokio::time::{Duration, Instant};
 
 use super::{Engine, invalid, refused};
@@ -50,14 +52,10 @@ impl Engine {
         }
         // what was edited by hand and is not read yet is a part of what a rollback brings back
         self.reload()?;
-        let parsed = self.parse_set("apply", texts)?;
-        let step = self.step_to(texts)?;
-        let warnings = parsed
-            .values()
-            .flat_map(|file| file.warnings.iter().map(|w| w.headline()));
+        self.parse_set("apply", texts)?;
         let mut step = api::PolicyStep {
-            warnings: warnings.collect(),
-            ..step
+            warnings: self.lint_set(texts),
+            ..self.step_to(texts)?
         };
         if same_files(&step) && self.groups_stay(texts) {
             return Ok(step);
@@ -227,6 +225,8 @@ impl Engine {
             .drain()
             .map_err(|e| refused(format!("ask what was edited: {e}")))?;
         self.edits.policies = Default::default();
+        self.edits.groups = false;
+        self.read_groups();
         self.policy_files
             .read(|_| false)
             .map_err(|e| refused(format!("read {}: {e}", self.dirs.policies().display())))?;
@@ -273,12 +273,11 @@ impl Engine {
                 "{what}: not a single policy file is given; remove files by hand where none is wanted"
             )));
         }
-        if let Some(groups) = &texts.groups {
-            return Err(refused(format!(
-                "{what}: {}:1:1: error: there are no groups yet, so nothing changes",
-                groups.path
-            )));
-        }
+        let groups = self.groups_of(texts).map_err(|wrong| {
+            refused(format!(
+                "{what}: the groups have errors, so nothing changes\n{wrong}"
+            ))
+        })?;
         let mut parsed = Parsed::new();
         let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
         let mut wrong = Vec::new();
@@ -292,7 +291,7 @@ impl Engine {
                     file.path, file.name
                 )));
             }
-            match PolicyFile::parse(&file.path, &file.text) {
+            match PolicyFile::parse_with(&file.path, &file.text, &groups) {
                 Ok(policy) => {
                     let key = self.policy_files.path(&file.name).display().to_string();
                     parsed.insert(key, Arc::new(policy));
@@ -309,6 +308,27 @@ impl Engine {
             texts.files.len(),
             wrong.join("\n")
         )))
+    }
+
+    /// The groups of a set: its own, else those that are in force.
+    fn groups_of(&self, texts: &api::PolicyTexts) -> Result<Arc<Groups>, Diagnostics> {
+        match &texts.groups {
+            Some(groups) => Groups::parse(&groups.path, &groups.text).map(Arc::new),
+            None => Ok(self.policy_files.with().clone()),
+        }
+    }
+
+    /// What a set probably does not mean as it stands.
+    fn lint_set(&self, texts: &api::PolicyTexts) -> Vec<String> {
+        let Ok(groups) = self.groups_of(texts) else {
+            return Vec::new();
+        };
+        let texts_of = |file: &api::PolicyText| (file.path.clone(), file.text.clone());
+        let files: Vec<_> = texts.files.iter().map(texts_of).collect();
+        let own = texts.groups.as_ref().map(|_| groups.warnings.clone());
+        let found = lint::check(&files, &groups, &Surroundings::default());
+        let all = own.iter().chain(&found).flat_map(Diagnostics::iter);
+        all.map(|warning| warning.headline()).collect()
     }
 
     fn groups_stay(&self, texts: &api::PolicyTexts) -> bool {
