@@ -21,6 +21,8 @@ mod ports;
 mod rate;
 mod read;
 mod rule;
+#[cfg(test)]
+mod schema;
 mod suggest;
 mod window;
 
