@@ -5,6 +5,7 @@
 
 mod args;
 mod attach;
+mod decisions;
 mod explain;
 mod output;
 mod pages;
@@ -147,6 +148,18 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         }
         Command::Policy(PolicyCommand::Confirm) => policy_apply::confirm(&context),
         Command::Policy(PolicyCommand::Rollback) => policy_apply::rollback(&context),
+        Command::Policy(PolicyCommand::Log(args)) => decisions::log(&context, &args),
+        Command::Policy(PolicyCommand::Learn {
+            container,
+            since,
+            forget,
+        }) => {
+            if forget {
+                decisions::forget(&context, &container)
+            } else {
+                decisions::learn(&context, &container, since)
+            }
+        }
         Command::Explain(args) => explain::explain(&context, &args),
         Command::Lease(LeaseCommand::List) => show::leases(&context),
         Command::Hook(HookCommand::Oci { action }) => {

@@ -129,6 +129,12 @@ pub(crate) enum Error {
         seconds: u64,
     },
 
+    #[error("policy learn {container}: nothing was recorded of it since {since}")]
+    NothingLearned {
+        container: ContainerName,
+        since: String,
+    },
+
     // Files and streams.
     #[error("{}: there are no *.toml files in this folder", .path.display())]
     NoPolicies { path: PathBuf },

@@ -10,6 +10,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 pub(crate) use super::run_args::RunArgs;
 use crate::dirs::Dirs;
+use crate::since::Since;
 use crate::values::{self, Label};
 
 /// Networks and firewall for containers: zones, addresses, NAT, and policies in force before the
@@ -81,7 +82,7 @@ pub(crate) enum Command {
     /// Returns once they are in force. Exit code 1 if a file was refused; the last good one of that
     /// file then stays in force.
     Reload,
-    /// Check policy files, show the policy in force
+    /// Check policy files, show the policy in force, what was decided, and what may be learned of it
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Tell whether a connection would be allowed, and why
@@ -362,6 +363,41 @@ Examples:
     /// Those that are replaced are kept in a folder that is told, and can be applied again. Refused when
     /// the last apply is undone already.
     Rollback,
+    /// Show what rules with `log = true` and files with `mode = "audit"` recorded
+    ///
+    /// Reads the decision log in the state dir; needs no daemon. With --json it prints a JSON object a
+    /// line, as they are in the log.
+    Log(LogArgs),
+    /// Print a policy file that allows what a container was seen doing
+    ///
+    /// Made of what a file with `mode = "audit"`, or rules with `log = true`, recorded of it. Read it
+    /// before it is put in force.
+    Learn {
+        /// Name of the container
+        container: ContainerName,
+        /// Only what was seen since a time (2026-11-22T09:30:00Z), or in the last 90min, 12h, 7d
+        #[arg(long, value_name = "WHEN", conflicts_with = "forget")]
+        since: Option<Since>,
+        /// Forget what was recorded, to begin anew
+        #[arg(long)]
+        forget: bool,
+    },
+}
+
+/// `netd policy log`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(crate) struct LogArgs {
+    /// Only decisions of this container's rules
+    pub(crate) container: Option<ContainerName>,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what files on trial have to say
+    #[arg(long)]
+    pub(crate) audit: bool,
+    /// Only the last so many
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub(crate) lines: Option<usize>,
 }
 
 /// `netd explain`

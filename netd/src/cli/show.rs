@@ -47,15 +47,17 @@ fn status_of(context: &Context, container: &ContainerName) -> Result<ExitCode, E
         #[serde(flatten)]
         container: &'a Container,
         problems: &'a [Problem],
+        warnings: &'a [String],
     }
-    let (container, problems) = context.connect()?.show(container)?;
+    let (container, problems, warnings) = context.connect()?.show(container)?;
     if context.json {
         output::print_json(&Document {
             container: &container,
             problems: &problems,
+            warnings: &warnings,
         })?;
     } else {
-        output::print(&output::container(&container, &problems))?;
+        output::print(&output::container(&container, &problems, &warnings))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -30,6 +30,16 @@ impl Dirs {
         self.state.join("good")
     }
 
+    /// What containers were seen doing.
+    pub(crate) fn learned(&self) -> PathBuf {
+        self.state.join("learned")
+    }
+
+    /// What a container was seen doing.
+    pub(crate) fn lesson(&self, container: &zone::ContainerName) -> PathBuf {
+        self.learned().join(format!("{container}.json"))
+    }
+
     /// Which interfaces forwarding was switched on for, and what was there before.
     pub(crate) fn forwarding(&self) -> PathBuf {
         self.runtime.join("forwarding.json")

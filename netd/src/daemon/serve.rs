@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::engine::{Engine, StartError, clock::next_minute};
-use super::{DaemonArgs, chain, control, dhcp, keep, sys};
+use super::{DaemonArgs, chain, control, dhcp, keep, listen, sys};
 use crate::daemon::dirs::Dirs;
 
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
@@ -51,6 +51,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
     tokio::task::spawn_local(follow_apply(engine.clone()));
+    tokio::task::spawn_local(listen::listen(engine.clone()));
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ready();
@@ -102,6 +103,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.follow_apply();
                 engine.expire_leases();
                 engine.check_gates();
+                engine.check_doors();
                 engine.forget_notes();
                 if !engine.tables_owned() {
                     engine.check_tables();

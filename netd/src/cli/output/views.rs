@@ -137,7 +137,11 @@ pub(crate) fn containers(containers: &[Container]) -> String {
 }
 
 /// `netd status CONTAINER`
-pub(crate) fn container(container: &Container, problems: &[Problem]) -> String {
+pub(crate) fn container(
+    container: &Container,
+    problems: &[Problem],
+    warnings: &[String],
+) -> String {
     let one = |text: &str| vec![text.to_owned()];
     let domain: Vec<String> = Some(container.domain.clone())
         .into_iter()
@@ -163,6 +167,7 @@ pub(crate) fn container(container: &Container, problems: &[Problem]) -> String {
         ("Labels", labels(container)),
         ("Published", container.published.clone()),
         ("Problem", problems.iter().map(problem).collect()),
+        ("Warning", warnings.to_vec()),
     ])
 }
 
@@ -208,6 +213,7 @@ pub(crate) fn status(status: &DaemonStatus, now: i64) -> String {
         ("Tables", vec![tables.to_owned()]),
         ("Restored", vec![format!("{} times", status.restored)]),
         ("Problem", status.problems.iter().map(problem).collect()),
+        ("Warning", status.warnings.clone()),
     ])
 }
 

@@ -6,12 +6,14 @@
 mod apply;
 mod attach;
 pub(crate) mod clock;
+mod decide;
 mod detach;
 mod diff;
 mod doors;
 mod explain;
 mod forward;
 mod lease;
+mod publish;
 mod recover;
 mod reload;
 mod request;
@@ -41,6 +43,7 @@ use super::record::{Record, Records};
 use super::store::Store;
 use crate::api;
 
+pub(crate) use decide::container_name;
 pub(crate) use recover::StartError;
 
 /// A zone that is up.
@@ -100,8 +103,12 @@ pub(crate) struct Engine {
     pub(crate) reaped: std::rc::Rc<Notify>,
     reaper: Reaper,
     forwarding: Option<Forwarding>,
-    /// Published ports on `::1`.
+    /// Published ports on `::1`, where the kernel does not do it.
     doors: Doors,
+    /// Tells what rules that log and files on trial have to say.
+    pub(crate) decider: decide::Decider,
+    /// Published ports that policy closes to everybody, in words, by container.
+    closed_ports: BTreeMap<ContainerName, Vec<String>>,
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,

@@ -15,9 +15,11 @@ use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
+use super::decide::Decider;
 use super::{Engine, ZoneEvent};
 use crate::daemon::applied::AppliedError;
 use crate::daemon::chain;
+use crate::daemon::decisions::Decisions;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
@@ -74,6 +76,8 @@ impl Engine {
         let socket = keeper::take(&dirs.keeper_socket()).map_err(StartError::Keeper)?;
         let tables = Tables::open(socket).map_err(StartError::Tables)?;
         let (reaper, reaped) = Reaper::start().map_err(StartError::Thread)?;
+        let decisions =
+            Decisions::start(&dirs.decisions(), &dirs.learned()).map_err(StartError::Thread)?;
         let forwarding = std::fs::read(dirs.forwarding())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -102,6 +106,8 @@ impl Engine {
             reaper,
             forwarding,
             doors: Doors::default(),
+            decider: Decider::new(decisions),
+            closed_ports: BTreeMap::new(),
             zone_events,
             restored: 0,
             problems: BTreeMap::new(),
@@ -154,6 +160,10 @@ impl Engine {
         self.match_links(records);
         self.restore_leases(stored);
         self.follow_doors();
+        let names: Vec<ContainerName> = self.ports.keys().cloned().collect();
+        for name in names {
+            self.look_at_published(&name);
+        }
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }

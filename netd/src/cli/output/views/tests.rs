@@ -135,13 +135,13 @@ fn containers_in_a_table() {
 
 #[test]
 fn one_container() {
-    golden("status-container.txt", &container(&web(), &[]));
+    golden("status-container.txt", &container(&web(), &[], &[]));
     let problem = Problem {
         subject: "/etc/netd/policies/web.toml".into(),
         message: "/etc/netd/policies/web.toml:3:1: error: unknown key `port`\n  |\n3 | port = 1\n  | ^^^^"
             .into(),
     };
-    golden("status-refused.txt", &container(&bare(), &[problem]));
+    golden("status-refused.txt", &container(&bare(), &[problem], &[]));
 }
 
 #[test]
@@ -165,6 +165,9 @@ fn the_daemon() {
             remaining: Some(45),
             kept: None,
         }),
+        warnings: vec![
+            "web: publish 8080:80: no ingress rule of web lets anybody through to that port".into(),
+        ],
     };
     golden("status.txt", &super::status(&status, 1015));
 }
