@@ -311,3 +311,27 @@ fn a_second_address_of_a_container_has_rows_of_its_own() {
     )]);
     assert_eq!(rows, expected.into_values().collect::<Vec<_>>());
 }
+
+#[test]
+fn too_much_is_cut_off_and_counted() {
+    let mut story = Story::new().zone("web", DefaultPolicy::Deny);
+    let mut files = BTreeMap::new();
+    for n in 0..60 {
+        let name = format!("c{n:03}");
+        story = story.container(&name, "web", "", "");
+        let text = format!(
+            "[[egress]]\nports = [\"tcp/{}\"]\n[[ingress]]\nports = [\"tcp/80-90\"]\n",
+            80 + n % 10
+        );
+        let file = PolicyFile::parse(&format!("{name}.toml"), &text).unwrap();
+        files.insert(format!("{name}.toml"), Arc::new(file));
+    }
+    let (old, new) = (PolicySet::default(), PolicySet(files));
+    let difference = diff_within(story.world(), &old, &new, 20_000, 1_000);
+    assert!(difference.unasked > 0 && !difference.rows.is_empty());
+    assert!(!difference.is_empty());
+    // containers that rules tell apart, and more questions: everything is told
+    let whole = diff(story.world(), &old, &new);
+    assert_eq!(whole.unasked, 0);
+    assert!(whole.rows.len() < 60 * 60, "{} rows", whole.rows.len());
+}
