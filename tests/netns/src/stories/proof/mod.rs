@@ -218,11 +218,15 @@ fn smallest(case: Case, found: Disagreement) -> String {
     let again = |case: &Case, found: &Disagreement| {
         play(case, Some(&found.question), &mut Tally::default()).map(|(_, found)| found)
     };
-    let first = found.answers.clone();
-    // It may need more than its own question; then it is told as it was found.
+    let (first, whole) = (found.answers.clone(), case.clone());
     let (small, found) = shrink::shrink(case, found, again);
+    let which = if small == whole {
+        "in this world (asked alone, in a smaller one, it does not come back: what else was sent matters)"
+    } else {
+        "in the smallest world found"
+    };
     format!(
-        "three answers that do not agree, in a world of seed {seed}\n{first}\nin the smallest world found:\n{}\n{}\
+        "three answers that do not agree, in a world of seed {seed}\n{first}\n{which}:\n{}\n{}\
          again: make stories STORY=proof::worlds NETD_PROOF_SEED={seed}",
         small.script(),
         found.answers

@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use firewall::model::Traffic;
+
 use super::Case;
 use super::ask::Disagreement;
+use super::draw::places;
 
 /// How long it may take.
 const LONGEST: Duration = Duration::from_secs(100);
@@ -32,6 +35,10 @@ pub fn shrink(
     play: impl Fn(&Case, &Disagreement) -> Option<Disagreement>,
 ) -> (Case, Disagreement) {
     let began = Instant::now();
+    let strangers = without_strangers(&case, &found);
+    if let Some(again) = play(&strangers, &found) {
+        (case, found) = (strangers, again);
+    }
     loop {
         let before = case.clone();
         for part in parts(&case) {
@@ -49,6 +56,31 @@ pub fn shrink(
             return (case, found);
         }
     }
+}
+
+/// The case with those containers only that the disagreement is about.
+fn without_strangers(case: &Case, found: &Disagreement) -> Case {
+    let mut smaller = case.clone();
+    let question = &found.question;
+    let zones = case.plan.zones.clone();
+    smaller.plan.containers.retain(|container| {
+        let zone = zones.iter().find(|zone| zone.index == container.zone);
+        let addresses = zone
+            .map(|zone| container.addresses(zone))
+            .unwrap_or_default();
+        let publishes = |port: u16| {
+            container
+                .publish
+                .iter()
+                .any(|one| (one.first..=one.last).contains(&port))
+        };
+        container.name() == question.from
+            || addresses
+                .iter()
+                .any(|text| places::address(text) == question.to)
+            || matches!(question.traffic, Traffic::Port(_, port) if publishes(port))
+    });
+    smaller
 }
 
 /// Big parts first, and of each list the last first.

@@ -53,6 +53,49 @@ pub fn file(dice: &mut Dice, plan: &Plan, number: usize) -> File {
     }
 }
 
+/// Two files, of those who ask and of those who are asked, that were written for each other: by luck alone
+/// both sides seldom agree, and two zones never meet.
+pub fn meeting(dice: &mut Dice, plan: &Plan, number: usize) -> [File; 2] {
+    let mut side = || {
+        let zone = dice.pick(&plan.zones).index;
+        let label = *dice.pick(&["a", "b"]);
+        match dice.below(3) {
+            0 => (
+                format!("labels = {{ tier = {label:?} }}"),
+                format!("label:tier={label}"),
+            ),
+            _ => (format!("zone = \"z{zone}\""), format!("zone:z{zone}")),
+        }
+    };
+    let (client, server) = (side(), side());
+    let mut rule = |peer: &str| Rule {
+        deny: false,
+        peers: (!dice.chance(20)).then(|| vec![peer.to_owned()]),
+        ports: dice
+            .chance(60)
+            .then(|| vec![(*dice.pick(&PORTS[..6])).to_owned(), "icmp/*".to_owned()]),
+        time: None,
+    };
+    let (egress, ingress) = (rule(&server.1), rule(&client.1));
+    let file = |name: &str, applies: String| File {
+        name: format!("{name}{number}"),
+        applies: vec![applies],
+        audit: false,
+        ingress: None,
+        egress: None,
+    };
+    [
+        File {
+            egress: Some(vec![egress]),
+            ..file("asks", client.0)
+        },
+        File {
+            ingress: Some(vec![ingress]),
+            ..file("asked", server.0)
+        },
+    ]
+}
+
 fn applies(dice: &mut Dice, plan: &Plan, number: usize) -> (String, Vec<String>) {
     let name = format!("f{number}");
     let container = some_container(dice, plan);

@@ -46,6 +46,9 @@ pub fn plan(seed: u64) -> Plan {
         plan.files.retain(|other| other.name != file.name);
         plan.files.push(file);
     }
+    for number in 0..dice.between(0, 2) {
+        plan.files.extend(file::meeting(&mut dice, &plan, number));
+    }
     plan
 }
 

@@ -110,6 +110,10 @@ pub fn all(scene: &Scene, dice: &mut Dice) -> Vec<Question> {
             let server = scene.world.containers.values();
             let server = server.into_iter().find(|one| one.addresses.contains(&to));
             for traffic in boundaries(scene, client, server, to) {
+                let bare = matches!(traffic, Traffic::Proto(_));
+                if bare && !bare_makes_sense(scene, client, source, to) {
+                    continue;
+                }
                 questions.push(Question {
                     from: from.clone(),
                     source,
@@ -234,6 +238,40 @@ fn boundaries(
         }
     }
     once
+}
+
+/// Without ports, two addresses have one connection only: what the other side sends is its reply. And behind one
+/// address of the host, only one container can have one with an address of the world. So each pair is asked in one
+/// direction, and each address of the world by one container.
+fn bare_makes_sense(
+    scene: &Scene,
+    client: Option<&Container>,
+    source: Option<IpAddr>,
+    to: IpAddr,
+) -> bool {
+    let family = Family::of(to);
+    let from = match (client, source) {
+        (Some(client), _) => scene.own_address(client, family),
+        (None, Some(source)) => Some(source),
+        (None, None) => scene.gateways().find(|own| Family::of(*own) == family),
+    };
+    let Some(from) = from else {
+        return false;
+    };
+    let world = places::WORLD.map(address);
+    if let (Some(client), Some(place)) = (client, world.iter().position(|own| *own == to)) {
+        // Of `c2` the third address, whoever else comes and goes.
+        let own = client.name.as_str().trim_start_matches('c').parse().ok();
+        if own != Some(place / 2) {
+            return false;
+        }
+    }
+    let last = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    let even = (u16::from(last(from)) + u16::from(last(to))).is_multiple_of(2);
+    even == (last(from) < last(to))
 }
 
 /// Ports of the host: those published, and those beside them.
