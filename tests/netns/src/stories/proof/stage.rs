@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::draw::places::{self, address};
-use super::draw::plan::{Container, File, Plan};
+use super::draw::plan::{self, Container, File, Plan};
 use super::draw::{Scene, paper};
 use super::told;
 use crate::net::ears::{self, Ears, Place};
 use crate::net::netns::Netns;
+use crate::net::volley::{self, Carried, Shot};
 use crate::world::World;
 
 /// A running world. [`Stage::end`] takes it away.
@@ -83,7 +85,40 @@ impl Stage {
             stage.attach(container);
         }
         stage.look();
+        stage.greet();
         stage
+    }
+
+    /// Lets neighbours find each other: until they have, the kernel keeps few packets for each.
+    fn greet(&mut self) {
+        let mut greetings = Vec::new();
+        for (name, netns) in self.netns.clone() {
+            let to: Vec<IpAddr> = match self.plan.container(&name) {
+                Some(container) => {
+                    let zone = self.plan.zone(container.zone);
+                    let gateways = zone.map(plan::Zone::gateways).unwrap_or_default();
+                    gateways.iter().map(|text| address(text)).collect()
+                }
+                None if name == "world" => places::HOST.map(address).to_vec(),
+                None => ["192.0.2.2", "2001:db8:1::2"].map(address).to_vec(),
+            };
+            let shots: Vec<Shot> = to
+                .into_iter()
+                .map(|to| Shot {
+                    key: self.key(),
+                    source: None,
+                    to,
+                    carried: Carried::Icmp(8),
+                    keep: false,
+                })
+                .collect();
+            greetings.push((netns, shots));
+        }
+        std::thread::scope(|scope| {
+            for (netns, shots) in greetings {
+                scope.spawn(move || volley::fire(&netns, &shots, Duration::from_secs(2)));
+            }
+        });
     }
 
     fn listen(&mut self, name: &str, netns: Netns, addresses: Vec<IpAddr>) -> Vec<String> {
