@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use crate::model::{Container, DefaultPolicy, Endpoint, Flow, Publish, Traffic, World, Zone};
-use crate::policy::{Peer, PolicySet, Ports, Rule, has_ports, icmp_counterpart};
+use crate::policy::{Peer, PolicySet, Ports, Rule, has_ports, icmp_counterpart, number};
 use crate::sets::{Action, Direction, Family};
 
 /// Who stands at one end of a flow.
@@ -324,10 +324,11 @@ fn direction_allows(
     if sections.is_empty() {
         return default_allows(world, owner, direction, peer);
     }
-    let matching: Vec<&Rule> = sections
-        .iter()
-        .flat_map(|section| &section.rules)
-        .filter(|rule| rule.counts_at(world.clock) && rule_matches(rule, peer, flow))
+    let rules = sections.iter().flat_map(|section| &section.rules);
+    let matching: Vec<&Rule> = number(rules.map(|rule| ((), rule)))
+        .filter(|(_, rule, counts)| counts.at(rule, world.clock))
+        .map(|(_, rule, _)| rule)
+        .filter(|rule| rule_matches(rule, peer, flow))
         .collect();
     matching.iter().any(|rule| rule.action == Action::Allow)
         && matching.iter().all(|rule| rule.action != Action::Deny)

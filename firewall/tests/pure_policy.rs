@@ -40,8 +40,6 @@ to     = ["198.51.100.7"]
 fn what_the_engine_does_not_enforce_yet_is_refused_where_it_stands() {
     for (text, line, column) in [
         ("mode = \"audit\"", 1, 8),
-        ("[[ingress]]\nrate = \"50/second burst 100\"", 2, 8),
-        ("[[ingress]]\nmax-connections = 200", 2, 19),
         ("[[ingress]]\nlog = true", 2, 7),
         ("[[egress]]\nto = [\"host\", \"dns:example.org\"]", 2, 15),
     ] {

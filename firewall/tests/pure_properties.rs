@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use firewall::compile::Firewall;
 use firewall::explain::explain;
-use firewall::model::{Container, Endpoint, Flow, Traffic, World, Zone};
+use firewall::model::{Clock, Container, Endpoint, Flow, Traffic, World, Zone};
 use firewall::oracle;
 use firewall::policy::PolicyFile;
 use firewall::sets::{Action, Family};
@@ -112,6 +112,8 @@ enum Event {
     FileGone(usize),
     /// A rule is added to a file.
     Rule(usize, String),
+    /// It is some other time of the week.
+    Clock(u16),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -132,6 +134,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => worlds::files().prop_map(Event::Policies),
         2 => (0usize..3, worlds::file()).prop_map(|(n, text)| Event::File(n, text)),
         1 => (0usize..3).prop_map(Event::FileGone),
+        2 => (0u16..7 * 24 * 60).prop_map(Event::Clock),
         4 => (0usize..3, rule).prop_map(|(n, text)| Event::Rule(n, text)),
     ]
 }
@@ -213,6 +216,7 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
             Event::Zone(zone) => firewall.set_zone(zone),
             Event::ZoneGone(n) => firewall.remove_zone(&format!("z{n}").parse().unwrap()),
             Event::Attach(container) => firewall.attach(container),
+            Event::Clock(minute) => firewall.set_clock(Clock::at_minute(minute)),
             Event::Detach(n) => firewall.detach(&format!("c{n}").parse().unwrap()),
             Event::Policies(files) => {
                 let name = |n| format!("f{n}.toml");
@@ -240,6 +244,7 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
             files: vec![],
         };
         let mut scratch = scratch.firewall();
+        scratch.set_clock(firewall.world().clock);
         scratch.set_policies(firewall.policies().clone());
         let fresh = print::elements(&scratch, &scratch.elements());
         prop_assert_eq!(
@@ -256,7 +261,9 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
         let world = firewall.world();
         for packet in packets(world) {
             if kernel.passes(&packet) {
-                remembered.insert(packet);
+                if kernel.passes_and_remembers(&packet) {
+                    remembered.insert(packet);
+                }
             } else {
                 prop_assert!(
                     !remembered.contains(&packet) || !reaches(&firewall, &packet),

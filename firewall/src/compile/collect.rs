@@ -63,8 +63,12 @@ pub(super) struct Collected<'a> {
     direction: Direction,
     action: Action,
     focus: Focus<'a>,
+    /// Its number, for a conditional rule.
+    number: Option<u32>,
     out: Vec<Element>,
     group_ranges: BTreeMap<(u32, u8), Vec<Interval>>,
+    /// Of a conditional rule: whatever is not one port.
+    group_boxes: BTreeMap<u32, Vec<Interval>>,
     networks: Networks,
     /// Something was collected, whether or not it is asked for.
     any: bool,
@@ -77,25 +81,68 @@ impl<'a> Collected<'a> {
             direction,
             action,
             focus,
+            number: None,
             out: Vec::new(),
             group_ranges: BTreeMap::new(),
+            group_boxes: BTreeMap::new(),
             networks: Networks::default(),
             any: false,
         }
     }
 
+    /// The elements will be those of one conditional rule: with its number in their keys, and an entry
+    /// that leads from the number to the rule's mark.
+    pub(super) fn conditional(
+        self,
+        number: u32,
+        mark: Option<u32>,
+        out: &mut Vec<Element>,
+    ) -> Self {
+        if let Some(mark) = mark {
+            let set = SetId::Condition(self.direction, Family::of(self.own), self.action);
+            let key = Key::new().ip(self.own).mark(number);
+            out.push(Element::entry(set, key, Key::new().mark(mark)));
+        }
+        Self {
+            number: Some(number),
+            ..self
+        }
+    }
+
+    /// The elements of one rule and no other.
+    pub(super) fn rule_alone(mut self, view: View<'_>, rule: &Rule, out: &mut Vec<Element>) {
+        self.rule(view, rule);
+        self.finish(out);
+    }
+
     fn set(&self, shape: Shape) -> SetId {
-        SetId::Rule(self.direction, Family::of(self.own), self.action, shape)
+        let (direction, family, action) = (self.direction, Family::of(self.own), self.action);
+        match self.number {
+            None => SetId::Rule(direction, family, action, shape),
+            Some(_) => SetId::If(direction, family, action, shape),
+        }
+    }
+
+    /// The first fields of its keys.
+    fn key(&self) -> Key {
+        let key = Key::new().ip(self.own);
+        match self.number {
+            None => key,
+            Some(number) => key.mark(number),
+        }
     }
 
     fn exact(&mut self, shape: Shape, key: Key) {
-        let set = self.set(shape);
-        self.out.push(Element {
-            set,
-            key,
-            last: None,
-            data: None,
-        });
+        self.out.push(Element::new(self.set(shape), key));
+    }
+
+    /// Whether something has an exact key; the rest is ranges.
+    fn is_exact(&self, what: Match) -> bool {
+        match what {
+            Match::Range(..) => false,
+            Match::One(..) => true,
+            Match::Everything | Match::Proto(_) => self.number.is_none(),
+        }
     }
 
     pub(super) fn group(&mut self, number: u32, what: &[Match]) {
@@ -104,7 +151,12 @@ impl<'a> Collected<'a> {
             return;
         }
         for &what in what {
-            let key = Key::new().ip(self.own).mark(number);
+            if self.number.is_some() && !self.is_exact(what) {
+                let boxes = self.group_boxes.entry(number).or_default();
+                boxes.push(what.interval());
+                continue;
+            }
+            let key = self.key().mark(number);
             match what {
                 Match::Everything => self.exact(Shape::Group, key),
                 Match::Proto(proto) => self.exact(Shape::GroupProto, key.proto(proto)),
@@ -123,16 +175,16 @@ impl<'a> Collected<'a> {
     fn address(&mut self, peer: IpAddr, what: &[Match]) {
         self.any |= !what.is_empty();
         for &what in what {
-            let key = || Key::new().ip(self.own).ip(peer);
+            if !self.is_exact(what) {
+                let number = number_of(peer);
+                self.networks.add((number, number), what.interval());
+                continue;
+            }
+            let key = self.key().ip(peer);
             let (shape, key) = match what {
-                Match::Everything => (Shape::Peer, key()),
-                Match::Proto(proto) => (Shape::PeerProto, key().proto(proto)),
-                Match::One(proto, port) => (Shape::PeerPort, key().proto(proto).port(port)),
-                Match::Range(..) => {
-                    let number = number_of(peer);
-                    self.networks.add((number, number), what.interval());
-                    continue;
-                }
+                Match::Proto(proto) => (Shape::PeerProto, key.proto(proto)),
+                Match::One(proto, port) => (Shape::PeerPort, key.proto(proto).port(port)),
+                Match::Everything | Match::Range(..) => (Shape::Peer, key),
             };
             if self.focus.keeps_peer(peer) {
                 self.exact(shape, key);
@@ -163,7 +215,7 @@ impl<'a> Collected<'a> {
     pub(super) fn rule(&mut self, view: View<'_>, rule: &Rule) {
         let family = Family::of(self.own);
         let what = Match::all(rule.ports.as_deref(), family);
-        let ranges = what.iter().any(|what| matches!(what, Match::Range(..)));
+        let ranges = what.iter().any(|what| !self.is_exact(*what));
         for peer in &rule.peers {
             // of denies all must be seen, to know whether there is one
             if rule.action == Action::Allow && self.focus.skips(peer, ranges) {
@@ -206,28 +258,32 @@ impl<'a> Collected<'a> {
             for (first, last) in ranges::union(ranges) {
                 let key = |at: u32| {
                     let port = u16::try_from(at & 0xffff).unwrap_or_default();
-                    Key::new().ip(self.own).mark(number).proto(proto).port(port)
+                    self.key().mark(number).proto(proto).port(port)
                 };
-                self.out.push(Element {
-                    set,
-                    key: key(first),
-                    last: Some(key(last)),
-                    data: None,
-                });
+                self.out.push(Element::range(set, key(first), key(last)));
+            }
+        }
+        for (number, intervals) in std::mem::take(&mut self.group_boxes) {
+            let set = self.set(Shape::GroupRange);
+            for interval in ranges::union(intervals) {
+                for (protos, ports) in ranges::rectangles(interval) {
+                    let key = |proto, port| self.key().mark(number).proto(proto).port(port);
+                    let (first, last) = (key(protos.0, ports.0), key(protos.1, ports.1));
+                    self.out.push(Element::range(set, first, last));
+                }
             }
         }
         let set = self.set(Shape::PeerRange);
         for cuboid in std::mem::take(&mut self.networks).disjoint() {
             let key = |peer, proto, port| {
                 let peer = address_of(family, peer);
-                Key::new().ip(self.own).ip(peer).proto(proto).port(port)
+                self.key().ip(peer).proto(proto).port(port)
             };
-            self.out.push(Element {
+            self.out.push(Element::range(
                 set,
-                key: key(cuboid.peers.0, cuboid.protos.0, cuboid.ports.0),
-                last: Some(key(cuboid.peers.1, cuboid.protos.1, cuboid.ports.1)),
-                data: None,
-            });
+                key(cuboid.peers.0, cuboid.protos.0, cuboid.ports.0),
+                key(cuboid.peers.1, cuboid.protos.1, cuboid.ports.1),
+            ));
         }
         self.out.sort_unstable();
         self.out.dedup();

@@ -40,7 +40,10 @@ pub(super) fn tightens(changes: &Changes) -> bool {
     let denies = |element: &Element| {
         matches!(
             element.set,
-            SetId::Rule(_, _, Action::Deny, _) | SetId::Internal(_) | SetId::Pinned
+            SetId::Rule(_, _, Action::Deny, _)
+                | SetId::If(_, _, Action::Deny, _)
+                | SetId::Internal(_)
+                | SetId::Pinned
         )
     };
     changes.remove.iter().any(opened) || changes.add.iter().any(denies)

@@ -9,7 +9,7 @@ use zone::{ContainerName, ZoneName};
 
 use super::numbers::Labels;
 use crate::model::Container;
-use crate::policy::{Mode, Peer, PolicyFile, PolicySet};
+use crate::policy::{AppliesTo, Mode, Peer, PolicyFile, PolicySet};
 use crate::sets::Action;
 
 /// A file's key in the [`PolicySet`].
@@ -21,15 +21,24 @@ type Files<K> = BTreeMap<K, BTreeSet<FileKey>>;
 /// Label and value.
 type Pair = (String, String);
 
-/// Indexes of the files in force.
+/// Files by those to whom they apply.
 #[derive(Debug, Default, Clone)]
-pub(super) struct FileIndex {
+struct Targets {
     /// Files that apply to this container (if their other keys match).
     by_container: Files<ContainerName>,
     /// Files that name no container and apply to this zone (if their labels match).
     by_zone: Files<ZoneName>,
     /// Files that name neither and apply to containers with this label, which is their first one.
     by_label: Files<Pair>,
+}
+
+/// Indexes of the files.
+#[derive(Debug, Default, Clone)]
+pub(super) struct FileIndex {
+    /// Files in force, by those to whom they apply.
+    enforced: Targets,
+    /// Files on trial, by those to whom they apply.
+    trial: Targets,
     /// Files with a rule about this container.
     naming: Files<ContainerName>,
     /// Files with a rule about this zone.
@@ -53,18 +62,51 @@ fn remove<K: Ord>(files: &mut Files<K>, key: &K, file: &FileKey) {
     }
 }
 
-impl FileIndex {
-    pub(super) fn add(&mut self, key: &FileKey, file: &PolicyFile) {
-        if file.mode != Mode::Enforce {
-            return;
-        }
-        let target = &file.applies_to;
+impl Targets {
+    fn add(&mut self, key: &FileKey, target: &AppliesTo) {
         if let Some(name) = &target.container {
             insert(&mut self.by_container, name.clone(), key);
         } else if let Some(zone) = &target.zone {
             insert(&mut self.by_zone, zone.clone(), key);
         } else if let Some((label, value)) = target.labels.first_key_value() {
             insert(&mut self.by_label, (label.clone(), value.clone()), key);
+        }
+    }
+
+    fn remove(&mut self, key: &FileKey, target: &AppliesTo) {
+        if let Some(name) = &target.container {
+            remove(&mut self.by_container, name, key);
+        } else if let Some(zone) = &target.zone {
+            remove(&mut self.by_zone, zone, key);
+        } else if let Some((label, value)) = target.labels.first_key_value() {
+            remove(&mut self.by_label, &(label.clone(), value.clone()), key);
+        }
+    }
+
+    /// The files that apply to a container, in the order of their keys.
+    fn applying(&self, policies: &PolicySet, container: &Container) -> Vec<Arc<PolicyFile>> {
+        let mut keys: BTreeSet<&FileKey> = BTreeSet::new();
+        keys.extend(self.by_container.get(&container.name).into_iter().flatten());
+        keys.extend(self.by_zone.get(&container.zone).into_iter().flatten());
+        if !self.by_label.is_empty() {
+            for (label, value) in &container.labels {
+                let pair = (label.clone(), value.clone());
+                keys.extend(self.by_label.get(&pair).into_iter().flatten());
+            }
+        }
+        keys.into_iter()
+            .filter_map(|key| policies.0.get(&**key))
+            .filter(|file| file.applies_to.matches(container))
+            .cloned()
+            .collect()
+    }
+}
+
+impl FileIndex {
+    pub(super) fn add(&mut self, key: &FileKey, file: &PolicyFile) {
+        match file.mode {
+            Mode::Enforce => self.enforced.add(key, &file.applies_to),
+            Mode::Audit => return self.trial.add(key, &file.applies_to),
         }
         for rule in file.rules() {
             for peer in &rule.peers {
@@ -84,16 +126,9 @@ impl FileIndex {
     }
 
     pub(super) fn remove(&mut self, key: &FileKey, file: &PolicyFile) {
-        if file.mode != Mode::Enforce {
-            return;
-        }
-        let target = &file.applies_to;
-        if let Some(name) = &target.container {
-            remove(&mut self.by_container, name, key);
-        } else if let Some(zone) = &target.zone {
-            remove(&mut self.by_zone, zone, key);
-        } else if let Some((label, value)) = target.labels.first_key_value() {
-            remove(&mut self.by_label, &(label.clone(), value.clone()), key);
+        match file.mode {
+            Mode::Enforce => self.enforced.remove(key, &file.applies_to),
+            Mode::Audit => return self.trial.remove(key, &file.applies_to),
         }
         for rule in file.rules() {
             for peer in &rule.peers {
@@ -123,20 +158,12 @@ impl FileIndex {
         policies: &PolicySet,
         container: &Container,
     ) -> Vec<Arc<PolicyFile>> {
-        let mut keys: BTreeSet<&FileKey> = BTreeSet::new();
-        keys.extend(self.by_container.get(&container.name).into_iter().flatten());
-        keys.extend(self.by_zone.get(&container.zone).into_iter().flatten());
-        if !self.by_label.is_empty() {
-            for (label, value) in &container.labels {
-                let pair = (label.clone(), value.clone());
-                keys.extend(self.by_label.get(&pair).into_iter().flatten());
-            }
-        }
-        keys.into_iter()
-            .filter_map(|key| policies.0.get(&**key))
-            .filter(|file| file.applies_to.matches(container))
-            .cloned()
-            .collect()
+        self.enforced.applying(policies, container)
+    }
+
+    /// Whether a file on trial applies to a container.
+    pub(super) fn on_trial(&self, policies: &PolicySet, container: &Container) -> bool {
+        !self.trial.applying(policies, container).is_empty()
     }
 
     /// Files with a rule about a container by name.

@@ -14,6 +14,7 @@ fn element(set: SetId, key: Key) -> Element {
         key,
         last: None,
         data: None,
+        timeout: None,
     }
 }
 
@@ -23,6 +24,7 @@ fn entry(set: SetId, key: Key, data: Key) -> Element {
         key,
         last: None,
         data: Some(data),
+        timeout: None,
     }
 }
 
@@ -84,6 +86,7 @@ pub(super) fn zone(zone: &Zone, out: &mut Vec<Element>) {
             key: Key::new().ip(subnet.network()),
             last: Some(Key::new().ip(subnet.broadcast())),
             data: None,
+            timeout: None,
         };
         out.push(range(SetId::Subnets(family)));
         if zone.internal {

@@ -15,6 +15,7 @@
 //! containers.
 
 mod collect;
+mod condition;
 mod difference;
 mod index;
 mod links;
@@ -29,12 +30,13 @@ use std::sync::Arc;
 
 use zone::{ContainerName, ZoneName};
 
-use crate::model::{Container, Publish, World, Zone};
-use crate::policy::{AppliesTo, Mode, PolicyFile, PolicySet};
-use crate::sets::{Changes, Element};
+use crate::model::{Clock, Container, Publish, World, Zone};
+use crate::policy::{AppliesTo, PolicyFile, PolicySet};
+use crate::sets::{Changes, Element, Limit};
+use condition::Conditions;
 use index::{FileIndex, FileKey};
 use numbers::{LabelSets, ZoneNumbers};
-use owner::{Focus, View};
+use owner::{Applying, Focus, View};
 
 /// World and policies, and the elements that follow from them.
 ///
@@ -47,6 +49,7 @@ pub struct Firewall {
     files: FileIndex,
     zones: ZoneNumbers,
     labels: LabelSets,
+    conditions: Conditions,
     /// Containers of each zone, also of zones that do not exist (any more).
     members: BTreeMap<ZoneName, BTreeSet<ContainerName>>,
     host_ports: publish::HostPorts,
@@ -293,27 +296,16 @@ impl Firewall {
         for (key, new) in &edits {
             let old = self.policies.0.get(key);
             for file in old.into_iter().chain(new) {
-                if file.mode == Mode::Enforce {
-                    concerned.extend(self.targets(&file.applies_to));
-                }
+                concerned.extend(self.targets(&file.applies_to));
             }
         }
         let files_of = |firewall: &Self, name: &ContainerName| {
             let container = firewall.world.containers.get(name);
-            container.map(|c| firewall.files.applying(&firewall.policies, c))
+            container.map(|c| firewall.files_of(c))
         };
         let before: Vec<_> = concerned.iter().map(|name| files_of(self, name)).collect();
-        for (key, new) in edits {
-            let shared: FileKey = key.as_str().into();
-            if let Some(old) = self.policies.0.remove(&key) {
-                self.files.remove(&shared, &old);
-            }
-            if let Some(new) = new {
-                self.files.add(&shared, &new);
-                self.policies.0.insert(key, new);
-            }
-        }
         let mut changes = Changes::default();
+        let went = self.replace_files(edits, &mut changes);
         for (name, before) in concerned.iter().zip(before) {
             // one by one: an edit of a file that applies to thousands must not hold all their elements
             let (Some(container), Some(before), Some(after)) = (
@@ -323,15 +315,91 @@ impl Firewall {
             ) else {
                 continue;
             };
-            let elements = |files: &[Arc<PolicyFile>]| {
+            let elements = |files: &Applying| {
                 let mut out = Vec::new();
                 owner::elements(self.view(), container, files, Focus::Everything, &mut out);
                 out
             };
             difference::between(elements(&before), elements(&after), &mut changes);
         }
+        for old in &went {
+            self.conditions.forget(old);
+        }
         changes.forget = difference::tightens(&changes);
         self.note(changes)
+    }
+
+    /// Puts files in the place of others, with what is the same for all containers: the limits and hours
+    /// of conditional rules. Returns those that went; their marks are still known.
+    fn replace_files(
+        &mut self,
+        edits: BTreeMap<String, Option<Arc<PolicyFile>>>,
+        changes: &mut Changes,
+    ) -> Vec<Arc<PolicyFile>> {
+        let clock = self.world.clock;
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        let (mut went, mut came) = (Vec::new(), Vec::new());
+        let mut limits = false;
+        for (key, new) in edits {
+            let shared: FileKey = key.as_str().into();
+            if let Some(old) = self.policies.0.remove(&key) {
+                self.conditions.elements(&old, clock, &mut before);
+                limits |= self.conditions.release(&old);
+                self.files.remove(&shared, &old);
+                went.push(old);
+            }
+            if let Some(new) = new {
+                self.files.add(&shared, &new);
+                self.policies.0.insert(key, new.clone());
+                came.push(new);
+            }
+        }
+        // only now, so that a mark that one file gives up is free for the next
+        for new in &came {
+            limits |= self.conditions.add(new);
+        }
+        for new in &came {
+            self.conditions.elements(new, clock, &mut after);
+        }
+        difference::between(before, after, changes);
+        changes.limits = limits.then(|| self.conditions.limits());
+        went.retain(|old| !came.iter().any(|new| Arc::ptr_eq(old, new)));
+        went
+    }
+
+    /// The time of the week moves on, or jumps. Rules with hours come and go.
+    pub fn set_clock(&mut self, clock: Clock) -> Changes {
+        let before = std::mem::replace(&mut self.world.clock, clock);
+        let mut changes = Changes::default();
+        for file in self.conditions.timed() {
+            let (mut old, mut new) = (Vec::new(), Vec::new());
+            self.conditions.elements(file, before, &mut old);
+            self.conditions.elements(file, clock, &mut new);
+            // what stays keeps the time it was given
+            for element in &old {
+                if !new.iter().any(|other| other.key == element.key) {
+                    changes.remove.push(element.clone());
+                }
+            }
+            new.retain(|element| !old.iter().any(|other| other.key == element.key));
+            changes.add.append(&mut new);
+        }
+        changes
+    }
+
+    /// In how many minutes, from the beginning of this one, [`Firewall::set_clock`] is due: when the next
+    /// rule begins or ceases to count. `None` while no rule has hours.
+    pub fn clock_due(&self) -> Option<u16> {
+        let rules = self.conditions.timed().flat_map(|file| file.rules());
+        let windows = rules.filter_map(|rule| rule.time.as_ref());
+        windows
+            .filter_map(|window| window.changes_in(self.world.clock))
+            .min()
+    }
+
+    /// The limits that conditional rules have, with their numbers in [`SetId::Limit`].
+    pub fn limits(&self) -> Vec<(u32, Limit)> {
+        self.conditions.limits()
     }
 
     /// Every element, for a rebuild. The same world, policies and history give the same list.
@@ -339,6 +407,9 @@ impl Firewall {
         let mut all = Vec::new();
         for zone in self.world.zones.values() {
             links::zone(zone, &mut all);
+        }
+        for file in self.policies.0.values() {
+            self.conditions.elements(file, self.world.clock, &mut all);
         }
         for container in self.world.containers.values() {
             self.all_of(container, &mut all);
@@ -361,6 +432,15 @@ impl Firewall {
             world: &self.world,
             zones: &self.zones,
             labels: &self.labels,
+            conditions: &self.conditions,
+        }
+    }
+
+    /// What a container's policy is made of.
+    fn files_of(&self, container: &Container) -> Applying {
+        Applying {
+            enforced: self.files.applying(&self.policies, container),
+            trial: self.files.on_trial(&self.policies, container),
         }
     }
 
@@ -372,8 +452,13 @@ impl Firewall {
     }
 
     fn policy_of(&self, container: &Container, focus: Focus<'_>, out: &mut Vec<Element>) {
-        let files = self.files.applying(&self.policies, container);
-        owner::elements(self.view(), container, &files, focus, out);
+        owner::elements(
+            self.view(),
+            container,
+            &self.files_of(container),
+            focus,
+            out,
+        );
     }
 
     /// Attached containers to which a file applies.

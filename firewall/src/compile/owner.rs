@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::collect::{Collected, Match};
+use super::condition::Conditions;
 use super::numbers::{LabelSets, ZoneNumbers};
 use crate::model::{Container, DefaultPolicy, World};
-use crate::policy::{Peer, PolicyFile};
+use crate::policy::{Counts, Peer, PolicyFile, number};
 use crate::sets::{Action, Direction, Element, Family, Key, SetId, group};
 
 /// What a container's elements are computed from, beside its own files.
@@ -15,6 +16,15 @@ pub(super) struct View<'a> {
     pub(super) world: &'a World,
     pub(super) zones: &'a ZoneNumbers,
     pub(super) labels: &'a LabelSets,
+    pub(super) conditions: &'a Conditions,
+}
+
+/// The files that have a say about a container.
+pub(super) struct Applying {
+    /// Those in force, in the order of their keys.
+    pub(super) enforced: Vec<Arc<PolicyFile>>,
+    /// Whether there are some on trial.
+    pub(super) trial: bool,
 }
 
 /// Which elements are asked for.
@@ -66,21 +76,44 @@ impl Focus<'_> {
 pub(super) fn elements(
     view: View<'_>,
     container: &Container,
-    files: &[Arc<PolicyFile>],
+    applying: &Applying,
     focus: Focus<'_>,
     out: &mut Vec<Element>,
 ) {
+    let files = &applying.enforced;
+    if applying.trial || files.iter().any(|file| file.watches()) {
+        for own in view.world.addresses(container) {
+            let set = SetId::Watched(Family::of(own));
+            out.push(Element::new(set, Key::new().ip(own)));
+        }
+    }
     for direction in Direction::ALL {
-        let sections = || files.iter().filter_map(|file| file.section(direction));
+        let sections = || {
+            let files = files.iter();
+            files.filter_map(|file| Some((file, file.section(direction)?)))
+        };
         let mentioned = sections().next().is_some();
         for own in view.world.addresses(container) {
             let mut allow = Collected::new(own, direction, Action::Allow, focus);
             let mut deny = Collected::new(own, direction, Action::Deny, focus);
+            let mut steady = true;
             if mentioned {
-                for rule in sections().flat_map(|section| &section.rules) {
-                    match rule.action {
-                        Action::Allow => allow.rule(view, rule),
-                        Action::Deny => deny.rule(view, rule),
+                let rules = sections().flat_map(|(file, section)| {
+                    let rules = section.rules.iter().enumerate();
+                    rules.map(move |(place, rule)| ((file, place), rule))
+                });
+                for ((file, place), rule, counts) in number(rules) {
+                    match (counts, rule.action) {
+                        (Counts::Always, Action::Allow) => allow.rule(view, rule),
+                        (Counts::Always, Action::Deny) => deny.rule(view, rule),
+                        (Counts::LeftOut, _) => {}
+                        (Counts::Conditionally(number), action) => {
+                            steady &= action == Action::Allow;
+                            let mark = view.conditions.mark(file, direction, place);
+                            let of = Collected::new(own, direction, action, focus);
+                            of.conditional(number, mark, out)
+                                .rule_alone(view, rule, out);
+                        }
                     }
                 }
             } else {
@@ -89,13 +122,11 @@ pub(super) fn elements(
                 }
             }
             allow.finish(out);
-            if !deny.finish(out) {
-                out.push(Element {
-                    set: SetId::NoDeny(direction, Family::of(own)),
-                    key: Key::new().ip(own),
-                    last: None,
-                    data: None,
-                });
+            if !deny.finish(out) && steady {
+                out.push(Element::new(
+                    SetId::NoDeny(direction, Family::of(own)),
+                    Key::new().ip(own),
+                ));
             }
         }
     }

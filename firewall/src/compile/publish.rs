@@ -62,6 +62,7 @@ pub(super) fn translations(world: &World, container: &Container, out: &mut Vec<E
                         key,
                         last: None,
                         data: Some(Key::new().ip(target).port(port)),
+                        timeout: None,
                     });
                 }
             }
@@ -83,6 +84,7 @@ pub(super) fn open(world: &World, container: &Container, out: &mut Vec<Element>)
                     key: Key::new().ip(own).proto(publish.proto).port(port),
                     last: None,
                     data: None,
+                    timeout: None,
                 });
             }
         }

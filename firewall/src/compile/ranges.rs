@@ -68,7 +68,7 @@ fn subtract(from: &[Interval], covered: &[Interval]) -> Vec<Interval> {
 }
 
 /// The parts of an interval that are rectangles of protocols × ports: at most three.
-fn rectangles((first, last): Interval) -> impl Iterator<Item = ((u8, u8), (u16, u16))> {
+pub(super) fn rectangles((first, last): Interval) -> impl Iterator<Item = ((u8, u8), (u16, u16))> {
     let split = |point: u32| {
         let bytes = point.to_be_bytes();
         (bytes[1], u16::from_be_bytes([bytes[2], bytes[3]]))

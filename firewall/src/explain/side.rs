@@ -6,7 +6,7 @@ use super::words::{addition, carries, rule_words, who};
 use super::{Reason, is_host, zone_of};
 use crate::model::{Container, Endpoint, Flow, Traffic, World, Zone};
 use crate::oracle::{self, Party, Who};
-use crate::policy::{Peer, PolicyFile, PolicySet, Rule, Section};
+use crate::policy::{Peer, PolicyFile, PolicySet, Rule, Section, number};
 use crate::sets::{Action, Direction, Family};
 
 /// One side of a connection: the container whose word is asked, and whom about.
@@ -47,11 +47,13 @@ impl<'a> Side<'a> {
         if self.sections.is_empty() {
             return self.default();
         }
-        let matching: Vec<(&PolicyFile, &Rule)> = self
+        let rules = self
             .sections
             .iter()
-            .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)))
-            .filter(|(_, rule)| rule.counts_at(self.world.clock))
+            .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)));
+        let matching: Vec<(&PolicyFile, &Rule)> = number(rules)
+            .filter(|(_, rule, counts)| counts.at(rule, self.world.clock))
+            .map(|(file, rule, _)| (file, rule))
             .filter(|(_, rule)| oracle::rule_matches(rule, self.peer, self.flow))
             .collect();
         let denied = matching.iter().any(|(_, rule)| rule.action == Action::Deny);

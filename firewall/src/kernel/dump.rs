@@ -69,6 +69,7 @@ impl ElementState {
             key: Key(self.key.clone()),
             last: None,
             data: self.data.clone().map(Key),
+            timeout: None,
         }
     }
 }
@@ -192,6 +193,29 @@ impl Dump {
         table: Table,
         set: &str,
     ) -> Result<Vec<ElementState>, SocketError> {
+        self.elements_as(table, set, parse_element)
+    }
+
+    /// The elements of a set that counts, each with the packets that matched it.
+    pub(super) fn counted(
+        &mut self,
+        table: Table,
+        set: &str,
+    ) -> Result<Vec<(ElementState, u64)>, SocketError> {
+        self.elements_as(table, set, |element| {
+            let counter = wire::attribute(element, nf::ELEM_EXPR)
+                .and_then(|expression| wire::attribute(expression, nf::EXPR_DATA));
+            let packets = counter.and_then(|data| wire::be64(data, nf::COUNTER_PACKETS));
+            Some((parse_element(element)?, packets.unwrap_or(0)))
+        })
+    }
+
+    fn elements_as<T>(
+        &mut self,
+        table: Table,
+        set: &str,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, SocketError> {
         let lists = self.all(
             msg::GETSETELEM,
             table,
@@ -203,7 +227,7 @@ impl Dump {
                 let list = wire::attribute(body, nf::ELEM_LIST_ELEMENTS)?;
                 Some(
                     wire::attributes(list)
-                        .filter_map(|(_, element)| parse_element(element))
+                        .filter_map(|(_, element)| parse(element))
                         .collect::<Vec<_>>(),
                 )
             },

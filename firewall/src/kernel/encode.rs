@@ -5,7 +5,7 @@ use super::nf::{self, flag, msg};
 use super::wire::{Open, Writer};
 use crate::sets::{Element, Field, Key, SetId, SetSpec, Table};
 use crate::skeleton::TABLE;
-use crate::skeleton::ir::{Chain, METER_SIZE, METER_TIMEOUT, MeterSpec, Point, Rule};
+use crate::skeleton::ir::{Chain, METER_SIZE, MeterSpec, Point, Rule};
 
 /// Bytes of elements in one message: attributes are at most 65,535 bytes long, the list of elements
 /// is one, and an element is under 300.
@@ -148,6 +148,14 @@ impl Batch {
         self.message(msg::DELRULE, 0, table, |w| w.text(nf::RULE_TABLE, TABLE));
     }
 
+    /// Deletes the rules of one chain.
+    pub(super) fn delete_rules_of(&mut self, table: Table, chain: &str) {
+        self.message(msg::DELRULE, 0, table, |w| {
+            w.text(nf::RULE_TABLE, TABLE);
+            w.text(nf::RULE_CHAIN, chain);
+        });
+    }
+
     pub(super) fn delete_set(&mut self, table: Table, name: &str) {
         self.message(msg::DELSET, 0, table, |w| {
             w.text(nf::SET_TABLE, TABLE);
@@ -219,6 +227,12 @@ impl Batch {
                 });
             }
             w.bytes(nf::SET_USERDATA, &byteorder(&spec.key, &spec.data));
+            if spec.counted {
+                w.nest(nf::SET_EXPR, |w| {
+                    w.text(nf::EXPR_NAME, "counter");
+                    w.nest(nf::EXPR_DATA, |_| {});
+                });
+            }
         });
     }
 
@@ -226,13 +240,13 @@ impl Batch {
         self.message(msg::NEWSET, flag::CREATE | flag::EXCL, table, |w| {
             w.text(nf::SET_TABLE, TABLE);
             w.text(nf::SET_NAME, meter.name);
-            w.be32(nf::SET_FLAGS, nf::SET_F_EVAL | nf::SET_F_TIMEOUT);
-            w.be32(nf::SET_KEY_TYPE, type_of(&[meter.key]));
-            w.be32(nf::SET_KEY_LEN, meter.key.len() as u32);
+            let state = meter_state(meter);
+            w.be32(nf::SET_FLAGS, state.flags);
+            w.be32(nf::SET_KEY_TYPE, state.key.0);
+            w.be32(nf::SET_KEY_LEN, state.key.1);
             w.be32(nf::SET_ID, id);
-            w.be64(nf::SET_TIMEOUT, u64::from(METER_TIMEOUT) * 1000);
             w.nest(nf::SET_DESC, |w| w.be32(nf::SET_DESC_SIZE, METER_SIZE));
-            w.bytes(nf::SET_USERDATA, &byteorder(&[meter.key], &[]));
+            w.bytes(nf::SET_USERDATA, &byteorder(&meter.key, &[]));
         });
     }
 
@@ -268,6 +282,9 @@ impl Batch {
         let data = |w: &mut Writer| {
             if let Some(data) = &element.data {
                 w.nest(nf::ELEM_DATA, |w| w.bytes(nf::DATA_VALUE, &data.0));
+            }
+            if let (Some(seconds), msg::NEWSETELEM) = (element.timeout, kind) {
+                w.be64(nf::ELEM_TIMEOUT, u64::from(seconds) * 1000);
             }
         };
         match bounds(spec, element) {
@@ -317,11 +334,28 @@ pub(super) fn set_state(spec: &SetSpec) -> SetState {
     if !spec.data.is_empty() {
         flags |= nf::SET_F_MAP;
     }
+    if spec.timed {
+        flags |= nf::SET_F_TIMEOUT;
+    }
     SetState {
         name: spec.name.clone(),
         flags,
         key: (type_of(&spec.key), length(&spec.key)),
         data: (type_of(&spec.data), length(&spec.data)),
+    }
+}
+
+/// A meter as the kernel should have it. One that counts connections forgets a key with its last
+/// connection; its elements have no time to live (nft_dynset.c refuses both).
+pub(super) fn meter_state(meter: &MeterSpec) -> SetState {
+    SetState {
+        name: meter.name.to_owned(),
+        flags: match meter.connections {
+            true => nf::SET_F_EVAL,
+            false => nf::SET_F_EVAL | nf::SET_F_TIMEOUT,
+        },
+        key: (type_of(&meter.key), length(&meter.key)),
+        data: (0, 0),
     }
 }
 

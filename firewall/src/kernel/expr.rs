@@ -3,7 +3,8 @@
 use super::nf;
 use super::wire::Writer;
 use crate::sets::{Family, SetId};
-use crate::skeleton::ir::{Base, Ct, Load, METER_TIMEOUT, Meta, Refusal, Step};
+use crate::skeleton::ir::{Base, Bucket, Ct, Load, Meta, Refusal, Step};
+use crate::skeleton::{LOG_BYTES, LOG_GROUP};
 
 /// Writes the expressions of one step.
 pub(super) fn step(w: &mut Writer, step: &Step) {
@@ -62,12 +63,13 @@ pub(super) fn step(w: &mut Writer, step: &Step) {
                 w.be32(CT_SREG, reg);
             });
         }
-        Step::Meter {
-            name,
-            key,
-            rate,
-            burst,
-        } => meter(w, name, *key, *rate, *burst),
+        Step::Meter { name, key, bucket } => meter(w, name, key, *bucket),
+        Step::Connections { name, key, most } => connections(w, name, key, *most),
+        Step::Log { prefix } => expression(w, "log", |w| {
+            w.bytes(1, &LOG_GROUP.to_be_bytes());
+            w.text(2, prefix);
+            w.be32(3, LOG_BYTES);
+        }),
         Step::Count => expression(w, "counter", |w| {
             w.be64(1, 0);
             w.be64(2, 0);
@@ -213,12 +215,16 @@ fn mask(w: &mut Writer, reg: u32, bits: &[u8]) {
 
 const LOOKUP_INV: u32 = 1;
 
-fn lookup(w: &mut Writer, key: &[Load], set: SetId, flags: u32, to: Option<u32>) {
+fn load_key(w: &mut Writer, key: &[Load]) {
     let mut reg = nf::REG32_00;
     for part in key {
         load(w, *part, reg);
         reg += part.size().div_ceil(4) as u32;
     }
+}
+
+fn lookup(w: &mut Writer, key: &[Load], set: SetId, flags: u32, to: Option<u32>) {
+    load_key(w, key);
     let name = set.spec().name;
     expression(w, "lookup", |w| {
         w.text(1, &name);
@@ -247,21 +253,37 @@ fn verdict(w: &mut Writer, code: i32, to: Option<&str>) {
     });
 }
 
-fn meter(w: &mut Writer, name: &str, key: Load, rate: u32, burst: u32) {
+fn meter(w: &mut Writer, name: &str, key: &[Load], bucket: Bucket) {
     const OP_UPDATE: u32 = 1;
-    load(w, key, nf::REG32_00);
+    load_key(w, key);
     expression(w, "dynset", |w| {
         w.text(1, name);
         w.be32(3, OP_UPDATE);
         w.be32(4, nf::REG32_00);
-        w.be64(6, u64::from(METER_TIMEOUT) * 1000);
+        w.be64(6, bucket.keep() * 1000);
         w.nest(7, |w| {
             expression_body(w, "limit", |w| {
-                w.be64(1, u64::from(rate));
-                w.be64(2, 1);
-                w.be32(3, burst);
+                w.be64(1, u64::from(bucket.count));
+                w.be64(2, u64::from(bucket.seconds));
+                w.be32(3, bucket.burst);
                 w.be32(4, 0);
                 w.be32(5, 0);
+            });
+        });
+    });
+}
+
+fn connections(w: &mut Writer, name: &str, key: &[Load], most: u32) {
+    const OP_ADD: u32 = 0;
+    load_key(w, key);
+    expression(w, "dynset", |w| {
+        w.text(1, name);
+        w.be32(3, OP_ADD);
+        w.be32(4, nf::REG32_00);
+        w.nest(7, |w| {
+            expression_body(w, "connlimit", |w| {
+                w.be32(1, most);
+                w.be32(2, 0);
             });
         });
     });

@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use zone::IfName;
 
 use super::dump::{Dump, ElementState, RuleState, SetState, TableState};
-use super::encode::{Batch, set_state};
+use super::encode::{Batch, meter_state, set_state};
 use super::nf;
 use super::socket::{Socket, SocketError};
 use super::words;
-use crate::sets::{Changes, Element, Family, Key, SetId, SetSpec, Table};
+use crate::sets::{Changes, Element, Family, Key, Limit, SetId, SetSpec, Table};
 use crate::skeleton::ir::{Chain, Point, TableSpec};
 use crate::skeleton::{self, REMEMBERED, REMEMBERED_MASK};
 
@@ -121,14 +121,19 @@ impl Tables {
         }
     }
 
-    /// Writes the skeleton, `elements`, what [`Tables::set_opened`] was told and a new generation,
+    /// Writes the skeleton with the limits in use, `elements`, what [`Tables::set_opened`] was told and a new generation,
     /// in one transaction that replaces whatever tables of ours are there: our own, an orphan's, or
     /// none. No packet sees a moment without rules. All remembered verdicts are forgotten.
     ///
     /// # Errors
     /// [`TablesError::Owned`] if another live socket owns a table; otherwise what the kernel
     /// refused. What was in force before then still is.
-    pub fn install(&mut self, elements: &[Element]) -> Result<(), TablesError> {
+    pub fn install(
+        &mut self,
+        elements: &[Element],
+        limits: &[(u32, Limit)],
+    ) -> Result<(), TablesError> {
+        skeleton::set_limits(&mut self.skeleton, limits);
         // Somebody may change a table that nobody owns between our reading and our writing.
         match self.try_install(elements) {
             Err(TablesError::Refused { .. }) if !self.ownership => self.try_install(elements),
@@ -155,8 +160,10 @@ impl Tables {
                 batch.new_set(set, id);
             }
             for meter in &spec.meters {
-                id += 1;
-                batch.new_meter(spec.table, meter, id);
+                if !keep.contains(&meter_state(meter)) {
+                    id += 1;
+                    batch.new_meter(spec.table, meter, id);
+                }
             }
         }
         let own = self.own_elements(generation);
@@ -175,12 +182,7 @@ impl Tables {
         self.commit("install the tables")?;
         self.batch.begin(0);
         self.generation = Some(generation);
-        self.rules.clear();
-        for table in BOTH {
-            let rules = self.dump.rules(table)?;
-            self.rules.push((table, rules));
-        }
-        Ok(())
+        self.remember_rules()
     }
 
     /// The one after the last, which may be another daemon's: verdicts it remembered must not count.
@@ -240,8 +242,33 @@ impl Tables {
         for element in add {
             self.batch.add(&self.specs[&element.set], element);
         }
+        let mut skeleton = None;
+        if let Some(limits) = &changes.limits {
+            let mut tables = self.skeleton.clone();
+            for chain in skeleton::set_limits(&mut tables, limits) {
+                self.batch.delete_rules_of(Table::Inet, &chain.name);
+                for rule in &chain.rules {
+                    self.batch.new_rule(Table::Inet, &chain.name, rule);
+                }
+            }
+            skeleton = Some(tables);
+        }
         self.commit("change elements")?;
         self.generation = Some(new);
+        if let Some(skeleton) = skeleton {
+            self.skeleton = skeleton;
+            self.remember_rules()?;
+        }
+        Ok(())
+    }
+
+    /// Reads the rules back, for [`Tables::verify`] to compare with.
+    fn remember_rules(&mut self) -> Result<(), TablesError> {
+        self.rules.clear();
+        for table in BOTH {
+            let rules = self.dump.rules(table)?;
+            self.rules.push((table, rules));
+        }
         Ok(())
     }
 
@@ -262,6 +289,7 @@ impl Tables {
             self.apply(&Changes {
                 remove: self.opened.difference(&new).map(opened_element).collect(),
                 add: new.difference(&self.opened).map(opened_element).collect(),
+                limits: None,
                 forget: false,
             })?;
         }
@@ -329,12 +357,14 @@ fn generation_elements(generation: u32) -> [Element; 3] {
         key: Key::new().nfproto(nfproto),
         last: None,
         data: Some(mark.clone()),
+        timeout: None,
     };
     let generation = Element {
         set: SetId::Generation,
         key: mark.clone(),
         last: None,
         data: None,
+        timeout: None,
     };
     [generation, remember(2), remember(10)]
 }
@@ -392,9 +422,10 @@ fn exchange(
     }
 }
 
-/// Makes the table and its chains stand empty, whatever stands there now. Returns the maps that it
-/// left standing with their elements: the kernel takes the elements of a deleted map out of force
-/// before the last packet has left the old rules, and that packet would find nothing.
+/// Makes the table and its chains stand empty, whatever stands there now. Returns the sets that it
+/// left standing with their elements. Maps: the kernel takes the elements of a deleted map out of force
+/// before the last packet has left the old rules, and that packet would find nothing. Meters: buckets
+/// stay as empty, and counts as high, as they are.
 fn clear(
     batch: &mut Batch,
     dump: &mut Dump,
@@ -431,14 +462,15 @@ fn clear(
     }
     batch.new_table(table, flags);
     batch.delete_rules(table);
-    let wanted: Vec<_> = SetId::all()
+    let maps = SetId::all()
         .into_iter()
         .map(|id| set_state(&id.spec()))
-        .collect();
+        .filter(|set| set.flags & nf::SET_F_MAP != 0);
+    let wanted: Vec<_> = maps.chain(spec.meters.iter().map(meter_state)).collect();
     let (kept, others): (Vec<_>, Vec<_>) = dump
         .sets(table)?
         .into_iter()
-        .partition(|set| set.flags == nf::SET_F_MAP && wanted.contains(set));
+        .partition(|set| wanted.contains(set));
     for set in others {
         batch.delete_set(table, &set.name);
     }
@@ -479,5 +511,6 @@ fn opened_element((family, name): &(Family, IfName)) -> Element {
         key: Key::new().ifname(name),
         last: None,
         data: None,
+        timeout: None,
     }
 }

@@ -14,6 +14,30 @@ use crate::skeleton::text::family_of;
 const NAMED: usize = 5;
 
 impl Tables {
+    /// How many packets each of these elements of policy sets has matched since it was put in force: about
+    /// one for each connection, as verdicts are remembered. 0 for what is not there.
+    ///
+    /// # Errors
+    /// The sets cannot be read.
+    pub fn hits(&mut self, elements: &[Element]) -> Result<Vec<u64>, TablesError> {
+        let sets: BTreeSet<SetId> = elements.iter().map(|element| element.set).collect();
+        let mut found = BTreeMap::new();
+        let (dump, specs, _) = self.parts();
+        for id in sets {
+            let spec = &specs[&id];
+            if spec.counted {
+                for (state, packets) in dump.counted(spec.table, &spec.name)? {
+                    found.insert((id, state.key), packets);
+                }
+            }
+        }
+        let packets = |element: &Element| found.get(&(element.set, element.key.0.clone()));
+        Ok(elements
+            .iter()
+            .map(|element| packets(element).copied().unwrap_or(0))
+            .collect())
+    }
+
     /// Reads everything back and compares it with the skeleton, `elements` and the generation.
     /// Returns the differences in words; an empty list when all is as it should be.
     ///

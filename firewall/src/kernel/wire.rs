@@ -182,6 +182,12 @@ pub(super) fn be32(bytes: &[u8], kind: u16) -> Option<u32> {
     Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?))
 }
 
+/// An attribute of eight bytes in network byte order.
+pub(super) fn be64(bytes: &[u8], kind: u16) -> Option<u64> {
+    let value = attribute(bytes, kind)?;
+    Some(u64::from_be_bytes(value.get(..8)?.try_into().ok()?))
+}
+
 /// Two bytes at an offset, host byte order.
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))

@@ -12,6 +12,7 @@
 
 mod icmp;
 mod lint;
+mod number;
 mod peer;
 mod ports;
 mod rate;
@@ -31,6 +32,7 @@ use crate::model::Container;
 use crate::sets::{Action, Direction};
 
 pub use icmp::counterpart as icmp_counterpart;
+pub use number::{Counts, number};
 pub use peer::Peer;
 pub(crate) use ports::parse as parse_ports;
 pub use ports::{Ports, has_ports};
@@ -39,6 +41,10 @@ pub use window::Window;
 
 /// The largest policy file, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
+
+/// How many conditional rules (with a rate, a number of connections, or hours) count for one container,
+/// direction and action. Of more, allows are left out, and denies count at all times.
+pub const MAX_CONDITIONAL: u32 = 8;
 
 /// To whom a file applies. All given keys must match; at least one is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -168,6 +174,11 @@ impl PolicyFile {
             Direction::Ingress => self.ingress.as_ref(),
             Direction::Egress => self.egress.as_ref(),
         }
+    }
+
+    /// Whether connections of its containers are told to the log: it is on trial, or a rule wants it.
+    pub fn watches(&self) -> bool {
+        self.mode == Mode::Audit || self.rules().any(|rule| rule.log)
     }
 
     /// All rules of both directions.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A token bucket for each source address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate {
     /// New connections, at least 1 …
     pub count: u32,
@@ -12,6 +12,11 @@ pub struct Rate {
     /// Size of the bucket, at least 1; `count` where the file gives none.
     pub burst: u32,
 }
+
+/// The highest rate.
+const MOST_A_SECOND: u32 = 1_000_000;
+/// Seconds that an empty bucket may take to fill.
+const LONGEST: u64 = 366 * 86_400;
 
 const UNITS: [(&str, u32); 4] = [
     ("second", 1),
@@ -63,6 +68,13 @@ pub(super) fn parse(text: &str) -> Result<Rate, (String, String)> {
         Some(burst) => number(burst, "has no burst from 1 to 4294967295")?,
         None => count,
     };
+    // beyond either the kernel's arithmetic of buckets is not exact, or overflows (nft_limit.c)
+    if count / seconds > MOST_A_SECOND {
+        return Err(wrong("is over 1000000 a second: leave it out"));
+    }
+    if u64::from(burst) * u64::from(seconds) / u64::from(count) > LONGEST {
+        return Err(wrong("has a bucket that takes more than a year to fill"));
+    }
     Ok(Rate {
         count,
         seconds,
@@ -93,6 +105,8 @@ mod tests {
             "5/second burst 0",
             "5/second bust 7",
             "-1/second",
+            "1000002/second",
+            "1/day burst 367",
         ] {
             assert_eq!(shown(bad), None, "{bad}");
         }

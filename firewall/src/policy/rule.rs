@@ -156,10 +156,7 @@ impl Reader<'_> {
             return None;
         };
         match rate::parse(text) {
-            Ok(rate) => {
-                self.unsupported(value.span(), "`rate`");
-                Some(rate)
-            }
+            Ok(rate) => Some(rate),
             Err((message, help)) => {
                 self.error(value.span(), message, Some(help));
                 None
@@ -174,7 +171,7 @@ impl Reader<'_> {
             .and_then(|n| u32::from_str_radix(n.as_str(), n.radix()).ok())
             .filter(|&n| n > 0);
         match number {
-            Some(_) => self.unsupported(value.span(), "`max-connections`"),
+            Some(_) => {}
             None if value.get_ref().is_integer() => {
                 let message = "`max-connections` is not from 1 to 4294967295";
                 self.error(value.span(), message, None);
@@ -190,10 +187,7 @@ impl Reader<'_> {
             return None;
         };
         match window::parse(text) {
-            Ok(window) => {
-                self.unsupported(value.span(), "`time`");
-                Some(window)
-            }
+            Ok(window) => Some(window),
             Err((message, help)) => {
                 self.error(value.span(), message, Some(help));
                 None

@@ -17,12 +17,13 @@ use crate::sets::{Field, SetId};
 const IIF: Load = Load::Meta(Meta::Iif);
 
 /// DHCP messages a second, and at once, that a port may send.
-const DHCP: (u32, u32) = (50, 100);
+const DHCP: Bucket = Bucket::a_second(50, 100);
 
 pub(super) fn meters() -> Vec<MeterSpec> {
     vec![MeterSpec {
         name: "rate_dhcp",
-        key: Field::IfIndex,
+        key: vec![Field::IfIndex],
+        connections: false,
     }]
 }
 
@@ -56,9 +57,8 @@ pub(super) fn chains() -> Vec<Chain> {
     let option = |kind: u16, name| Step::Is(ND_OPTION, Value::named(&kind.to_be_bytes(), name));
     let meter = || Step::Meter {
         name: "rate_dhcp",
-        key: IIF,
-        rate: DHCP.0,
-        burst: DHCP.1,
+        key: vec![IIF],
+        bucket: DHCP,
     };
     let zero4 = || Value::ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 

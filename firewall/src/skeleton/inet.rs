@@ -8,8 +8,8 @@
 //! and resets made by the kernel carry the connection they are about ("related").
 
 use super::ir::*;
-use super::judge;
 use super::{GUARDED, JUDGED};
+use super::{condition, judge, record};
 use crate::sets::{Family, Field, SetId};
 
 const IIFNAME: Load = Load::Meta(Meta::Iifname);
@@ -19,30 +19,36 @@ const OIFNAME: Load = Load::Meta(Meta::Oifname);
 const LOOPBACK: u32 = 1;
 
 /// DNS messages to its gateway a second, and at once, that a container may send.
-const DNS: (u32, u32) = (5_000, 10_000);
+const DNS: Bucket = Bucket::a_second(5_000, 10_000);
 /// Echo requests to its gateway a second, and at once, that a container may send.
-const ECHO: (u32, u32) = (100, 200);
+const ECHO: Bucket = Bucket::a_second(100, 200);
 
 pub(super) fn meters() -> Vec<MeterSpec> {
     let meter = |name, f| MeterSpec {
         name,
         key: match f {
-            Family::V4 => Field::Ip4,
-            Family::V6 => Field::Ip6,
+            Family::V4 => vec![Field::Ip4],
+            Family::V6 => vec![Field::Ip6],
         },
+        connections: false,
     };
-    vec![
+    let mut meters = vec![
         meter("rate_dns4", Family::V4),
         meter("rate_dns6", Family::V6),
         meter("rate_echo4", Family::V4),
         meter("rate_echo6", Family::V6),
         meter("rate_refuse4", Family::V4),
         meter("rate_refuse6", Family::V6),
-    ]
+    ];
+    meters.extend(record::meters());
+    meters.extend(condition::meters());
+    meters
 }
 
 pub(super) fn chains() -> Vec<Chain> {
     let mut chains = vec![judge::answer()];
+    chains.extend(record::chains());
+    chains.extend(condition::chains());
     chains.extend(judge::chains());
     chains.push(publish());
     for f in Family::ALL {
@@ -347,12 +353,11 @@ fn input_zone(f: Family) -> Chain {
     chain(format!("zone_input{n}"), rules)
 }
 
-fn meter(name: &'static str, f: Family, (rate, burst): (u32, u32)) -> Step {
+fn meter(name: &'static str, f: Family, bucket: Bucket) -> Step {
     Step::Meter {
         name,
-        key: saddr(f),
-        rate,
-        burst,
+        key: vec![saddr(f)],
+        bucket,
     }
 }
 

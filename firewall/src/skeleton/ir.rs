@@ -245,16 +245,28 @@ pub enum Step {
     SetFrom(Meta, Vec<Load>, SetId),
     /// Sets the conntrack mark to the packet's priority.
     CtMarkFromPriority,
-    /// Goes on while the bucket of this key has tokens: `rate` a second, `burst` at once.
+    /// Goes on while the bucket of this key has tokens.
     Meter {
         /// Name of the meter's set
         name: &'static str,
         /// Whose bucket
-        key: Load,
-        /// Packets a second
-        rate: u32,
-        /// Packets at once
-        burst: u32,
+        key: Vec<Load>,
+        /// How much it holds, and how fast it fills
+        bucket: Bucket,
+    },
+    /// Goes on while this key has no more than `most` connections, the packet's own among them.
+    Connections {
+        /// Name of the set that counts
+        name: &'static str,
+        /// Whose
+        key: Vec<Load>,
+        /// At one time
+        most: u32,
+    },
+    /// Tells the packet to whoever listens to [`super::LOG_GROUP`], and goes on.
+    Log {
+        /// What is said beside it
+        prefix: &'static str,
     },
     /// Counts packets and bytes.
     Count,
@@ -322,20 +334,48 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// A set of token buckets that packets fill themselves: one for each key, forgotten when idle.
+/// A token bucket: `count` in `seconds`, `burst` at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// Tokens that come …
+    pub count: u32,
+    /// … in so many seconds
+    pub seconds: u32,
+    /// How many it holds
+    pub burst: u32,
+}
+
+impl Bucket {
+    /// So many a second.
+    pub const fn a_second(count: u32, burst: u32) -> Self {
+        Self {
+            count,
+            seconds: 1,
+            burst,
+        }
+    }
+
+    /// How long an idle bucket is kept, in seconds: longer than it needs to fill up again.
+    pub fn keep(self) -> u64 {
+        let fill = u64::from(self.seconds) * u64::from(self.burst);
+        fill.div_ceil(u64::from(self.count.max(1))).max(59) + 1
+    }
+}
+
+/// A set that packets fill themselves, with a token bucket or a count of connections for each key,
+/// forgotten when idle.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeterSpec {
     /// Its name in the kernel
     pub name: &'static str,
     /// Its key
-    pub key: Field,
+    pub key: Vec<Field>,
+    /// Whether it counts connections
+    pub connections: bool,
 }
 
-/// How long an idle bucket is kept, in seconds: longer than any bucket needs to fill up again.
-pub const METER_TIMEOUT: u32 = 60;
-
-/// How many buckets a meter has. When they are used up, further sources find none and are treated
-/// as if over their rate.
+/// How many keys a meter has room for. When they are used up, further ones find no room and are
+/// treated as if over their rate.
 pub const METER_SIZE: u32 = 65_535;
 
 /// A table.

@@ -8,15 +8,15 @@ use nftables::expr::{
 };
 use nftables::schema::{self, NfListObject};
 use nftables::stmt::{
-    self, Counter, JumpTarget, Limit, Mangle, Match, Meter, NAT, NATFamily, Operator, RejectType,
-    Statement,
+    self, CTCount, Counter, JumpTarget, Limit, Log, Mangle, Match, Meter, NAT, NATFamily, Operator,
+    RejectType, Statement,
 };
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
 use serde_json::{Value as Json, json};
 
 use super::ir::*;
-use super::text::type_name;
-use super::{TABLE, tables};
+use super::text::{type_name, unit};
+use super::{LOG_BYTES, LOG_GROUP, TABLE, tables};
 use crate::sets::{Family, Field, SetId, SetSpec, Table};
 
 /// The whole skeleton as one JSON document, without elements.
@@ -38,8 +38,8 @@ pub fn render() -> Json {
         for meter in &spec.meters {
             objects.push(json!({ "set": {
                 "family": family, "table": TABLE, "name": meter.name,
-                "type": type_name(meter.key), "size": METER_SIZE, "timeout": METER_TIMEOUT,
-                "flags": ["timeout", "dynamic"],
+                "type": types(&meter.key), "size": METER_SIZE,
+                "flags": if meter.connections { json!(["dynamic"]) } else { json!(["timeout", "dynamic"]) },
             }}));
         }
         for chain in &spec.chains {
@@ -94,18 +94,27 @@ fn family_of(table: Table) -> NfFamily {
     }
 }
 
+fn types(fields: &[Field]) -> Json {
+    match fields {
+        [one] => json!(type_name(*one)),
+        more => json!(more.iter().map(|f| type_name(*f)).collect::<Vec<_>>()),
+    }
+}
+
 /// Sets are written without the schema's types: its `SetType` knows neither interface indexes nor
 /// nfprotos.
 fn set_object(family: NfFamily, set: &SetSpec) -> Json {
-    let types = |fields: &[Field]| match fields {
-        [one] => json!(type_name(*one)),
-        more => json!(more.iter().map(|f| type_name(*f)).collect::<Vec<_>>()),
-    };
     let mut body = json!({
         "family": family, "table": TABLE, "name": set.name, "type": types(&set.key),
     });
     if set.interval {
         body["flags"] = json!(["interval"]);
+    }
+    if set.timed {
+        body["flags"] = json!(["timeout"]);
+    }
+    if set.counted {
+        body["stmt"] = json!([{ "counter": null }]);
     }
     if set.data.is_empty() {
         json!({ "set": body })
@@ -283,12 +292,12 @@ fn nat(family: Family, addr: Expr) -> NAT<'static> {
     }
 }
 
-fn limit(rate: u32, burst: u32) -> Statement<'static> {
+fn limit(bucket: Bucket) -> Statement<'static> {
     Statement::Limit(Limit {
-        rate,
+        rate: bucket.count,
         rate_unit: None,
-        per: Some("second".into()),
-        burst: Some(burst),
+        per: Some(unit(bucket.seconds).into()),
+        burst: Some(bucket.burst),
         burst_unit: None,
         inv: None,
     })
@@ -329,14 +338,29 @@ fn statement(step: &Step) -> Statement<'static> {
         Step::CtMarkFromPriority => mangle(ct("mark", None, None), meta(Meta::Priority)),
         Step::Meter {
             name,
-            key,
-            rate,
-            burst,
+            key: k,
+            bucket,
         } => Statement::Meter(Meter {
             name: (*name).into(),
-            key: load(*key),
-            stmt: Box::new(limit(*rate, *burst)),
+            key: key(k),
+            stmt: Box::new(limit(*bucket)),
         }),
+        Step::Connections { name, key: k, most } => Statement::Meter(Meter {
+            name: (*name).into(),
+            key: key(k),
+            stmt: Box::new(Statement::CTCount(CTCount {
+                val: Expression::Number(*most),
+                inv: None,
+            })),
+        }),
+        Step::Log { prefix } => Statement::Log(Some(Log {
+            prefix: Some((*prefix).into()),
+            group: Some(LOG_GROUP.into()),
+            snaplen: Some(LOG_BYTES),
+            queue_threshold: None,
+            level: None,
+            flags: None,
+        })),
         Step::Count => Statement::Counter(Counter::Anonymous(None)),
         Step::Reject(refusal) => Statement::Reject(Some(reject(*refusal))),
         Step::Masquerade => Statement::Masquerade(None),

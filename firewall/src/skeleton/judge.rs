@@ -12,7 +12,7 @@
 //! while a batch commits could be remembered with the new generation, and live on.
 
 use super::ir::*;
-use super::{JUDGED, REMEMBERED, REMEMBERED_MASK};
+use super::{JUDGED, PASSED_MASK, REMEMBERED, condition, record};
 use crate::sets::{Action, Direction, Family, SetId, Shape, group};
 
 const MARK: Load = Load::Meta(Meta::Mark);
@@ -34,7 +34,7 @@ pub(super) fn chains() -> Vec<Chain> {
 }
 
 /// `eg4`, `in6`, …
-fn prefix(d: Direction, f: Family) -> String {
+pub(super) fn prefix(d: Direction, f: Family) -> String {
     let way = match d {
         Direction::Egress => "eg",
         Direction::Ingress => "in",
@@ -51,7 +51,7 @@ fn name(d: Direction, f: Family, a: Action, rest: &str) -> String {
 }
 
 /// (own, peer): the container whose rules are asked, and the other side.
-fn sides(d: Direction, f: Family) -> (Load, Load) {
+pub(super) fn sides(d: Direction, f: Family) -> (Load, Load) {
     let (client, server) = (Load::Ct(Ct::Client(f)), Load::Ct(Ct::Server(f)));
     match d {
         Direction::Egress => (client, server),
@@ -106,6 +106,10 @@ fn direction(d: Direction, f: Family) -> Chain {
                 Step::NotIn(vec![own], SetId::NoDeny(d, f)),
                 jump(name(d, f, Action::Deny, "")),
             ]),
+            rule([
+                Step::NotIn(vec![own], SetId::NoDeny(d, f)),
+                jump(condition::name(d, f, Action::Deny)),
+            ]),
             rule([goto(name(d, f, Action::Allow, ""))]),
         ],
     )
@@ -113,7 +117,7 @@ fn direction(d: Direction, f: Family) -> Chain {
 
 /// The two lookups of a key that ends in a port: the server's port, or the type of an ICMP message.
 /// Each is closed to the other's protocols: an ICMP id or half a port must not pass for a type.
-fn by_port(f: Family, key: &[Load], set: SetId, end: &[Step]) -> [Rule; 2] {
+pub(super) fn by_port(f: Family, key: &[Load], set: SetId, end: &[Step]) -> [Rule; 2] {
     let proto = Load::Ct(Ct::Protocol);
     let lookup = |gate: Step, port: Ct| {
         let mut key = key.to_vec();
@@ -169,7 +173,7 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
     let mut rules = lookups(f, [own, peer], sets, &[verdict(a)]);
     rules.push(rule([jump(format!("{}_class", prefix(d, f)))]));
     rules.push(match a {
-        Action::Allow => rule([is_group(0), goto("refuse")]),
+        Action::Allow => rule([is_group(0), goto(condition::name(d, f, a))]),
         Action::Deny => rule([is_group(0), Step::Return]),
     });
     let container = name(d, f, a, "_container");
@@ -186,7 +190,7 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
     rules.extend(ask_group(d, f, a));
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
     rules.extend(ask_group(d, f, a));
-    rules.extend(the_end(a));
+    rules.extend(the_end(d, f, a));
     chain(name(d, f, a, ""), rules)
 }
 
@@ -201,7 +205,7 @@ fn by_container(d: Direction, f: Family, a: Action) -> Chain {
     }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
     rules.extend(ask_group(d, f, a));
-    rules.extend(the_end(a));
+    rules.extend(the_end(d, f, a));
     chain(name(d, f, a, "_container"), rules)
 }
 
@@ -226,11 +230,12 @@ fn ask_group(d: Direction, f: Family, a: Action) -> [Rule; 2] {
     ]
 }
 
-fn the_end(a: Action) -> Option<Rule> {
-    (a == Action::Allow).then(|| rule([goto("refuse")]))
+/// What no unconditional rule allows, a conditional one may.
+fn the_end(d: Direction, f: Family, a: Action) -> Option<Rule> {
+    (a == Action::Allow).then(|| rule([goto(condition::name(d, f, a))]))
 }
 
-fn is_group(number: u32) -> Step {
+pub(super) fn is_group(number: u32) -> Step {
     Step::Is(MARK, Value::host32(number))
 }
 
@@ -282,7 +287,7 @@ fn class(d: Direction, f: Family) -> Chain {
 }
 
 /// Packets a second, and at once, that one sender is told about; the rest is dropped in silence.
-const REFUSALS: (u32, u32) = (100, 200);
+const REFUSALS: Bucket = Bucket::a_second(100, 200);
 
 /// Tells containers and the host at once; what comes from elsewhere is dropped in silence.
 fn refuse() -> Chain {
@@ -291,9 +296,8 @@ fn refuse() -> Chain {
             family(f),
             Step::Meter {
                 name,
-                key: saddr(f),
-                rate: REFUSALS.0,
-                burst: REFUSALS.1,
+                key: vec![saddr(f)],
+                bucket: REFUSALS,
             },
             goto("answer"),
         ])
@@ -301,6 +305,7 @@ fn refuse() -> Chain {
     chain(
         "refuse",
         vec![
+            record::deny(),
             rule([
                 Step::IsNot(Load::Meta(Meta::Iif), Value::host32(0)),
                 Step::NotIn(vec![Load::Meta(Meta::Iifname)], SetId::Bridges),
@@ -332,12 +337,13 @@ fn pass() -> Chain {
     chain(
         "pass",
         vec![
+            record::pass(),
             rule([
                 Step::Is(ct_mark, Value::host32(0)),
                 Step::CtMarkFromPriority,
             ]),
             rule([
-                Step::Masked(ct_mark, REMEMBERED_MASK, REMEMBERED),
+                Step::Masked(ct_mark, PASSED_MASK, REMEMBERED),
                 Step::CtMarkFromPriority,
             ]),
             rule([Step::Set(Meta::Priority, 0)]),

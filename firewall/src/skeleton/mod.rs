@@ -17,20 +17,22 @@
 //! source, the server the reply source (after destination translation). Both directions of a
 //! connection, and errors about it, so get one verdict, and a tightened rule stops both at once.
 
+mod condition;
 pub mod element;
 mod guard;
 mod inet;
 pub mod ir;
 pub mod json;
 mod judge;
+mod record;
 pub mod text;
 
 pub use element::element as render_element;
 pub use json::render as render_nft_json;
 pub use text::render as render_nft_text;
 
-use crate::sets::Table;
-use ir::TableSpec;
+use crate::sets::{Limit, Table};
+use ir::{Chain, TableSpec};
 
 /// The name of both tables.
 pub const TABLE: &str = "netd";
@@ -50,6 +52,27 @@ pub const REMEMBERED: u32 = 0x6e00_0000;
 /// The bits of a conntrack mark that hold [`REMEMBERED`]; the others hold the generation.
 pub const REMEMBERED_MASK: u32 = 0xff00_0000;
 
+/// Conntrack mark of a connection that was passed and is judged again with each packet: a conditional
+/// rule had a part in it, and hours end. It is not counted again as a new one.
+pub const COUNTED: u32 = 0x6f00_0000;
+
+/// The bits of a conntrack mark in which [`REMEMBERED`] and [`COUNTED`] are the same: netd has passed
+/// the connection before.
+pub const PASSED_MASK: u32 = 0xfe00_0000;
+
+/// Where connections of watched containers are told: an nflog group, by new connections that pass and
+/// packets that are refused.
+pub const LOG_GROUP: u16 = 28_260;
+
+/// Bytes of a packet that are told: network and transport header.
+pub const LOG_BYTES: u32 = 128;
+
+/// What is said beside a new connection that passes.
+pub const LOG_PASS: &str = "pass";
+
+/// What is said beside a packet that is refused.
+pub const LOG_DENY: &str = "deny";
+
 /// The whole skeleton: the two tables with their chains and meters, in the order of installation.
 /// (Sets are listed by [`crate::sets::SetId::all`].)
 pub fn tables() -> Vec<TableSpec> {
@@ -65,6 +88,19 @@ pub fn tables() -> Vec<TableSpec> {
             meters: guard::meters(),
         },
     ]
+}
+
+/// Puts the limits in use into the chains that hold them: the only rules that follow from policies.
+pub fn set_limits(tables: &mut [TableSpec], limits: &[(u32, Limit)]) -> Vec<Chain> {
+    let chains = condition::with_limits(limits);
+    for table in tables.iter_mut().filter(|t| t.table == Table::Inet) {
+        for chain in &mut table.chains {
+            if let Some(new) = chains.iter().find(|new| new.name == chain.name) {
+                chain.clone_from(new);
+            }
+        }
+    }
+    chains
 }
 
 #[cfg(test)]

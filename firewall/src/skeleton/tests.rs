@@ -32,8 +32,10 @@ fn text_is_as_reviewed() {
 #[test]
 fn json_is_as_reviewed() {
     let json = render_nft_json();
-    golden("skeleton.json", &format!("{:#}\n", json));
     let objects = json["nftables"].as_array().unwrap();
+    // a line each, so that a diff can be read
+    let lines: Vec<String> = objects.iter().map(|object| format!("{object}\n")).collect();
+    golden("skeleton.json", &lines.concat());
     assert!(objects.iter().all(|object| !object.is_null()));
 }
 

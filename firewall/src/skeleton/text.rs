@@ -21,9 +21,14 @@ pub fn render() -> String {
         for meter in &spec.meters {
             let _ = writeln!(
                 out,
-                "\tset {} {{ type {}; size {METER_SIZE}; flags dynamic,timeout; timeout {METER_TIMEOUT}s; }}",
+                "\tset {} {{ type {}; size {METER_SIZE}; flags {}; }}",
                 meter.name,
-                type_name(meter.key)
+                types(&meter.key),
+                if meter.connections {
+                    "dynamic"
+                } else {
+                    "dynamic,timeout"
+                }
             );
         }
         for chain in &spec.chains {
@@ -71,6 +76,12 @@ fn set_text(out: &mut String, set: &SetSpec) {
     out.push(';');
     if set.interval {
         out.push_str(" flags interval;");
+    }
+    if set.timed {
+        out.push_str(" flags timeout;");
+    }
+    if set.counted {
+        out.push_str(" counter;");
     }
     out.push_str(" }\n");
 }
@@ -164,12 +175,23 @@ fn step(step: &Step) -> String {
         Step::CtMarkFromPriority => "ct mark set meta priority".into(),
         Step::Meter {
             name,
-            key,
-            rate,
-            burst,
+            key: k,
+            bucket,
         } => format!(
-            "update @{name} {{ {} limit rate {rate}/second burst {burst} packets }}",
-            load(*key)
+            "update @{name} {{ {} timeout {}s limit rate {}/{} burst {} packets }}",
+            key(k),
+            bucket.keep(),
+            bucket.count,
+            unit(bucket.seconds),
+            bucket.burst
+        ),
+        Step::Connections { name, key: k, most } => {
+            format!("add @{name} {{ {} ct count {most} }}", key(k))
+        }
+        Step::Log { prefix } => format!(
+            "log prefix \"{prefix}\" group {} snaplen {}",
+            super::LOG_GROUP,
+            super::LOG_BYTES
         ),
         Step::Count => "counter".into(),
         Step::Reject(Refusal::TcpReset) => "reject with tcp reset".into(),
@@ -184,6 +206,16 @@ fn step(step: &Step) -> String {
         Step::Return => "return".into(),
         Step::Jump(to) => format!("jump {to}"),
         Step::Goto(to) => format!("goto {to}"),
+    }
+}
+
+/// nft's word for a time of so many seconds.
+pub(crate) fn unit(seconds: u32) -> &'static str {
+    match seconds {
+        60 => "minute",
+        3_600 => "hour",
+        86_400 => "day",
+        _ => "second",
     }
 }
 

@@ -17,12 +17,14 @@ pub(crate) fn element(set: SetId, key: Key) -> Element {
         key,
         last: None,
         data: None,
+        timeout: None,
     }
 }
 
 fn mapped(set: SetId, key: Key, data: Key) -> Element {
     Element {
         data: Some(data),
+        timeout: None,
         ..element(set, key)
     }
 }

@@ -78,7 +78,7 @@ fn with_the_tables_everything_works_and_without_them_nothing() {
         gate::install(index(bridge)).unwrap();
     }
     let elements = [lab.base(), rules].concat();
-    lab.tables.install(&elements).unwrap();
+    lab.tables.install(&elements, &[]).unwrap();
     assert!(paths(&lab).iter().all(|p| p.1));
 }
 

@@ -35,9 +35,9 @@ fn an_install_over_an_install_changes_no_number() {
     for n in 1..=4 {
         elements.extend(lab.c(n).open());
     }
-    lab.tables.install(&elements).unwrap();
+    lab.tables.install(&elements, &[]).unwrap();
     assert_eq!(count(), before);
-    lab.tables.install(&[]).unwrap();
+    lab.tables.install(&[], &[]).unwrap();
     assert_eq!(count(), before);
     assert_eq!(lab.tables.verify(&[]).unwrap(), [""; 0]);
     lab.tables.remove().unwrap();
@@ -95,7 +95,7 @@ fn adjacent_and_extreme_intervals_are_kept_apart() {
         .chain(&six)
         .map(|n| crate::elements::net(SetId::Subnets, n))
         .collect();
-    tables.install(&elements).unwrap();
+    tables.install(&elements, &[]).unwrap();
     assert_eq!(tables.verify(&elements).unwrap(), [""; 0]);
     for address in [
         "10.89.0.0",
@@ -114,6 +114,7 @@ fn adjacent_and_extreme_intervals_are_kept_apart() {
     assert!(has("subnets6", "fd00:0:0:1::") && !has("subnets6", "fd00:0:0:2::"));
     // The middle one goes, its neighbours stay; it comes back split.
     let change = Changes {
+        limits: None,
         remove: vec![elements[1].clone()],
         add: vec![
             crate::elements::net(SetId::Subnets, "10.89.1.0/25"),
@@ -150,7 +151,7 @@ fn a_change_is_all_or_nothing_and_the_error_names_the_element() {
         tables.apply(&Changes::default()),
         Err(TablesError::NotInstalled)
     ));
-    tables.install(&[own(1)]).unwrap();
+    tables.install(&[own(1)], &[]).unwrap();
     let add = |add: Vec<Element>| Changes {
         add,
         ..Changes::default()
@@ -165,6 +166,7 @@ fn a_change_is_all_or_nothing_and_the_error_names_the_element() {
         "{twice}"
     );
     let remove = Changes {
+        limits: None,
         remove: vec![own(1), own(9)],
         add: vec![own(5)],
         forget: true,
@@ -180,11 +182,13 @@ fn a_change_is_all_or_nothing_and_the_error_names_the_element() {
     // Remove comes before add: data of a map is replaced in one step.
     let zone_of = |number| Element {
         data: Some(Key::new().mark(number)),
+        timeout: None,
         ..element(SetId::ZoneOf(Family::V4), own(1).key)
     };
     tables.apply(&add(vec![zone_of(256)])).unwrap();
     tables
         .apply(&Changes {
+            limits: None,
             remove: vec![zone_of(256)],
             add: vec![zone_of(257)],
             forget: true,
@@ -199,7 +203,7 @@ fn a_change_is_all_or_nothing_and_the_error_names_the_element() {
 fn each_install_and_each_forget_is_a_new_generation() {
     let Some(mut tables) = bare() else { return };
     assert_eq!(tables.generation(), None);
-    tables.install(&[]).unwrap();
+    tables.install(&[], &[]).unwrap();
     let first = tables.generation().unwrap();
     assert_eq!(first >> 24, 0x6e);
     tables
@@ -219,7 +223,7 @@ fn each_install_and_each_forget_is_a_new_generation() {
     );
     // Another process that takes the tables over goes on from there.
     let mut heir = Tables::open(Some(tables.socket().try_clone_to_owned().unwrap())).unwrap();
-    heir.install(&[]).unwrap();
+    heir.install(&[], &[]).unwrap();
     assert_eq!((heir.generation().unwrap() - second) & 0xff_ffff, 1);
     assert!(heir.verify(&[]).unwrap().is_empty());
     assert!(!tables.verify(&[]).unwrap().is_empty());
@@ -229,7 +233,7 @@ fn each_install_and_each_forget_is_a_new_generation() {
 fn the_monitor_hears_others_but_not_us() {
     let Some(mut tables) = bare() else { return };
     let mut monitor = TableMonitor::open(&tables).unwrap();
-    tables.install(&[]).unwrap();
+    tables.install(&[], &[]).unwrap();
     tables
         .apply(&Changes {
             forget: true,
@@ -242,7 +246,7 @@ fn the_monitor_hears_others_but_not_us() {
     );
     assert!(!monitor.drain().unwrap(), "somebody else's table");
     let mut other = Tables::open(Some(tables.socket().try_clone_to_owned().unwrap())).unwrap();
-    other.install(&[]).unwrap();
+    other.install(&[], &[]).unwrap();
     assert!(!monitor.drain().unwrap(), "the same socket");
     tables.remove().unwrap();
     sh("nft add table inet netd; nft add set inet netd own4 '{ type ipv4_addr; }'");
@@ -270,10 +274,10 @@ fn a_hundred_thousand_elements_in_one_transaction() {
     }
     let monitor = TableMonitor::open(&tables);
     let begin = Instant::now();
-    tables.install(&elements).unwrap();
+    tables.install(&elements, &[]).unwrap();
     println!("100,000 elements installed in {:?}", begin.elapsed());
     let begin = Instant::now();
-    tables.install(&elements).unwrap();
+    tables.install(&elements, &[]).unwrap();
     println!("… and again over them in {:?}", begin.elapsed());
     assert!(!monitor.unwrap().drain().unwrap());
     let begin = Instant::now();
@@ -286,7 +290,7 @@ fn a_hundred_thousand_elements_in_one_transaction() {
 #[test]
 fn thirty_elements_are_changed_in_a_moment() {
     let Some(mut tables) = bare() else { return };
-    tables.install(&[]).unwrap();
+    tables.install(&[], &[]).unwrap();
     let mut elements = Vec::new();
     for n in 0..15u8 {
         let ip = std::net::IpAddr::from([10, 0, 0, n]);
@@ -302,6 +306,7 @@ fn thirty_elements_are_changed_in_a_moment() {
             ..Changes::default()
         };
         let remove = Changes {
+            limits: None,
             remove: elements.clone(),
             forget: round % 2 == 0,
             ..Changes::default()

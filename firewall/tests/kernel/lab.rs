@@ -135,7 +135,7 @@ impl Lab {
     pub(crate) fn new() -> Option<Self> {
         let mut lab = Self::without_tables()?;
         let elements = lab.base();
-        lab.tables.install(&elements).unwrap();
+        lab.tables.install(&elements, &[]).unwrap();
         Some(lab)
     }
 

@@ -78,7 +78,7 @@ fn tightening_stops_live_connections_both_ways() {
     let ingress = lab.c(2).group(INGRESS, Action::Allow, zone(0), None);
     for tightened in [egress.clone(), ingress.clone()] {
         lab.tables
-            .install(&[lab.base(), egress.clone(), ingress.clone()].concat())
+            .install(&[lab.base(), egress.clone(), ingress.clone()].concat(), &[])
             .unwrap();
         let mut open = streams(&lab);
         assert!(open.iter_mut().all(alive) && open.iter_mut().all(alive));
@@ -90,7 +90,7 @@ fn tightening_stops_live_connections_both_ways() {
     }
     // A deny on top of an allow does the same.
     lab.tables
-        .install(&[lab.base(), egress, ingress].concat())
+        .install(&[lab.base(), egress, ingress].concat(), &[])
         .unwrap();
     let mut open = streams(&lab);
     assert!(open.iter_mut().all(alive));
@@ -100,6 +100,7 @@ fn tightening_stops_live_connections_both_ways() {
     let remove = lab.nodeny(2, INGRESS);
     lab.tables
         .apply(&Changes {
+            limits: None,
             remove,
             add: deny,
             forget: true,
@@ -261,7 +262,7 @@ fn installs_and_edits_lose_nothing_allowed_and_pass_nothing_denied() {
         lab.c(3)
             .peer(INGRESS, Action::Allow, lab.c(4), Some((UDP, 80))),
     );
-    lab.tables.install(&elements).unwrap();
+    lab.tables.install(&elements, &[]).unwrap();
     let allowed = [
         Probe::start(&lab, lab.c(2).ip4, false),
         Probe::start(&lab, lab.c(2).ip6, true),
@@ -277,7 +278,7 @@ fn installs_and_edits_lose_nothing_allowed_and_pass_nothing_denied() {
     let begin = Instant::now();
     let (mut installs, mut edits) = (0, 0);
     while begin.elapsed() < Duration::from_secs(4) {
-        lab.tables.install(&elements).unwrap();
+        lab.tables.install(&elements, &[]).unwrap();
         installs += 1;
         for _ in 0..20 {
             lab.add(noise.clone());

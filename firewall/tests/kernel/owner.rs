@@ -42,7 +42,10 @@ fn owned_tables_withstand_other_programs() {
     attack(&mut lab.tables, &elements);
     // Another daemon is told so.
     let mut other = Tables::open(None).unwrap();
-    assert!(matches!(other.install(&[]), Err(TablesError::Owned { .. })));
+    assert!(matches!(
+        other.install(&[], &[]),
+        Err(TablesError::Owned { .. })
+    ));
     assert!(matches!(other.remove(), Err(TablesError::Owned { .. })));
     attack(&mut lab.tables, &elements);
 }
@@ -59,7 +62,7 @@ fn orphans_are_adopted_and_plain_tables_replaced() {
     sh(
         "nft add rule inet netd stray meta mark @strays accept; nft insert rule inet netd forward jump stray",
     );
-    lab.tables.install(&elements).unwrap();
+    lab.tables.install(&elements, &[]).unwrap();
     assert!(!sh("nft list ruleset").contains("stray"));
     attack(&mut lab.tables, &elements);
     // A plain table of that name, of whatever content.
@@ -68,7 +71,7 @@ fn orphans_are_adopted_and_plain_tables_replaced() {
         "nft add table inet netd; nft add chain inet netd forward '{ type filter hook forward priority 5; }'",
     );
     sh("nft add set inet netd own4 '{ type ipv6_addr; }'; nft add table bridge netd");
-    lab.tables.install(&elements).unwrap();
+    lab.tables.install(&elements, &[]).unwrap();
     attack(&mut lab.tables, &elements);
 }
 
@@ -159,7 +162,7 @@ fn with_a_keeper_the_tables_stay_owned_while_the_daemon_is_dead() {
     let mut elements = lab.base();
     elements.extend(lab.c(1).group(EGRESS, Action::Allow, zone(0), None));
     elements.extend(lab.c(2).group(INGRESS, Action::Allow, zone(0), None));
-    lab.tables.install(&elements).unwrap();
+    lab.tables.install(&elements, &[]).unwrap();
     let mut keeper = Keeper::start(duplicate(&lab.tables), folder.path());
     // The daemon dies. (Its place is taken by a socket that owns nothing.)
     lab.tables = Tables::open(None).unwrap();
@@ -174,7 +177,7 @@ fn with_a_keeper_the_tables_stay_owned_while_the_daemon_is_dead() {
     // A new daemon takes the socket, and owns them.
     let socket = keeper::take(&keeper.path).unwrap();
     lab.tables = Tables::open(socket).unwrap();
-    lab.tables.install(&elements).unwrap();
+    lab.tables.install(&elements, &[]).unwrap();
     assert_eq!(lab.tables.verify(&elements).unwrap(), [""; 0]);
     assert_eq!(
         sh("nft list ruleset | grep -c chain"),
@@ -226,7 +229,7 @@ fn what_a_killed_daemon_left_in_the_socket_does_no_harm() {
     }
     bare_host();
     let mut dead = Tables::open(None).unwrap();
-    dead.install(&[]).unwrap();
+    dead.install(&[], &[]).unwrap();
     let fd = duplicate(&dead);
     // An acknowledgement that nobody read: a request for the ruleset's generation, and its answer.
     let mut request = Vec::new();
@@ -238,7 +241,7 @@ fn what_a_killed_daemon_left_in_the_socket_does_no_harm() {
     }
     drop(dead);
     let mut heir = Tables::open(Some(fd)).unwrap();
-    heir.install(&[]).unwrap();
+    heir.install(&[], &[]).unwrap();
     assert_eq!(heir.verify(&[]).unwrap(), [""; 0]);
     heir.remove().unwrap();
 }

@@ -66,6 +66,7 @@ fn a_deny_always_wins() {
         );
         lab.tables
             .apply(&firewall::sets::Changes {
+                limits: None,
                 remove: deny,
                 add: nodeny,
                 forget: false,

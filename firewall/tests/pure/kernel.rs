@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use firewall::policy::MAX_CONDITIONAL;
+
 use firewall::sets::{
     Action, Changes, Direction, Element, Family, Field, Key, SetId, Shape, group,
 };
@@ -50,6 +52,14 @@ fn fields(set: SetId, key: &Key) -> Vec<&[u8]> {
     }
     assert!(rest.is_empty(), "{set:?}: key too long: {key:?}");
     fields
+}
+
+/// The address that a key begins with.
+fn owner(key: &Key) -> IpAddr {
+    match key.0.len() {
+        8 => IpAddr::from(<[u8; 4]>::try_from(&key.0[..4]).unwrap()),
+        _ => IpAddr::from(<[u8; 16]>::try_from(&key.0[..16]).unwrap()),
+    }
 }
 
 fn data_length(set: SetId) -> usize {
@@ -129,6 +139,7 @@ impl Kernel {
                 key: key.clone(),
                 last: None,
                 data: data.clone(),
+                timeout: None,
             })
         });
         let ranges = self.ranges.iter().flat_map(|(set, elements)| {
@@ -137,6 +148,7 @@ impl Kernel {
                 key: key.clone(),
                 last: Some(last.clone()),
                 data: None,
+                timeout: None,
             })
         });
         exact.chain(ranges).collect()
@@ -163,8 +175,18 @@ impl Kernel {
         Some(u32::from_ne_bytes(data.0[..4].try_into().unwrap()))
     }
 
-    /// Whether the chains let a packet pass.
+    /// Whether the chains let a packet pass. Buckets are always full here, and nobody has a connection.
     pub fn passes(&self, packet: &Packet) -> bool {
+        self.judge(packet, &mut false)
+    }
+
+    /// Whether they let it pass and its connection remembers that: no conditional rule had a part in it.
+    pub fn passes_and_remembers(&self, packet: &Packet) -> bool {
+        let mut counted = false;
+        self.judge(packet, &mut counted) && !counted
+    }
+
+    fn judge(&self, packet: &Packet, counted: &mut bool) -> bool {
         let family = Family::of(packet.client);
         let at = |set: fn(Family) -> SetId, address| self.has(set(family), &Key::new().ip(address));
         let own_client = at(SetId::Own, packet.client);
@@ -210,6 +232,7 @@ impl Kernel {
                 packet.client,
                 packet.server,
                 packet,
+                counted,
             )
         {
             return false;
@@ -222,6 +245,7 @@ impl Kernel {
                 packet.server,
                 packet.client,
                 packet,
+                counted,
             )
     }
 
@@ -243,13 +267,73 @@ impl Kernel {
         own: IpAddr,
         peer: IpAddr,
         packet: &Packet,
+        counted: &mut bool,
     ) -> bool {
         let no_deny = SetId::NoDeny(direction, family);
         let walk = |action| self.walk(direction, family, action, own, peer, packet);
         if !self.has(no_deny, &Key::new().ip(own)) && walk(Action::Deny) {
             return false;
         }
-        walk(Action::Allow)
+        let conditional = |action| self.conditional(direction, family, action, own, peer, packet);
+        let first = Key::new().ip(own).mark(0);
+        let condition = SetId::Condition(direction, family, Action::Deny);
+        if !self.has(no_deny, &Key::new().ip(own)) && self.map(condition, &first).is_some() {
+            *counted = true;
+            if conditional(Action::Deny) {
+                return false;
+            }
+        }
+        if walk(Action::Allow) {
+            return true;
+        }
+        *counted = true;
+        conditional(Action::Allow)
+    }
+
+    /// Whether a conditional rule matches and holds now.
+    fn conditional(
+        &self,
+        direction: Direction,
+        family: Family,
+        action: Action,
+        own: IpAddr,
+        peer: IpAddr,
+        packet: &Packet,
+    ) -> bool {
+        let set = |shape| SetId::If(direction, family, action, shape);
+        let condition = SetId::Condition(direction, family, action);
+        for number in 0..MAX_CONDITIONAL {
+            let own = || Key::new().ip(own).mark(number);
+            let Some(mark) = self.map(condition, &own()) else {
+                return false;
+            };
+            let port = |key: Key| key.proto(packet.proto).port(packet.port);
+            let found = |exact, range, key: Key| {
+                let key = port(key);
+                self.has(set(exact), &key) || self.has(set(range), &key)
+            };
+            let groups = |mark: u32| found(Shape::GroupPort, Shape::GroupRange, own().mark(mark));
+            let peer_key = Key::new().ip(peer);
+            let matches = found(Shape::PeerPort, Shape::PeerRange, own().ip(peer))
+                || match self.class(family, owner(&own()), peer, packet.hook) {
+                    0 => false,
+                    group::CONTAINER => {
+                        let zone = self.map(SetId::ZoneOf(family), &peer_key);
+                        let labels = self.map(SetId::LabelsOf(family), &peer_key);
+                        zone.is_some_and(groups) || labels.is_some_and(groups) || groups(group::ANY)
+                    }
+                    class => groups(class) || groups(group::ANY),
+                };
+            let mark = Key::new().mark(mark);
+            let holds = match action {
+                Action::Allow => self.map(SetId::Limit, &mark).is_some(),
+                Action::Deny => !self.has(SetId::Asleep, &mark),
+            };
+            if matches && holds {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether some lookup of the walk over one action's sets hits.

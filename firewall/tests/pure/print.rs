@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use firewall::compile::Firewall;
-use firewall::sets::{Element, Field, Key, group};
+use firewall::sets::{Element, Field, Key, SetId, group, limit};
 
 /// The names of the groups of a firewall.
 fn group_name(firewall: &Firewall, mark: u32) -> String {
@@ -12,6 +12,9 @@ fn group_name(firewall: &Firewall, mark: u32) -> String {
         group::WORLD => return "world".into(),
         group::ANY => return "any".into(),
         _ => {}
+    }
+    if mark >= 0x8000_0000 {
+        return format!("{mark:#x}");
     }
     let world = firewall.world();
     for name in world.zones.keys() {
@@ -72,13 +75,46 @@ fn values(firewall: &Firewall, fields: &[Field], key: &Key) -> Vec<String> {
     shown
 }
 
+/// Numbers of limits depend on the order of events; what they stand for does not.
+fn limit_name(firewall: &Firewall, data: &Key) -> String {
+    let number = u32::from_ne_bytes(data.0[..4].try_into().unwrap());
+    if number == limit::NONE {
+        return "no limit".into();
+    }
+    let limits = firewall.limits();
+    let found = limits.iter().find(|(n, _)| *n == number);
+    let (_, limit) = found.unwrap_or_else(|| panic!("limit {number} stands for nothing"));
+    format!("{limit:?}")
+}
+
 pub fn element(firewall: &Firewall, element: &Element) -> String {
     let spec = element.set.spec();
-    let first = values(firewall, &spec.key, &element.key);
+    let first = match element.set {
+        // the first mark is a number, not a group
+        SetId::If(..) | SetId::Condition(..) => {
+            let (own, number) = spec.key.split_at(1);
+            let (address, rest) = element.key.0.split_at(own[0].padded());
+            let (index, rest) = rest.split_at(4);
+            let index = u32::from_ne_bytes(index.try_into().unwrap());
+            let mut all = values(firewall, own, &Key(address.to_vec()));
+            all.push(format!("rule {index}"));
+            all.extend(values(firewall, &number[1..], &Key(rest.to_vec())));
+            all
+        }
+        _ => values(firewall, &spec.key, &element.key),
+    };
     let key: Vec<String> = match &element.last {
         None => first,
         Some(last) => {
-            let last = values(firewall, &spec.key, last);
+            let last = match element.set {
+                SetId::If(..) => {
+                    let skip = spec.key[0].padded() + 4;
+                    let rest = Key(last.0[skip..].to_vec());
+                    let rest = values(firewall, &spec.key[2..], &rest);
+                    first[..2].iter().cloned().chain(rest).collect()
+                }
+                _ => values(firewall, &spec.key, last),
+            };
             let ends = first.into_iter().zip(last);
             ends.map(|(a, b)| if a == b { a } else { format!("{a}-{b}") })
                 .collect()
@@ -86,6 +122,7 @@ pub fn element(firewall: &Firewall, element: &Element) -> String {
     };
     let data = match &element.data {
         None => String::new(),
+        Some(data) if element.set == SetId::Limit => format!(" : {}", limit_name(firewall, data)),
         Some(data) => format!(" : {}", values(firewall, &spec.data, data).join(" . ")),
     };
     format!("{:<24} {}{data}", spec.name, key.join(" . "))

@@ -207,19 +207,31 @@ pub fn rule(direction: &'static str) -> impl Strategy<Value = String> {
     let peer = prop_oneof![3 => select(NAMES.to_vec()), 2 => select(NETS.to_vec())];
     let peers = prop::option::weighted(0.9, prop::collection::vec(peer, 1..=3));
     let ports = prop::option::weighted(0.7, subsequence(PORTS.to_vec(), 1..=3));
-    (prop::bool::weighted(0.3), peers, ports).prop_map(move |(deny, peers, ports)| {
-        let mut text = format!("[[{direction}]]\n");
-        if deny {
-            text += "action = \"deny\"\n";
-        }
-        if let Some(peers) = peers {
-            text += &format!("{who} = {peers:?}\n");
-        }
-        if let Some(ports) = ports {
-            text += &format!("ports = {ports:?}\n");
-        }
-        text
-    })
+    let limit = prop::option::weighted(
+        0.2,
+        select(vec!["rate = \"5/second\"\n", "max-connections = 3\n"]),
+    );
+    let hours = prop::option::weighted(0.2, select(HOURS.to_vec()));
+    (prop::bool::weighted(0.3), peers, ports, limit, hours).prop_map(
+        move |(deny, peers, ports, limit, hours)| {
+            let mut text = format!("[[{direction}]]\n");
+            if deny {
+                text += "action = \"deny\"\n";
+            } else {
+                text += limit.unwrap_or_default();
+            }
+            if let Some(hours) = hours {
+                text += &format!("time = {hours:?}\n");
+            }
+            if let Some(peers) = peers {
+                text += &format!("{who} = {peers:?}\n");
+            }
+            if let Some(ports) = ports {
+                text += &format!("ports = {ports:?}\n");
+            }
+            text
+        },
+    )
 }
 
 fn section(direction: &'static str) -> impl Strategy<Value = (String, String)> {
@@ -229,6 +241,15 @@ fn section(direction: &'static str) -> impl Strategy<Value = (String, String)> {
         4 => prop::collection::vec(rule(direction), 1..4).prop_map(|rules| (String::new(), rules.concat())),
     ]
 }
+
+/// Hours: some are now (Monday, 00:00), some are not, some never end.
+const HOURS: [&str; 5] = [
+    "Mon-Fri 08:00-18:00",
+    "Mon",
+    "22:00-06:00",
+    "Sat,Sun",
+    "Mon-Sun",
+];
 
 const TARGETS: [&str; 8] = [
     "container = \"c0\"",

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use super::engine::{Engine, StartError};
+use super::engine::{Engine, StartError, clock::next_minute};
 use super::{DaemonArgs, chain, control, dhcp, keep, sys};
 use crate::daemon::dirs::Dirs;
 
@@ -92,8 +92,12 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 }
             }
             Some(names) = reaped.recv() => engine.borrow_mut().links_reaped(&names),
+            () = tokio::time::sleep(next_minute()), if engine.borrow().has_hours() => {
+                engine.borrow_mut().follow_clock();
+            }
             _ = tick.tick() => {
                 let mut engine = engine.borrow_mut();
+                engine.follow_clock();
                 engine.expire_leases();
                 engine.check_gates();
                 engine.forget_notes();

@@ -44,6 +44,7 @@ impl Engine {
             family,
             published: false,
         };
+        self.follow_clock();
         let mut world = self.firewall.world().clone();
         world.host = self.host_addresses();
         let explanation = firewall::explain::explain(&world, self.firewall.policies(), &flow);

@@ -4,6 +4,7 @@
 //! operation either holds afterwards or has been undone; its errors are sentences for people.
 
 mod attach;
+pub(crate) mod clock;
 mod detach;
 mod doors;
 mod explain;
@@ -130,7 +131,7 @@ impl Engine {
         tracing::warn!(error = %super::chain(&first), "elements do not fit the ruleset in force; writing it anew");
         self.restored += 1;
         self.tables
-            .install(&self.firewall.elements())
+            .install(&self.firewall.elements(), &self.firewall.limits())
             .map_err(|e| refused(format!("write the ruleset: {}", super::chain(&e))))
     }
 

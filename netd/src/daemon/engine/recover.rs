@@ -177,6 +177,7 @@ impl Engine {
     fn rules_in_force(&mut self, records: &[Record]) -> Result<(), StartError> {
         // The changes of each step are not sent: all elements together are, below.
         let set = self.policy_set();
+        self.follow_clock();
         self.firewall.set_policies(set);
         let names: Vec<ZoneName> = self
             .zone_files
@@ -204,7 +205,7 @@ impl Engine {
             self.firewall.attach(model_of(record));
         }
         self.tables
-            .install(&self.firewall.elements())
+            .install(&self.firewall.elements(), &self.firewall.limits())
             .map_err(StartError::Tables)
     }
 

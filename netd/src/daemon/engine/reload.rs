@@ -142,6 +142,7 @@ impl Engine {
                 (self.policy_key(&stem), good.map(|good| good.value.clone()))
             })
             .collect();
+        self.follow_clock();
         let changes = self.firewall.edit_policies(edits);
         self.apply(&changes)
     }

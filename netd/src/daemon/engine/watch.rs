@@ -165,7 +165,10 @@ impl Engine {
     /// Writes the ruleset anew, in one transaction.
     pub(crate) fn restore_tables(&mut self) {
         self.restored += 1;
-        match self.tables.install(&self.firewall.elements()) {
+        match self
+            .tables
+            .install(&self.firewall.elements(), &self.firewall.limits())
+        {
             Ok(()) => {
                 self.problems.remove("ruleset");
                 tracing::warn!("ruleset restored");

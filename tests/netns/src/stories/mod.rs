@@ -7,6 +7,7 @@ mod dhcp;
 mod files;
 mod flat;
 mod harness;
+mod limits;
 mod oci;
 mod policies;
 mod proof;
@@ -42,6 +43,8 @@ stories! {
         policy_judges_what_comes_through_a_published_port, a_port_is_published_once, an_internal_zone_publishes_nothing;
     policies: labels_zones_and_names_as_peers, addresses_and_ranges_as_peers, a_deny_always_wins,
         files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
+    limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
+        hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
         an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,

@@ -1,0 +1,282 @@
+//! The shared sets and maps that hold every policy, and the elements in them.
+//!
+//! The skeleton of chains is fixed; an attach, a detach or an edit adds and removes elements of these
+//! sets and nothing else. [`SetId`] names each set, [`SetId::spec`] says which fields its key is made
+//! of, and an [`Element`] is a key in the kernel's register layout: every field in network byte order
+//! (marks, interface indexes and verdicts in host byte order), padded with zeroes to 4 bytes.
+
+mod element;
+mod spec;
+
+use std::net::IpAddr;
+
+pub use element::{Changes, Element, Key, Limit};
+pub use spec::{Field, SetSpec};
+
+/// Which address family a set is for. v4 and v6 have the same sets with the same meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+impl Family {
+    /// Both, in the order in which sets are made.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+}
+
+/// Which side of a connection the owner of a rule is: the one that opens it, or the one that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// The owner opens the connection.
+    Egress,
+    /// The connection is opened to the owner.
+    Ingress,
+}
+
+impl Direction {
+    /// Both.
+    pub const ALL: [Direction; 2] = [Direction::Egress, Direction::Ingress];
+
+    /// The word for it in policy files and in reasons.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Egress => "egress",
+            Direction::Ingress => "ingress",
+        }
+    }
+}
+
+/// What a matching rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// The connection may be opened, unless something denies it.
+    Allow,
+    /// The connection may not be opened, whatever allows it.
+    Deny,
+}
+
+impl Action {
+    /// The word for it in policy files and in reasons.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Allow => "allow",
+            Action::Deny => "deny",
+        }
+    }
+}
+
+/// The shape of a policy key. Exact shapes live in hash sets, ranges in interval sets.
+///
+/// `own` is the address of the container whose rule it is, `peer` the other side's address, `group` a
+/// mark that stands for a class of peers (see [`group`]). `port` is the server's port of TCP, UDP,
+/// SCTP, DCCP or UDP-Lite after address translation, or the type of an ICMP or ICMPv6 message in the
+/// first byte and zero in the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Shape {
+    /// own . peer: every protocol and port.
+    Peer,
+    /// own . peer . protocol
+    PeerProto,
+    /// own . peer . protocol . port
+    PeerPort,
+    /// own . group: every protocol and port.
+    Group,
+    /// own . group . protocol
+    GroupProto,
+    /// own . group . protocol . port
+    GroupPort,
+    /// own . peer range . protocol range . port range (interval set; disjoint for one owner)
+    PeerRange,
+    /// own . group . protocol . port range (interval set; disjoint for one owner and group)
+    GroupRange,
+}
+
+impl Shape {
+    /// All of them.
+    pub const ALL: [Shape; 8] = [
+        Shape::Peer,
+        Shape::PeerProto,
+        Shape::PeerPort,
+        Shape::Group,
+        Shape::GroupProto,
+        Shape::GroupPort,
+        Shape::PeerRange,
+        Shape::GroupRange,
+    ];
+}
+
+impl Shape {
+    /// The shapes of conditional rules. What has no exact key here is a range.
+    pub const CONDITIONAL: [Shape; 4] = [
+        Shape::PeerPort,
+        Shape::GroupPort,
+        Shape::PeerRange,
+        Shape::GroupRange,
+    ];
+}
+
+/// Numbers of limits in [`SetId::Limit`].
+pub mod limit {
+    /// The rule has hours, and no limit.
+    pub const NONE: u32 = 1;
+    /// The first number of a limit.
+    pub const BASE: u32 = 2;
+}
+
+/// Marks that stand for classes of peers in group keys.
+pub mod group {
+    /// The peer is the host itself.
+    pub const HOST: u32 = 1;
+    /// The peer is in the world: no container or zone address, not the host, not loopback, multicast
+    /// or link-local.
+    pub const WORLD: u32 = 2;
+    /// Any container, the host or the world. Elements of rules without `from`/`to` and of `any`.
+    pub const ANY: u32 = 3;
+    /// The peer is a container. Only a step on the way of a packet, never in a key.
+    pub const CONTAINER: u32 = 4;
+    /// A lookup has matched the packet. Only a step on the way of a packet, never in a key.
+    pub const ALLOWED: u32 = 5;
+    /// There is no further conditional rule. Only a step on the way of a packet, never in a key.
+    pub const LAST: u32 = 6;
+    /// The first number for zones: zone groups are `ZONE_BASE + n`.
+    pub const ZONE_BASE: u32 = 0x0000_0100;
+    /// The first number for label sets: two containers with the same labels share one number.
+    pub const LABELS_BASE: u32 = 0x0001_0000;
+}
+
+/// Every set and map of netd's two tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetId {
+    /// Policy: keys of one direction, family, action and shape.
+    Rule(Direction, Family, Action, Shape),
+    /// Conditional rules (rate, connections at one time, hours): keys of one direction, family, action and
+    /// shape (one of [`Shape::CONDITIONAL`]), with the number of the rule among the conditional ones of
+    /// its owner after the owner's address.
+    If(Direction, Family, Action, Shape),
+    /// Map: own . number → the rule's mark in [`SetId::Limit`] and [`SetId::Asleep`].
+    Condition(Direction, Family, Action),
+    /// Map: mark of a conditional rule that counts now → its limit, or [`limit::NONE`]. Elements of rules
+    /// with hours live until these end: a daemon that is dead then leaves nothing open.
+    Limit,
+    /// Marks of conditional deny rules that do not count now; they live until the hours begin.
+    Asleep,
+    /// Addresses of containers of which connections are told to the log.
+    Watched(Family),
+    /// Addresses of attached containers. A zone packet whose container side is not here is dropped.
+    Own(Family),
+    /// Containers whose direction has no deny rule, conditional or not: they skip the deny lookups. (A missing element
+    /// costs time and opens nothing.)
+    NoDeny(Direction, Family),
+    /// Map: container address → number of its zone.
+    ZoneOf(Family),
+    /// Map: container address → number of its label set (absent when it has no labels).
+    LabelsOf(Family),
+    /// Bridges of zones, by interface name.
+    Bridges,
+    /// Subnets of zones (interval).
+    Subnets(Family),
+    /// Subnets of internal zones (interval).
+    Internal(Family),
+    /// Gateway addresses of zones.
+    Gateways(Family),
+    /// Subnets that are masqueraded on the way to the world (interval).
+    Masquerade(Family),
+    /// own . protocol . port: open to `world` and `host` through its published port only.
+    PublishedOpen(Family),
+    /// Map: protocol . host port → container address . port; on every host address.
+    Publish(Family),
+    /// Map: host address . protocol . host port → container address . port.
+    PublishAt(Family),
+    /// Interfaces on which netd switched forwarding of this family on; what they send elsewhere than
+    /// to zones is dropped.
+    Opened(Family),
+    /// Bridges of zones that reach the world through one interface only.
+    Pinned,
+    /// bridge . interface: the way that a pinned zone may take.
+    Uplink,
+    /// The generation of verdicts that connections may remember in their conntrack mark.
+    Generation,
+    /// Map: nfproto (2 = v4, 10 = v6) → the generation to remember.
+    Remember,
+    /// Bridge table: ports of containers, by interface index.
+    GuardPorts,
+    /// Bridge table: interface index . hardware address.
+    GuardMac,
+    /// Bridge table: interface index . hardware address . IPv4 address.
+    GuardIp4,
+    /// Bridge table: interface index . hardware address . IPv6 address (link-local ones too).
+    GuardIp6,
+}
+
+/// The two tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// `table inet netd`: policy, NAT.
+    Inet,
+    /// `table bridge netd`: the L2 guard.
+    Bridge,
+}
+
+impl SetId {
+    /// Every set there is, in the order in which they are made.
+    pub fn all() -> Vec<SetId> {
+        let mut all = Vec::new();
+        for direction in Direction::ALL {
+            for family in Family::ALL {
+                for action in [Action::Allow, Action::Deny] {
+                    for shape in Shape::ALL {
+                        all.push(SetId::Rule(direction, family, action, shape));
+                    }
+                }
+                for action in [Action::Allow, Action::Deny] {
+                    for shape in Shape::CONDITIONAL {
+                        all.push(SetId::If(direction, family, action, shape));
+                    }
+                    all.push(SetId::Condition(direction, family, action));
+                }
+                all.push(SetId::NoDeny(direction, family));
+            }
+        }
+        for family in Family::ALL {
+            all.extend([
+                SetId::Own(family),
+                SetId::Watched(family),
+                SetId::ZoneOf(family),
+                SetId::LabelsOf(family),
+                SetId::Subnets(family),
+                SetId::Internal(family),
+                SetId::Gateways(family),
+                SetId::Masquerade(family),
+                SetId::PublishedOpen(family),
+                SetId::Publish(family),
+                SetId::PublishAt(family),
+                SetId::Opened(family),
+            ]);
+        }
+        all.extend([
+            SetId::Limit,
+            SetId::Asleep,
+            SetId::Bridges,
+            SetId::Pinned,
+            SetId::Uplink,
+            SetId::Generation,
+            SetId::Remember,
+            SetId::GuardPorts,
+            SetId::GuardMac,
+            SetId::GuardIp4,
+            SetId::GuardIp6,
+        ]);
+        all
+    }
+}

@@ -1,0 +1,203 @@
+//! What each set is made of.
+
+use super::{Direction, Family, SetId, Shape, Table};
+
+/// One field of a key or of a map's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// IPv4 address, 4 bytes
+    Ip4,
+    /// IPv6 address, 16 bytes
+    Ip6,
+    /// hardware address, 6 bytes
+    Mac,
+    /// IP protocol number, 1 byte
+    Proto,
+    /// port, or ICMP type and zero; 2 bytes
+    Port,
+    /// mark, 4 bytes, host byte order
+    Mark,
+    /// interface index, 4 bytes, host byte order
+    IfIndex,
+    /// interface name, 16 bytes with trailing NULs
+    IfName,
+    /// nfproto, 1 byte
+    NfProto,
+}
+
+impl Field {
+    /// Its length in bytes, without padding.
+    #[allow(clippy::len_without_is_empty)] // no field is empty
+    pub fn len(self) -> usize {
+        match self {
+            Field::Ip4 | Field::Mark | Field::IfIndex => 4,
+            Field::Ip6 | Field::IfName => 16,
+            Field::Mac => 6,
+            Field::Proto | Field::NfProto => 1,
+            Field::Port => 2,
+        }
+    }
+
+    /// Its length in registers, in bytes: a multiple of 4.
+    pub fn padded(self) -> usize {
+        self.len().next_multiple_of(4)
+    }
+}
+
+/// What a set is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetSpec {
+    /// The table it lives in.
+    pub table: Table,
+    /// Its name in the kernel, at most 31 bytes.
+    pub name: String,
+    /// The fields of its key.
+    pub key: Vec<Field>,
+    /// The fields of its data, for maps.
+    pub data: Vec<Field>,
+    /// Whether keys are ranges.
+    pub interval: bool,
+    /// Whether each element counts the packets that matched it.
+    pub counted: bool,
+    /// Whether elements may have a time to live.
+    pub timed: bool,
+}
+impl SetSpec {
+    fn new(name: String, key: Vec<Field>) -> Self {
+        Self {
+            table: Table::Inet,
+            name,
+            key,
+            data: Vec::new(),
+            interval: false,
+            counted: false,
+            timed: false,
+        }
+    }
+
+    fn bridge(name: &str, key: Vec<Field>) -> Self {
+        Self {
+            table: Table::Bridge,
+            ..Self::new(name.to_owned(), key)
+        }
+    }
+
+    fn to(self, data: Vec<Field>) -> Self {
+        Self { data, ..self }
+    }
+
+    fn ranges(self, interval: bool) -> Self {
+        Self { interval, ..self }
+    }
+
+    fn counted(self) -> Self {
+        Self {
+            counted: true,
+            ..self
+        }
+    }
+
+    fn timed(self) -> Self {
+        Self {
+            timed: true,
+            ..self
+        }
+    }
+}
+
+fn ip(family: Family) -> Field {
+    match family {
+        Family::V4 => Field::Ip4,
+        Family::V6 => Field::Ip6,
+    }
+}
+
+fn digit(family: Family) -> char {
+    match family {
+        Family::V4 => '4',
+        Family::V6 => '6',
+    }
+}
+
+/// `eg4`, `in6`, …
+fn way(direction: Direction, family: Family) -> String {
+    let way = match direction {
+        Direction::Egress => "eg",
+        Direction::Ingress => "in",
+    };
+    format!("{way}{}", digit(family))
+}
+
+impl Shape {
+    /// Its name, and what follows the owner's address in its key.
+    fn spec(self, f: Family) -> (&'static str, Vec<Field>) {
+        use Field::{Mark, Port, Proto};
+        match self {
+            Shape::Peer => ("peer", vec![ip(f)]),
+            Shape::PeerProto => ("peer_proto", vec![ip(f), Proto]),
+            Shape::PeerPort => ("peer_port", vec![ip(f), Proto, Port]),
+            Shape::Group => ("group", vec![Mark]),
+            Shape::GroupProto => ("group_proto", vec![Mark, Proto]),
+            Shape::GroupPort => ("group_port", vec![Mark, Proto, Port]),
+            Shape::PeerRange => ("peer_range", vec![ip(f), Proto, Port]),
+            Shape::GroupRange => ("group_range", vec![Mark, Proto, Port]),
+        }
+    }
+
+    fn is_range(self) -> bool {
+        matches!(self, Shape::PeerRange | Shape::GroupRange)
+    }
+}
+
+impl SetId {
+    /// What the set is made of, and its name: `eg4_allow_peer_port`, `own6`, `guard_mac`.
+    pub fn spec(self) -> SetSpec {
+        use Field::*;
+        let of = |name: &str, f, key| SetSpec::new(format!("{name}{}", digit(f)), key);
+        let inet = |name: &str, key| SetSpec::new(name.to_owned(), key);
+        match self {
+            SetId::Rule(d, f, a, s) => {
+                let (shape, rest) = s.spec(f);
+                let name = format!("{}_{}_{shape}", way(d, f), a.as_str());
+                let key = [vec![ip(f)], rest].concat();
+                SetSpec::new(name, key).ranges(s.is_range()).counted()
+            }
+            SetId::If(d, f, a, s) => {
+                let (shape, rest) = s.spec(f);
+                let name = format!("{}_if_{}_{shape}", way(d, f), a.as_str());
+                let key = [vec![ip(f), Mark], rest].concat();
+                SetSpec::new(name, key).ranges(s.is_range()).counted()
+            }
+            SetId::Condition(d, f, a) => {
+                let name = format!("{}_if_{}", way(d, f), a.as_str());
+                SetSpec::new(name, vec![ip(f), Mark]).to(vec![Mark])
+            }
+            SetId::NoDeny(d, f) => SetSpec::new(format!("{}_nodeny", way(d, f)), vec![ip(f)]),
+            SetId::Limit => inet("limit", vec![Mark]).to(vec![Mark]).timed(),
+            SetId::Asleep => inet("asleep", vec![Mark]).timed(),
+            SetId::Own(f) => of("own", f, vec![ip(f)]),
+            SetId::Watched(f) => of("watched", f, vec![ip(f)]),
+            SetId::ZoneOf(f) => of("zone_of", f, vec![ip(f)]).to(vec![Mark]),
+            SetId::LabelsOf(f) => of("labels_of", f, vec![ip(f)]).to(vec![Mark]),
+            SetId::Subnets(f) => of("subnets", f, vec![ip(f)]).ranges(true),
+            SetId::Internal(f) => of("internal", f, vec![ip(f)]).ranges(true),
+            SetId::Gateways(f) => of("gateways", f, vec![ip(f)]),
+            SetId::Masquerade(f) => of("masquerade", f, vec![ip(f)]).ranges(true),
+            SetId::PublishedOpen(f) => of("published_open", f, vec![ip(f), Proto, Port]),
+            SetId::Publish(f) => of("publish", f, vec![Proto, Port]).to(vec![ip(f), Port]),
+            SetId::PublishAt(f) => {
+                of("publish_at", f, vec![ip(f), Proto, Port]).to(vec![ip(f), Port])
+            }
+            SetId::Bridges => inet("bridges", vec![IfName]),
+            SetId::Opened(f) => of("opened", f, vec![IfName]),
+            SetId::Pinned => inet("pinned", vec![IfName]),
+            SetId::Uplink => inet("uplink", vec![IfName, IfName]),
+            SetId::Generation => inet("generation", vec![Mark]),
+            SetId::Remember => inet("remember", vec![NfProto]).to(vec![Mark]),
+            SetId::GuardPorts => SetSpec::bridge("ports", vec![IfIndex]),
+            SetId::GuardMac => SetSpec::bridge("mac", vec![IfIndex, Mac]),
+            SetId::GuardIp4 => SetSpec::bridge("ip4", vec![IfIndex, Mac, Ip4]),
+            SetId::GuardIp6 => SetSpec::bridge("ip6", vec![IfIndex, Mac, Ip6]),
+        }
+    }
+}
