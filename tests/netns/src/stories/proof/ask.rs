@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::draw::question::said;
 use super::draw::scene::{Judged, Seen};
-use super::draw::{Question, Scene};
+use super::draw::{Kind, Question, Scene};
 use super::explained::{end, explained};
 use super::stage::Stage;
 use super::tally::Tally;
@@ -34,7 +34,13 @@ pub struct Disagreement {
     pub question: Question,
     /// What each says.
     pub answers: String,
+    /// What sort of disagreement it is: one of another sort is another.
+    pub sort: Sort,
 }
+
+/// A sort of disagreement: on which path, to whom, by the oracle allowed or not, and whether a new connection is
+/// meant or an open one.
+pub type Sort = (Kind, String, bool, &'static str);
 
 /// What packets say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +139,12 @@ pub fn ask(stage: &mut Stage, questions: &[Question], tally: &mut Tally) -> Vec<
             disagreements.push(Disagreement {
                 question: asked.question.clone(),
                 answers: answers(asked, &packets, &hits[n].reach, *explains, reasons),
+                sort: (
+                    asked.judged.kind,
+                    asked.judged.server.clone(),
+                    asked.allowed,
+                    "new",
+                ),
             });
         }
     }

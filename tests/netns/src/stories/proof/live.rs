@@ -10,7 +10,7 @@ use firewall::oracle;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::ask::{Disagreement, foreseen, shot};
-use super::draw::Question;
+use super::draw::{Kind, Question};
 use super::stage::Stage;
 use super::tally::Tally;
 use crate::net::packet::{self, Heard};
@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 struct Flow {
     question: Question,
     server: String,
+    kind: Kind,
     key: u16,
     socket: OwnedFd,
 }
@@ -71,6 +72,7 @@ impl Flows {
             flows.flows.extend(socket.map(|socket| Flow {
                 question: asked.question,
                 server: asked.judged.server,
+                kind: asked.judged.kind,
                 key,
                 socket,
             }));
@@ -154,6 +156,7 @@ impl Flows {
             if !right {
                 wrong.push(Disagreement {
                     question: flow.question.clone(),
+                    sort: (flow.kind, flow.server.clone(), *fate == Fate::Lives, "open"),
                     answers: format!(
                         "open flow · {} at {}: by the oracle it {}; client to server {}, server to client {}\n",
                         flow.question,

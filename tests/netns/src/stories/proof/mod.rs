@@ -134,10 +134,7 @@ pub fn a_lie_is_found_and_made_small() {
         let Some((_, found)) = play(&case, None, &mut tally) else {
             continue;
         };
-        let again = |case: &Case, found: &Disagreement| {
-            play(case, Some(&found.question), &mut Tally::default()).map(|(_, found)| found)
-        };
-        let (small, found) = shrink::shrink(case, found, again);
+        let (small, found) = shrink::shrink(case, found, play_again);
         let text = small.script();
         assert!(
             text.contains("action = \"deny\""),
@@ -212,14 +209,17 @@ fn perform(
     None
 }
 
+/// Whether a case has a disagreement of this sort on the same question.
+fn play_again(case: &Case, found: &Disagreement) -> Option<Disagreement> {
+    let (_, again) = play(case, Some(&found.question), &mut Tally::default())?;
+    (again.sort == found.sort).then_some(again)
+}
+
 /// What there is to say of a disagreement: the smallest world that has it, and how to have it again.
 fn smallest(case: Case, found: Disagreement) -> String {
     let seed = case.seed;
-    let again = |case: &Case, found: &Disagreement| {
-        play(case, Some(&found.question), &mut Tally::default()).map(|(_, found)| found)
-    };
     let (first, whole) = (found.answers.clone(), case.clone());
-    let (small, found) = shrink::shrink(case, found, again);
+    let (small, found) = shrink::shrink(case, found, play_again);
     let which = if small == whole {
         "in this world (asked alone, in a smaller one, it does not come back: what else was sent matters)"
     } else {
