@@ -20,6 +20,7 @@ mod stage;
 mod tally;
 mod told;
 
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -29,6 +30,8 @@ use events::Event;
 use live::Flows;
 use stage::Stage;
 use tally::Tally;
+
+use crate::net::netns;
 
 /// Probes of a run that nobody asked to go on longer.
 const PROBES: usize = 5_000;
@@ -52,7 +55,7 @@ struct Case {
 impl Case {
     /// The case of a seed; things happen in every second.
     fn of(seed: u64) -> Self {
-        let plan = draw::plan(seed);
+        let plan = draw::plan(seed, today());
         let mut dice = Dice::new(seed).aside(1);
         let events = if seed % 2 == 0 {
             events::some(&mut dice, &plan)
@@ -74,6 +77,12 @@ impl Case {
         }
         text
     }
+}
+
+/// The day of the week, from Monday.
+fn today() -> usize {
+    let day = netns::run(Command::new("date").arg("+%u")).ok();
+    day.trim().parse::<usize>().unwrap() - 1
 }
 
 fn variable(name: &str) -> Option<u64> {

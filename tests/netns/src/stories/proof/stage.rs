@@ -76,6 +76,7 @@ impl Stage {
         }
         stage.plan.zones.clone_from(&plan.zones);
         stage.plan.files.clone_from(&plan.files);
+        stage.plan.today = plan.today;
         let gateways = plan.zones.iter().flat_map(|zone| zone.gateways());
         let host = places::HOST.iter().map(|text| (*text).to_owned());
         let host = gateways.chain(host).map(|text| address(&text)).collect();
@@ -177,7 +178,9 @@ impl Stage {
         let zones = self.world.netd("zone list --json").json();
         let containers = self.world.netd("list --json").json();
         let mut wanted = paper::scene(&self.plan);
-        let world = told::world(&zones, &containers);
+        let mut world = told::world(&zones, &containers);
+        // The daemon tells no time; that it keeps the right one is said elsewhere.
+        world.clock = wanted.world.clock;
         for zone in wanted.world.zones.values_mut() {
             zone.masquerade6 = false;
         }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use firewall::policy::PolicyFile;
+
 use super::Dice;
 use super::places::{self, PORTS};
 use super::plan::{File, Plan, Rule};
@@ -30,6 +32,32 @@ const NETS: [&str; 20] = [
     "fe80::/10",
 ];
 
+/// Limits that nothing here reaches: a rule that counts has another way through the kernel.
+const LIMITS: [&str; 3] = [
+    "rate = \"100000/second burst 100000\"\n",
+    "max-connections = 60000\n",
+    "log = true\n",
+];
+
+/// Days of the week as files name them.
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
+/// Whether the language knows this yet.
+fn understood(text: &str) -> bool {
+    PolicyFile::parse("policies/try.toml", text).is_ok()
+}
+
+/// Hours around today, or on other days; midnight changes nothing.
+fn hours(dice: &mut Dice, today: usize) -> String {
+    let day = |after: usize| DAYS[(today + after) % 7];
+    match dice.below(4) {
+        0 => "Mon-Sun".to_owned(),
+        1 => format!("{}-{}", day(6), day(1)),
+        2 => day(3).to_owned(),
+        _ => format!("{} 08:00-18:00, {} 22:00-06:00", day(3), day(4)),
+    }
+}
+
 /// Labels of chance.
 pub fn labels(dice: &mut Dice) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
@@ -47,7 +75,7 @@ pub fn file(dice: &mut Dice, plan: &Plan, number: usize) -> File {
     File {
         name,
         applies,
-        audit: false,
+        audit: dice.chance(15) && understood("mode = \"audit\"\negress = []\n"),
         ingress: section(dice, plan),
         egress: section(dice, plan),
     }
@@ -75,6 +103,7 @@ pub fn meeting(dice: &mut Dice, plan: &Plan, number: usize) -> [File; 2] {
             .chance(60)
             .then(|| vec![(*dice.pick(&PORTS[..6])).to_owned(), "icmp/*".to_owned()]),
         time: None,
+        limit: None,
     };
     let (egress, ingress) = (rule(&server.1), rule(&client.1));
     let file = |name: &str, applies: String| File {
@@ -139,11 +168,14 @@ fn rule(dice: &mut Dice, plan: &Plan) -> Rule {
             .map(|_| (*dice.pick(&PORTS)).to_owned())
             .collect()
     });
+    let limit = (!deny && dice.chance(15)).then(|| *dice.pick(&LIMITS));
+    let limit = limit.filter(|limit| understood(&format!("[[egress]]\n{limit}")));
     Rule {
         deny,
         peers,
         ports,
-        time: None,
+        time: dice.chance(15).then(|| hours(dice, plan.today)),
+        limit,
     }
 }
 

@@ -27,10 +27,13 @@ const TCP: [(u16, u16); 5] = [(80, 0), (80, 2), (443, 1), (8000, 3), (53, 0)];
 /// The same of UDP.
 const UDP: [(u16, u16); 4] = [(53, 0), (53, 1), (1000, 1), (5353, 2)];
 
-/// The world of a seed.
-pub fn plan(seed: u64) -> Plan {
+/// The world of a seed, made on a day of the week (from Monday).
+pub fn plan(seed: u64, today: usize) -> Plan {
     let mut dice = Dice::new(seed);
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        today,
+        ..Plan::default()
+    };
     for index in 0..dice.between(2, 3) {
         plan.zones.push(zone(&mut dice, index));
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use firewall::model::{self, World};
+use firewall::model::{self, Clock, World};
 use firewall::policy::{PolicyFile, PolicySet};
 use zone::{ContainerName, DefaultPolicy, ZoneName};
 
@@ -15,6 +15,7 @@ use super::scene::Scene;
 pub fn scene(plan: &Plan) -> Scene {
     let mut world = World {
         host: places::HOST.map(address).to_vec(),
+        clock: noon(plan.today),
         ..World::default()
     };
     for zone in &plan.zones {
@@ -31,6 +32,11 @@ pub fn scene(plan: &Plan) -> Scene {
         world,
         policies: policies(&plan.files),
     }
+}
+
+/// The middle of a day of the week.
+fn noon(day: usize) -> Clock {
+    Clock::at_minute((day * 24 * 60 + 12 * 60) as u16)
 }
 
 /// The files, read.

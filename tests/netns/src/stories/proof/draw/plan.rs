@@ -12,6 +12,8 @@ pub struct Plan {
     pub containers: Vec<Container>,
     /// Policy files.
     pub files: Vec<File>,
+    /// The day of the week on which it is made, from Monday; rules with hours are drawn around it.
+    pub today: usize,
 }
 
 /// Which IPv6 a zone has.
@@ -92,6 +94,8 @@ pub struct Rule {
     pub ports: Option<Vec<String>>,
     /// `time`.
     pub time: Option<String>,
+    /// A limit that is never reached: the line that says so.
+    pub limit: Option<&'static str>,
 }
 
 impl Zone {
@@ -220,6 +224,9 @@ impl Rule {
             if let Some(list) = list {
                 let _ = writeln!(text, "{key} = {list:?}");
             }
+        }
+        if let Some(limit) = self.limit {
+            text += limit;
         }
         if let Some(time) = &self.time {
             let _ = writeln!(text, "time = {time:?}");
