@@ -300,7 +300,13 @@ fn input_zone(f: Family) -> Chain {
     let mut rules = Vec::new();
     match f {
         Family::V4 => {
-            rules.extend(no_loopback());
+            // Only what a zone begins: answers of what is published on loopback have their destination back
+            // here, and those that are not remembered come this far.
+            let original = Step::Is(Load::Ct(Ct::Direction), Value::byte(0, "original"));
+            rules.extend(no_loopback().map(|mut rule| {
+                rule.steps.insert(0, original);
+                rule
+            }));
             let broadcast = Value::ip(std::net::Ipv4Addr::BROADCAST.into());
             rules.push(rule([
                 family(f),

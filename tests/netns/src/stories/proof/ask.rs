@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use firewall::model::Traffic;
+use firewall::policy::PolicySet;
 use firewall::sets::{Action, Family};
 use firewall::{explain, oracle};
 use serde_json::Value;
@@ -62,11 +64,8 @@ pub struct Asked {
 }
 
 /// What the oracle says of questions; those that make no sense in the scene are left out.
-pub fn foreseen(scene: &Scene, questions: &[Question], lie: bool) -> Vec<Asked> {
-    let mut policies = scene.policies.clone();
-    if lie {
-        policies = without_denies(&policies);
-    }
+pub fn foreseen(scene: &Scene, questions: &[Question], lie: Option<Lie>) -> Vec<Asked> {
+    let policies = seen_by(lie, &scene.policies);
     let asked = questions.iter().filter_map(|question| {
         let judged = scene.judged(question)?;
         let flow = judged.flow.as_ref();
@@ -80,13 +79,29 @@ pub fn foreseen(scene: &Scene, questions: &[Question], lie: bool) -> Vec<Asked> 
     asked.collect()
 }
 
-/// Files in which no rule denies: what an oracle sees that is not to be trusted.
-fn without_denies(policies: &firewall::policy::PolicySet) -> firewall::policy::PolicySet {
+/// What an oracle overlooks that is not to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// Rules that deny.
+    NoDenies,
+    /// Rules that allow.
+    NoAllows,
+}
+
+/// The files as the oracle sees them.
+fn seen_by(lie: Option<Lie>, policies: &PolicySet) -> PolicySet {
     let mut policies = policies.clone();
+    let Some(lie) = lie else {
+        return policies;
+    };
+    let overlooked = match lie {
+        Lie::NoDenies => Action::Deny,
+        Lie::NoAllows => Action::Allow,
+    };
     for file in policies.0.values_mut() {
-        let file = std::sync::Arc::make_mut(file);
+        let file = Arc::make_mut(file);
         for section in [&mut file.ingress, &mut file.egress].into_iter().flatten() {
-            section.rules.retain(|rule| rule.action == Action::Allow);
+            section.rules.retain(|rule| rule.action != overlooked);
         }
     }
     policies

@@ -52,7 +52,7 @@ impl Flows {
             matches!(question.traffic, Traffic::Port(..)) && !question.to.is_loopback()
         };
         let questions: Vec<Question> = questions.iter().filter(ported).cloned().collect();
-        let asked = foreseen(&stage.scene, &questions, false);
+        let asked = foreseen(&stage.scene, &questions, None);
         let asked = asked.into_iter().filter(|asked| asked.allowed);
         // What neither comes from a container nor goes to one is nobody's to end.
         let asked = asked.filter(|asked| {

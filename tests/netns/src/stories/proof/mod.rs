@@ -10,6 +10,7 @@
 //! `NETD_PROOF_REPORT=docs/proof.md` writes down what came of it: that is `make proof`.
 
 mod ask;
+mod control;
 pub mod draw;
 mod events;
 mod explained;
@@ -24,7 +25,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use ask::{Disagreement, ask};
+use ask::{Disagreement, Lie, ask};
+pub use control::*;
 use draw::{Dice, Plan, Question, question};
 use events::Event;
 use live::Flows;
@@ -48,8 +50,8 @@ struct Case {
     seed: u64,
     plan: Plan,
     events: Vec<Event>,
-    /// Whether the oracle overlooks denies: to see that it would be found out.
-    lie: bool,
+    /// What the oracle overlooks: to see that it would be found out.
+    lie: Option<Lie>,
 }
 
 impl Case {
@@ -66,7 +68,7 @@ impl Case {
             seed,
             plan,
             events,
-            lie: false,
+            lie: None,
         }
     }
 
@@ -95,7 +97,8 @@ pub fn worlds_of_chance_agree_three_ways() {
     let began = Instant::now();
     let mut tally = Tally::default();
     let mut seed = first;
-    while tally.probes() < wanted {
+    // A little longer, where chance has left out a path.
+    while tally.probes() < wanted || tally.probes() < 3 * wanted && !tally.vacuous().is_empty() {
         let case = Case::of(seed);
         if let Some((happened, found)) = play(&case, None, &mut tally) {
             let cut = Case {
@@ -125,41 +128,6 @@ pub fn worlds_of_chance_agree_three_ways() {
     if let Some(path) = std::env::var_os("NETD_PROOF_REPORT") {
         report::write(path.as_ref(), &tally, seeds, began.elapsed());
     }
-}
-
-/// The control of the proof: an oracle that overlooks denies does not get away with it.
-pub fn a_lie_is_found_and_made_small() {
-    let mut tally = Tally::default();
-    for seed in 1..20 {
-        let mut case = Case {
-            lie: true,
-            events: Vec::new(),
-            ..Case::of(seed)
-        };
-        if !case.plan.script().contains("deny\"") {
-            continue;
-        }
-        case.plan.containers.truncate(4);
-        let Some((_, found)) = play(&case, None, &mut tally) else {
-            continue;
-        };
-        let (small, found) = shrink::shrink(case, found, play_again);
-        let text = small.script();
-        assert!(
-            text.contains("action = \"deny\""),
-            "{text}\n{}",
-            found.answers
-        );
-        assert!(
-            small.plan.containers.len() <= 2,
-            "{text}\n{}",
-            found.answers
-        );
-        assert!(small.plan.files.len() <= 2, "{text}\n{}", found.answers);
-        eprintln!("measured: shrunk to\n{text}{}", found.answers);
-        return;
-    }
-    panic!("nobody noticed that the oracle overlooks denies");
 }
 
 /// Makes the world of a case, asks, lets happen what happens, and asks again; tells the first disagreement, and

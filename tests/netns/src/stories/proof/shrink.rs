@@ -24,6 +24,8 @@ enum Part {
     Labels(usize),
     Section(usize, bool),
     Rule(usize, bool, usize),
+    Time(usize, bool, usize),
+    Limit(usize, bool, usize),
     Peer(usize, bool, usize, usize),
     Ports(usize, bool, usize, usize),
 }
@@ -100,6 +102,8 @@ fn parts(case: &Case) -> Vec<Part> {
             let rules = section.as_deref().unwrap_or_default();
             parts.extend(down(rules.len()).map(|rule| Part::Rule(file, ingress, rule)));
             for (rule, words) in rules.iter().enumerate() {
+                parts.push(Part::Time(file, ingress, rule));
+                parts.push(Part::Limit(file, ingress, rule));
                 let count = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);
                 parts.extend(down(count(&words.peers)).map(|n| Part::Peer(file, ingress, rule, n)));
                 parts
@@ -137,6 +141,18 @@ fn without(case: &Case, part: Part) -> Option<Case> {
         Part::Rule(file, ingress, rule) => {
             let rules = rules(&mut smaller, file, ingress)?;
             (rule < rules.len() && rules.len() > 1).then(|| rules.remove(rule))?;
+        }
+        Part::Time(file, ingress, rule) => {
+            rules(&mut smaller, file, ingress)?
+                .get_mut(rule)?
+                .time
+                .take()?;
+        }
+        Part::Limit(file, ingress, rule) => {
+            rules(&mut smaller, file, ingress)?
+                .get_mut(rule)?
+                .limit
+                .take()?;
         }
         Part::Peer(file, ingress, rule, n) => {
             let peers = rules(&mut smaller, file, ingress)?

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::ask::Lie;
 use super::draw::places::{self, address};
 use super::draw::plan::{self, Container, File, Plan};
 use super::draw::{Scene, paper};
@@ -25,8 +26,8 @@ pub struct Stage {
     pub ears: Ears,
     /// Ports of the host that somebody else holds.
     pub taken: Vec<String>,
-    /// Whether the oracle overlooks denies.
-    pub lie: bool,
+    /// What the oracle overlooks.
+    pub lie: Option<Lie>,
     netns: BTreeMap<String, Netns>,
     next_key: u16,
 }
@@ -61,7 +62,7 @@ impl Stage {
             scene: Scene::default(),
             ears: Ears::open(),
             taken: Vec::new(),
-            lie: false,
+            lie: None,
             netns: BTreeMap::new(),
             next_key: places::FIRST_KEY,
         };
