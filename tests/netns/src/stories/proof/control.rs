@@ -117,7 +117,7 @@ pub fn packets_are_heard_without_answers() {
     // Answers are lost on their way.
     world.outside.sh("nft -f - <<'X'\n\
          table inet deaf { chain o { type filter hook output priority 0; \
-         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; drop; } }\nX");
+         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; drop; }; }\nX");
     let (shots, hits) = volley();
     for (shot, hit) in shots.iter().zip(&hits) {
         assert_eq!(hit.reach, Reach::Silent, "{shot:?}");
@@ -126,7 +126,7 @@ pub fn packets_are_heard_without_answers() {
     // Nothing is delivered any more; a raw socket would see what the hooks had not judged yet.
     world.outside.sh("nft -f - <<'X'\n\
          table inet shut { chain i { type filter hook input priority 0; \
-         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; drop; } }\nX");
+         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; drop; }; }\nX");
     let (shots, hits) = volley();
     std::thread::sleep(Duration::from_millis(100));
     for (shot, hit) in shots.iter().zip(&hits) {

@@ -2,6 +2,7 @@
 //! what it allowed and allows must live.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -46,10 +47,11 @@ enum Fate {
 }
 
 impl Flows {
-    /// Opens a flow for each question that may be: TCP and UDP, direct or published, no loopback.
+    /// Opens a flow for each question that may be: TCP and UDP, direct or published.
     pub fn open(stage: &mut Stage, questions: &[Question], most: usize) -> Self {
         let ported = |question: &&Question| {
-            matches!(question.traffic, Traffic::Port(..)) && !question.to.is_loopback()
+            matches!(question.traffic, Traffic::Port(..))
+                && question.to != IpAddr::V6(Ipv6Addr::LOCALHOST)
         };
         let questions: Vec<Question> = questions.iter().filter(ported).cloned().collect();
         let asked = foreseen(&stage.scene, &questions, None);
