@@ -10,12 +10,15 @@ mod api;
 mod cli;
 mod client;
 mod daemon;
+mod decision;
 mod dirs;
 mod error;
 mod hook;
+mod lesson;
 mod netns;
 mod publish;
 mod run;
+mod since;
 mod sys;
 mod values;
 

@@ -2,6 +2,7 @@
 //! writes it.
 
 mod layout;
+mod policies;
 mod views;
 
 use std::io::{self, Write};
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 
+pub(crate) use policies::{applied, policy_difference, policy_step};
 pub(crate) use views::{
     attached, container, containers, explanation, leases, policy, problem, status, zone,
     zone_created, zones,

@@ -30,21 +30,20 @@ pub(super) fn show(
 }
 
 pub(super) fn reload(context: &Context) -> Result<ExitCode, Error> {
-    #[derive(Serialize)]
-    struct Document {
-        refused: Vec<crate::api::Problem>,
-    }
-    let refused = context.connect()?.reload()?;
-    for problem in &refused {
+    let reloaded = context.connect()?.reload()?;
+    for problem in &reloaded.refused {
         output::note(&output::problem(problem));
     }
-    let code = if refused.is_empty() {
+    for warning in &reloaded.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    let code = if reloaded.refused.is_empty() {
         exit::DONE
     } else {
         exit::FAILED
     };
     if context.json {
-        output::print_json(&Document { refused })?;
+        output::print_json(&reloaded)?;
     }
     Ok(ExitCode::from(code))
 }
@@ -126,7 +125,7 @@ fn check_one(path: &Path) -> Result<Vec<Diagnostic>, Error> {
 
 /// The files a daemon would read in this folder: `*.toml`, no dotfiles, in the order of their names.
 /// A folder that does not exist has none.
-fn policies_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn policies_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source: io::Error| Error::Read {
         path: folder.to_owned(),
         source,
