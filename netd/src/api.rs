@@ -3,10 +3,16 @@
 //! The daemon serves it with zlink (`daemon/control.rs`), the command line calls it with a small blocking
 //! client (`client.rs`), and any varlink client can do the same.
 
+mod apply;
+
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
+
+pub(crate) use apply::{
+    AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
+};
 
 /// Name of the varlink interface.
 pub(crate) const INTERFACE: &str = "io.netd.Control";
@@ -193,6 +199,10 @@ pub(crate) struct DaemonStatus {
     pub(crate) restored: i64,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
+    /// The last apply of policies, if there was one.
+    pub(crate) applied: Option<AppliedState>,
+    /// What is worth a warning.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// One rule or default that took part in a verdict.
@@ -296,6 +306,19 @@ pub(crate) struct PolicyView {
     pub(crate) rules: Vec<Reason>,
     /// The rules it became, as `nft` text or JSON, when asked for.
     pub(crate) nft: Option<String>,
+}
+
+/// What there is to know of a container beside what it was seen doing, which is in a file: it can be long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Lesson {
+    /// The container.
+    pub(crate) container: String,
+    /// The file with what it was seen doing.
+    pub(crate) file: String,
+    /// `egress`, `ingress`: what files on trial mention of it now.
+    pub(crate) on_trial: Vec<String>,
+    /// Files that apply to it and are in force.
+    pub(crate) in_force: Vec<String>,
 }
 
 /// Errors of the interface. Every one carries the whole message for people.

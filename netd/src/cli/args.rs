@@ -11,6 +11,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 use super::explain::Located;
 pub(crate) use super::run_args::RunArgs;
 use crate::dirs::Dirs;
+use crate::since::Since;
 use crate::values::{self, Label};
 
 /// Networks and firewall for containers: zones, addresses, NAT, and policies in force before the
@@ -82,7 +83,7 @@ pub(crate) enum Command {
     /// Returns once they are in force. Exit code 1 if a file was refused; the last good one of that
     /// file then stays in force.
     Reload,
-    /// Check policy files, show the policy in force
+    /// Check policy files, show the policy in force, what was decided, and what may be learned of it
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Tell whether a connection would be allowed, and why
@@ -312,6 +313,92 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         nft: bool,
     },
+    /// Show what would change if these files were the policies
+    ///
+    /// Not text but meaning: who could open which connections, and could not before, or the other way
+    /// round; with whose word it is. The files given stand for the whole set, as for `netd policy apply`:
+    /// those in force that are not among them count as removed. Changes nothing.
+    #[command(after_help = "\
+Rows read: FROM -> TO PORTS BEFORE -> AFTER (WHY BEFORE -> WHY AFTER). Limits (rates, numbers of
+connections, hours, log, audit) stand in [brackets].
+
+Examples:
+  netd policy diff new/
+  netd policy diff --exit-code /etc/netd/policies/*.toml web.toml")]
+    Diff {
+        /// Policy files, or folders of *.toml files
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Exit with 1 if something would change
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Make these files the policies, in one step
+    ///
+    /// They replace the whole set in the config dir: policy files there that are not given are removed.
+    /// All are checked first; an error in any, and nothing changes. Dotfiles and other files there are not
+    /// touched. What was there before is kept: `netd policy rollback` brings it back.
+    #[command(after_help = "\
+A groups.toml among them, or in a folder that is given, becomes the groups file; without one the
+groups stay as they are.
+
+While an apply waits to be confirmed, another one is refused. Files that are edited meanwhile count
+as usual; when the ones before come back, the replaced ones are kept in the state dir under apply/.
+
+Examples:
+  netd policy diff new/                   first see what it would change
+  netd policy apply new/ --confirm 60     the old ones come back after a minute …
+  netd policy confirm                     … unless confirmed")]
+    Apply {
+        /// Policy files, or folders of *.toml files
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Bring the files before back unless `netd policy confirm` follows in this time
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+        confirm: Option<u32>,
+    },
+    /// Keep the policies that were applied with --confirm
+    Confirm,
+    /// Bring back the policy files before the last apply, in one step
+    ///
+    /// Those that are replaced are kept in a folder that is told, and can be applied again. Refused when
+    /// the last apply is undone already.
+    Rollback,
+    /// Show what rules with `log = true` and files with `mode = "audit"` recorded
+    ///
+    /// Reads the decision log in the state dir; needs no daemon. With --json it prints a JSON object a
+    /// line, as they are in the log.
+    Log(LogArgs),
+    /// Print a policy file that allows what a container was seen doing
+    ///
+    /// Made of what a file with `mode = "audit"`, or rules with `log = true`, recorded of it. Read it
+    /// before it is put in force.
+    Learn {
+        /// Name of the container
+        container: ContainerName,
+        /// Only what was seen since a time (2026-11-22T09:30:00Z), or in the last 90min, 12h, 7d
+        #[arg(long, value_name = "WHEN", conflicts_with = "forget")]
+        since: Option<Since>,
+        /// Forget what was recorded, to begin anew
+        #[arg(long)]
+        forget: bool,
+    },
+}
+
+/// `netd policy log`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(crate) struct LogArgs {
+    /// Only decisions of this container's rules
+    pub(crate) container: Option<ContainerName>,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what files on trial have to say
+    #[arg(long)]
+    pub(crate) audit: bool,
+    /// Only the last so many
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub(crate) lines: Option<usize>,
 }
 
 /// `netd explain`

@@ -3,6 +3,7 @@
 
 mod explanation;
 mod layout;
+mod policies;
 mod views;
 
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::error::Error;
 
 pub(crate) use explanation::explanation;
+pub(crate) use policies::{applied, policy_difference, policy_step};
 pub(crate) use views::{
     attached, container, containers, leases, policy, problem, status, zone, zone_created, zones,
 };

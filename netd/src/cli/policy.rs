@@ -30,21 +30,20 @@ pub(super) fn show(
 }
 
 pub(super) fn reload(context: &Context) -> Result<ExitCode, Error> {
-    #[derive(Serialize)]
-    struct Document {
-        refused: Vec<crate::api::Problem>,
-    }
-    let refused = context.connect()?.reload()?;
-    for problem in &refused {
+    let reloaded = context.connect()?.reload()?;
+    for problem in &reloaded.refused {
         output::note(&output::problem(problem));
     }
-    let code = if refused.is_empty() {
+    for warning in &reloaded.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    let code = if reloaded.refused.is_empty() {
         exit::DONE
     } else {
         exit::FAILED
     };
     if context.json {
-        output::print_json(&Document { refused })?;
+        output::print_json(&reloaded)?;
     }
     Ok(ExitCode::from(code))
 }

@@ -176,6 +176,10 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         ("netd run --chdir=a ls", "absolute"),
         ("netd run -u a/b ls", "a/b"),
         ("netd run --private-users=100 ls", "pick"),
+        ("netd policy diff", "<PATH>"),
+        ("netd policy apply", "<PATH>"),
+        ("netd policy apply a.toml --confirm 0", "1..=604800"),
+        ("netd policy confirm now", "now"),
         ("netd stop", "<CONTAINER>"),
         ("netd hook oci start", "start"),
     ] {

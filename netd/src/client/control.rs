@@ -7,8 +7,8 @@ use zone::{ContainerName, ZoneName};
 
 use super::Client;
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Explanation, Lease, PolicyView, Problem, Zone,
-    ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Explanation, Lease, Lesson, PolicyDifference,
+    PolicyStep, PolicyTexts, PolicyView, Problem, Zone, ZoneSettings,
 };
 use crate::error::Error;
 use crate::explain::Asked;
@@ -31,11 +31,37 @@ pub(crate) struct Attached {
     pub(crate) warnings: Vec<String>,
 }
 
+/// Answer to a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reloaded {
+    /// The files that were refused.
+    #[serde(default)]
+    pub(crate) refused: Vec<Problem>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Answer to the creation of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ZoneCreated {
     pub(crate) zone: Zone,
     pub(crate) created: bool,
+}
+
+/// Answer to a confirmation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confirmed {
+    pub(crate) confirmed: bool,
+}
+
+#[derive(Serialize)]
+struct Policies<'a> {
+    policies: &'a PolicyTexts,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    step: PolicyStep,
 }
 
 #[derive(Deserialize)]
@@ -148,11 +174,11 @@ impl Client {
         Ok(out.containers)
     }
 
-    /// A container and what is wrong with it.
+    /// A container, what is wrong with it, and what is worth a warning.
     pub(crate) fn show(
         &mut self,
         container: &ContainerName,
-    ) -> Result<(Container, Vec<Problem>), Error> {
+    ) -> Result<(Container, Vec<Problem>, Vec<String>), Error> {
         #[derive(Serialize)]
         struct In<'a> {
             container: &'a ContainerName,
@@ -162,9 +188,11 @@ impl Client {
             container: Container,
             #[serde(default)]
             problems: Vec<Problem>,
+            #[serde(default)]
+            warnings: Vec<String>,
         }
         let out: Out = self.call("Show", &In { container }, &[])?;
-        Ok((out.container, out.problems))
+        Ok((out.container, out.problems, out.warnings))
     }
 
     pub(crate) fn status(&mut self) -> Result<DaemonStatus, Error> {
@@ -176,15 +204,9 @@ impl Client {
         Ok(out.status)
     }
 
-    /// The files that were refused.
-    pub(crate) fn reload(&mut self) -> Result<Vec<Problem>, Error> {
-        #[derive(Deserialize)]
-        struct Out {
-            #[serde(default)]
-            refused: Vec<Problem>,
-        }
-        let out: Out = self.call("Reload", &Nothing {}, &[])?;
-        Ok(out.refused)
+    /// Reads the files again.
+    pub(crate) fn reload(&mut self) -> Result<Reloaded, Error> {
+        self.call("Reload", &Nothing {}, &[])
     }
 
     pub(crate) fn policy_show(
@@ -205,6 +227,43 @@ impl Client {
         Ok(out.policy)
     }
 
+    pub(crate) fn policy_diff(
+        &mut self,
+        policies: &PolicyTexts,
+    ) -> Result<PolicyDifference, Error> {
+        #[derive(Deserialize)]
+        struct Out {
+            difference: PolicyDifference,
+        }
+        let out: Out = self.call("PolicyDiff", &Policies { policies }, &[])?;
+        Ok(out.difference)
+    }
+
+    /// `confirm`: seconds in which it has to be confirmed.
+    pub(crate) fn policy_apply(
+        &mut self,
+        policies: &PolicyTexts,
+        confirm: Option<u32>,
+    ) -> Result<PolicyStep, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            policies: &'a PolicyTexts,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            confirm: Option<u32>,
+        }
+        let out: Step = self.call("PolicyApply", &In { policies, confirm }, &[])?;
+        Ok(out.step)
+    }
+
+    pub(crate) fn policy_confirm(&mut self) -> Result<Confirmed, Error> {
+        self.call("PolicyConfirm", &Nothing {}, &[])
+    }
+
+    pub(crate) fn policy_rollback(&mut self) -> Result<PolicyStep, Error> {
+        let out: Step = self.call("PolicyRollback", &Nothing {}, &[])?;
+        Ok(out.step)
+    }
+
     pub(crate) fn explain(&mut self, asked: &Asked<'_>) -> Result<Explanation, Error> {
         #[derive(Deserialize)]
         struct Out {
@@ -212,6 +271,33 @@ impl Client {
         }
         let out: Out = self.call("Explain", asked, &[])?;
         Ok(out.explanation)
+    }
+
+    pub(crate) fn policy_learn(&mut self, container: &ContainerName) -> Result<Lesson, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            container: &'a ContainerName,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            lesson: Lesson,
+        }
+        let out: Out = self.call("PolicyLearn", &In { container }, &[])?;
+        Ok(out.lesson)
+    }
+
+    /// Whether there was something to forget.
+    pub(crate) fn policy_forget(&mut self, container: &ContainerName) -> Result<bool, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            container: &'a ContainerName,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            forgotten: bool,
+        }
+        let out: Out = self.call("PolicyForget", &In { container }, &[])?;
+        Ok(out.forgotten)
     }
 
     pub(crate) fn lease_list(&mut self) -> Result<Vec<Lease>, Error> {

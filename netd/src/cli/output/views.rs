@@ -137,7 +137,11 @@ pub(crate) fn containers(containers: &[Container]) -> String {
 }
 
 /// `netd status CONTAINER`
-pub(crate) fn container(container: &Container, problems: &[Problem]) -> String {
+pub(crate) fn container(
+    container: &Container,
+    problems: &[Problem],
+    warnings: &[String],
+) -> String {
     let one = |text: &str| vec![text.to_owned()];
     let domain: Vec<String> = Some(container.domain.clone())
         .into_iter()
@@ -163,6 +167,7 @@ pub(crate) fn container(container: &Container, problems: &[Problem]) -> String {
         ("Labels", labels(container)),
         ("Published", container.published.clone()),
         ("Problem", problems.iter().map(problem).collect()),
+        ("Warning", warnings.to_vec()),
     ])
 }
 
@@ -177,8 +182,8 @@ fn labels(container: &Container) -> Vec<String> {
     labels
 }
 
-/// `netd status`
-pub(crate) fn status(status: &DaemonStatus) -> String {
+/// `netd status`; `now` in seconds since 1970.
+pub(crate) fn status(status: &DaemonStatus, now: i64) -> String {
     let tables = match status.tables.as_str() {
         "owned" => "owned: nobody else can change them",
         "watched" => "watched: put right when somebody changes them",
@@ -197,9 +202,18 @@ pub(crate) fn status(status: &DaemonStatus) -> String {
         ("Zones", vec![or_dash(status.zones.join(" "))]),
         ("Containers", vec![status.containers.to_string()]),
         ("Policy files", vec![status.policies.to_string()]),
+        (
+            "Last apply",
+            status
+                .applied
+                .iter()
+                .map(|last| super::applied(last, now))
+                .collect(),
+        ),
         ("Tables", vec![tables.to_owned()]),
         ("Restored", vec![format!("{} times", status.restored)]),
         ("Problem", status.problems.iter().map(problem).collect()),
+        ("Warning", status.warnings.clone()),
     ])
 }
 

@@ -15,11 +15,11 @@ impl Engine {
             .collect()
     }
 
-    /// One container, and what is wrong with it.
+    /// One container, what is wrong with it, and what is worth a warning.
     pub(crate) fn show(
         &self,
         container: &str,
-    ) -> Result<(api::Container, Vec<api::Problem>), api::Error> {
+    ) -> Result<(api::Container, Vec<api::Problem>, Vec<String>), api::Error> {
         let record = self.record(container)?;
         let subject = format!("container {container}");
         let file = self.policy_files.path(container).display().to_string();
@@ -28,7 +28,8 @@ impl Engine {
             .into_iter()
             .filter(|p| p.subject == subject || p.subject == file)
             .collect();
-        Ok((self.view(record), problems))
+        let warnings = self.closed_ports_of(container).to_vec();
+        Ok((self.view(record), problems, warnings))
     }
 
     /// The daemon's own state.
@@ -48,6 +49,8 @@ impl Engine {
             .into(),
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
             problems: self.problems(),
+            applied: self.applied_state(),
+            warnings: self.warnings(),
         }
     }
 
@@ -58,6 +61,15 @@ impl Engine {
             subject: subject.clone(),
             message: message.clone(),
         }));
+        problems.extend(
+            self.decider
+                .decisions
+                .failure()
+                .map(|message| api::Problem {
+                    subject: self.dirs.decisions().display().to_string(),
+                    message,
+                }),
+        );
         if let Some(reason) = self.store.failure() {
             problems.push(api::Problem {
                 subject: self.dirs.state.display().to_string(),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::*;
+use crate::api::AppliedState;
 
 pub(in super::super) fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/output/golden/{name}"));
@@ -139,13 +140,13 @@ fn containers_in_a_table() {
 
 #[test]
 fn one_container() {
-    golden("status-container.txt", &container(&web(), &[]));
+    golden("status-container.txt", &container(&web(), &[], &[]));
     let problem = Problem {
         subject: "/etc/netd/policies/web.toml".into(),
         message: "/etc/netd/policies/web.toml:3:1: error: unknown key `port`\n  |\n3 | port = 1\n  | ^^^^"
             .into(),
     };
-    golden("status-refused.txt", &container(&bare(), &[problem]));
+    golden("status-refused.txt", &container(&bare(), &[problem], &[]));
 }
 
 #[test]
@@ -163,8 +164,17 @@ fn the_daemon() {
             subject: "zone lab".into(),
             message: "its bridge cannot be made".into(),
         }],
+        applied: Some(AppliedState {
+            state: "waiting".into(),
+            at: 1000,
+            remaining: Some(45),
+            kept: None,
+        }),
+        warnings: vec![
+            "web: publish 8080:80: no ingress rule of web lets anybody through to that port".into(),
+        ],
     };
-    golden("status.txt", &super::status(&status));
+    golden("status.txt", &super::status(&status, 1015));
 }
 
 #[test]
