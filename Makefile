@@ -5,10 +5,11 @@ PREFIX ?= /usr/local
 BINDIR  = $(PREFIX)/bin
 NETD    = target/release/netd
 
-.PHONY: help build test static unit stories demo bench install uninstall clean
+.PHONY: help build test static unit stories proof demo bench install uninstall clean
 
 help:
 	@echo "make test     formatting, lints, licences, documentation, unit tests, stories with real packets"
+	@echo "make proof    100,000 probes in worlds of chance: packets, explain and oracle must agree; writes docs/proof.md"
 	@echo "make demo     netd shown in a namespace of its own: zones, containers, verdicts, a live edit"
 	@echo "make bench    netd beside its floor and its peers"
 	@echo "make build    the optimised binary, $(NETD)"
@@ -42,6 +43,15 @@ stories:
 	$(CARGO) build --locked --workspace --bin netd
 	$(CARGO) test --locked --workspace --test stories -- $(STORY)
 
+# PROBES and SEED choose how many, and where to begin.
+PROBES ?= 100000
+SEED   ?= 1000
+proof:
+	.ci/setup test
+	$(CARGO) build --locked --workspace --bin netd
+	NETD_PROOF_PROBES=$(PROBES) NETD_PROOF_SEED=$(SEED) NETD_PROOF_REPORT=$(CURDIR)/docs/proof.md NETD_LONGEST=7200 \
+	  $(CARGO) test --locked --workspace --test stories -- proof::worlds
+
 demo:
 	.ci/setup demo
 	$(CARGO) build --locked --workspace --bin netd
@@ -68,7 +78,7 @@ install: build
 	install -m 644 dist/70-netd.network $(DESTDIR)$(PREFIX)/lib/systemd/network/
 
 uninstall:
-	rm -rf $(DESTDIR)$(PREFIX)/share/netd
+	rm -f $(DESTDIR)$(PREFIX)/share/netd/schema/policy.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema/groups.toml.json
 	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/netd.fish \

@@ -14,6 +14,7 @@ mod harness;
 mod limits;
 mod oci;
 mod policies;
+mod proof;
 mod publish;
 mod reachability;
 mod restart;
@@ -73,5 +74,7 @@ stories! {
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
+    proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
+        packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
 }
