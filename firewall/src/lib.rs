@@ -10,6 +10,7 @@
 
 pub mod compile;
 pub mod diagnostics;
+pub mod diff;
 pub mod explain;
 #[cfg(feature = "kernel")]
 pub mod kernel;

@@ -388,6 +388,9 @@ fn publishing() {
         publish(Some("127.0.0.1"), 9090, 9090, 81),
         publish(Some("::1"), 9091, 9091, 82),
         publish(Some("0.0.0.0"), 9092, 9092, 83),
+        publish(None, 10_000, 19_999, 10_000),
+        publish(Some("192.0.2.1"), 20_000, 29_999, 10_000),
+        publish(Some("2001:db8:1::1"), 1_000, 1_999, 3_000),
     ];
     let (lines, _) = live.after(|f| f.attach(web));
     assert_eq!(
@@ -399,19 +402,27 @@ fn publishing() {
             "+ publish6 tcp . 8080 : fd00::2 . 80",
             "+ publish6 tcp . 8081 : fd00::2 . 81",
             "+ publish_at4 127.0.0.1 . tcp . 9090 : 10.89.0.2 . 81",
-            "+ published_open4 10.89.0.2 . tcp . 80",
+            "+ publish_at6 ::1 . tcp . 9091 : fd00::2 . 82",
+            // a range is one element, however long
+            "+ publish_range4 0.0.0.0-255.255.255.255 . tcp . 10000-19999 : 10.89.0.2",
+            "+ publish_range6 ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff . tcp . 10000-19999 : fd00::2",
+            "+ publish_shift4 192.0.2.1 . tcp . 20000-29999 : 10.89.0.2 . 5000 . 19999",
+            "+ publish_shift6 2001:db8:1::1 . tcp . 1000-1999 : fd00::2 . 2000 . 3999",
             "+ published_open4 10.89.0.2 . tcp . 81",
             "+ published_open4 10.89.0.2 . tcp . 83",
-            "+ published_open6 fd00::2 . tcp . 80",
-            "+ published_open6 fd00::2 . tcp . 81",
             "+ published_open6 fd00::2 . tcp . 82",
+            "+ published_range4 10.89.0.2 . tcp . 10000-19999",
+            "+ published_range4 10.89.0.2 . tcp . 80-81",
+            "+ published_range6 fd00::2 . tcp . 10000-19999",
+            "+ published_range6 fd00::2 . tcp . 3000-3999",
+            "+ published_range6 fd00::2 . tcp . 80-81",
         ]
     );
     let conflict = |first, last, address| {
         let wanted = publish(address, first, last, 1);
         live.firewall
             .publish_conflict(&wanted)
-            .map(|name| name.to_string())
+            .map(|(name, _)| name.to_string())
     };
     let web = Some("web".to_owned());
     assert_eq!(conflict(8000, 8080, None), web);
@@ -421,14 +432,14 @@ fn publishing() {
     assert_eq!(conflict(9090, 9090, Some("0.0.0.0")), web);
     assert_eq!(conflict(9092, 9092, Some("::")), None);
     assert_eq!(conflict(8082, 9089, None), None);
+    assert_eq!(conflict(12_345, 12_345, Some("::1")), web);
+    assert_eq!(conflict(30_000, 40_000, None), None);
     // a file that mentions ingress decides alone
     let (lines, forget) = live.edit("web.toml", "ingress = []");
     assert!(forget);
-    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert_eq!(lines.len(), 8, "{lines:#?}");
     assert!(
-        lines
-            .iter()
-            .all(|line| line.starts_with("- published_open")),
+        lines.iter().all(|line| line.starts_with("- published_")),
         "{lines:#?}"
     );
 }

@@ -10,6 +10,9 @@ mod explain;
 mod output;
 mod pages;
 mod policy;
+mod policy_apply;
+mod policy_diff;
+mod policy_set;
 mod run_args;
 mod show;
 mod stop;
@@ -137,6 +140,14 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Policy(PolicyCommand::Show { container, nft }) => {
             policy::show(&context, &container, nft)
         }
+        Command::Policy(PolicyCommand::Diff { paths, exit_code }) => {
+            policy_diff::diff(&context, &paths, exit_code)
+        }
+        Command::Policy(PolicyCommand::Apply { paths, confirm }) => {
+            policy_apply::apply(&context, &paths, confirm)
+        }
+        Command::Policy(PolicyCommand::Confirm) => policy_apply::confirm(&context),
+        Command::Policy(PolicyCommand::Rollback) => policy_apply::rollback(&context),
         Command::Policy(PolicyCommand::Log(args)) => decisions::log(&context, &args),
         Command::Policy(PolicyCommand::Learn {
             container,

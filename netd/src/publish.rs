@@ -10,6 +10,11 @@ use crate::values::ValueError;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
+/// The word for a protocol that can be published.
+pub(crate) fn proto(number: u8) -> &'static str {
+    if number == UDP { "udp" } else { "tcp" }
+}
+
 /// Parses the form of `--publish`.
 pub(crate) fn parse(text: &str) -> Result<Publish, ValueError> {
     let wrong = |why: &str| {
@@ -20,15 +25,26 @@ pub(crate) fn parse(text: &str) -> Result<Publish, ValueError> {
         None => (text, TCP),
         Some((rest, "tcp")) => (rest, TCP),
         Some((rest, "udp")) => (rest, UDP),
+        Some((_, "sctp")) => {
+            return Err(wrong(
+                "names sctp, whose connections have many addresses: only tcp and udp can be published",
+            ));
+        }
         Some(_) => return Err(wrong("has a protocol that is neither tcp nor udp")),
     };
     let (address, rest) = split_address(rest).ok_or_else(|| wrong("has no valid address"))?;
-    if address.is_some_and(|a| a.is_unspecified()) {
-        return Err(wrong("listens on every address without naming one"));
+    if let Some(why) = address.and_then(unfit) {
+        return Err(wrong(why));
     }
     let (host, port) = rest
         .split_once(':')
+        .filter(|(host, _)| host.parse::<IpAddr>().is_err())
         .ok_or_else(|| wrong("does not name the container's port"))?;
+    if port.contains('-') {
+        return Err(wrong(
+            "names a range of the container's ports, of which only the first is written",
+        ));
+    }
     let number = |text: &str| match text.parse::<u16>() {
         Ok(port) if port > 0 && !text.starts_with('+') => Ok(port),
         _ => Err(wrong("has a port that is not a number from 1 to 65535")),
@@ -51,6 +67,23 @@ pub(crate) fn parse(text: &str) -> Result<Publish, ValueError> {
         last,
         port,
     })
+}
+
+/// Why nothing can be published on an address, if so.
+fn unfit(address: IpAddr) -> Option<&'static str> {
+    let link_local = |a: IpAddr| matches!(a, IpAddr::V6(a) if a.is_unicast_link_local());
+    let broadcast = |a: IpAddr| matches!(a, IpAddr::V4(a) if a.is_broadcast());
+    if address.is_unspecified() {
+        Some("listens on every address without naming one")
+    } else if address.is_multicast() || broadcast(address) {
+        Some("names an address of many hosts")
+    } else if link_local(address) {
+        Some("names a link-local address, which is another host on every link")
+    } else if address.to_canonical() != address {
+        Some("names an IPv4 address as IPv6")
+    } else {
+        None
+    }
 }
 
 /// `ADDR:REST` → the address if there is one, and the rest. None: there is something else in its place.
@@ -111,13 +144,18 @@ pub(crate) fn text(publish: &Publish) -> String {
     } else {
         format!("{}-{}", publish.first, publish.last)
     };
-    let proto = if publish.proto == UDP { "/udp" } else { "" };
+    let proto = match publish.proto {
+        UDP => "/udp",
+        _ => "",
+    };
     format!("{address}{range}:{}{proto}", publish.port)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -146,7 +184,17 @@ mod tests {
             ("80:0", "from 1 to 65535"),
             ("80:65536", "from 1 to 65535"),
             ("+80:80", "from 1 to 65535"),
-            ("80:80/sctp", "neither tcp nor udp"),
+            ("80:80/sctp", "only tcp and udp"),
+            ("80:80/icmp", "neither tcp nor udp"),
+            ("80:80/", "neither tcp nor udp"),
+            ("8000-8010:8000-8010", "only the first"),
+            ("224.0.0.1:80:80", "many hosts"),
+            ("[ff02::1]:80:80", "many hosts"),
+            ("255.255.255.255:80:80", "many hosts"),
+            ("[fe80::1]:80:80", "link-local"),
+            ("[fe80::1%eth0]:80:80", "valid address"),
+            ("[::ffff:192.0.2.1]:80:80", "IPv4 address as IPv6"),
+            ("192.0.2.1:80", "container's port"),
             ("90-80:80", "ends before it begins"),
             ("1-65535:2", "above 65535"),
             ("localhost:80:80", "valid address"),
@@ -159,6 +207,49 @@ mod tests {
             let error = parse(bad).unwrap_err().to_string();
             assert!(error.contains(why), "{bad}: {error}");
             assert!(error.contains(&format!("{bad:?}")), "{bad}: {error}");
+        }
+    }
+
+    fn any_publish() -> impl Strategy<Value = Publish> {
+        let v4 = prop::num::u32::ANY.prop_map(|bits| IpAddr::V4(bits.into()));
+        let v6 = prop::num::u128::ANY.prop_map(|bits| IpAddr::V6(bits.into()));
+        let address = prop::option::of(prop_oneof![v4, v6]);
+        let ports = (1u16.., 1u16.., prop_oneof![Just(0), 0u16..]);
+        (address, any::<bool>(), ports)
+            .prop_filter("can be published on", |(address, ..)| {
+                address.is_none_or(|a| unfit(a).is_none())
+            })
+            .prop_map(|(address, udp, (first, port, more))| Publish {
+                address,
+                proto: if udp { UDP } else { TCP },
+                first,
+                last: first + more.min(u16::MAX - first).min(u16::MAX - port),
+                port,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_parsed_the_same(publish in any_publish()) {
+            let text = text(&publish);
+            prop_assert_eq!(parse(&text).unwrap(), publish.clone());
+            prop_assert_eq!(parse_nspawn(&text).unwrap(), publish);
+        }
+
+        #[test]
+        fn any_text_is_parsed_or_refused_with_itself_quoted(
+            text in prop_oneof![".*", "[0-9a-f:.\\[\\]/-]{0,30}", "([0-9]{1,3}\\.){3}[0-9]{1,3}:[0-9]{1,5}(-[0-9]{1,5})?:[0-9]{1,5}(/(tcp|udp))?"],
+        ) {
+            match parse(&text) {
+                Ok(publish) => {
+                    prop_assert!(publish.first > 0 && publish.first <= publish.last && publish.port > 0);
+                    prop_assert_eq!(parse(&super::text(&publish)).unwrap(), publish);
+                }
+                Err(e) => {
+                    let quoted = format!("{text:?}");
+                    prop_assert!(e.to_string().contains(&quoted));
+                }
+            }
         }
     }
 

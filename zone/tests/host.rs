@@ -59,10 +59,15 @@ fn a_bridge_is_made_and_made_right_again() {
             expected.sort();
             assert_eq!(addresses, expected);
             assert!(!ip("-6 address show vz-dmz").contains("tentative"));
+            // once, and beside the one of the loopback interface
+            let said = ip("-6 route show table local dev vz-dmz");
+            assert_eq!(said.matches("local ::1").count(), 1, "{said}");
+            assert!(ip("-6 route get ::1").contains("dev lo"));
         };
         check();
         for damage in [
             "address flush dev vz-dmz",
+            "-6 route del local ::1 dev vz-dmz table local",
             "address add 192.0.2.1/24 dev vz-dmz",
             "link set vz-dmz address 02:00:00:00:00:01",
             "link set vz-dmz type bridge stp_state 1 mcast_snooping 1",

@@ -34,7 +34,10 @@ pub(super) fn tightens(changes: &Changes) -> bool {
     let opened = |element: &Element| {
         matches!(
             element.set,
-            SetId::Rule(_, _, Action::Allow, _) | SetId::PublishedOpen(_) | SetId::Uplink
+            SetId::Rule(_, _, Action::Allow, _)
+                | SetId::PublishedOpen(_)
+                | SetId::PublishedRange(_)
+                | SetId::Uplink
         )
     };
     let denies = |element: &Element| {

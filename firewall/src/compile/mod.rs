@@ -55,6 +55,8 @@ pub struct Firewall {
     /// Containers of each zone, also of zones that do not exist (any more).
     members: BTreeMap<ZoneName, BTreeSet<ContainerName>>,
     host_ports: publish::HostPorts,
+    /// Whether published ports on `::1` are forwarded in user space.
+    user_loopback: bool,
     /// Addresses given back since verdicts were last forgotten: connections may remember a verdict about
     /// whoever had them.
     given_back: BTreeSet<IpAddr>,
@@ -92,9 +94,35 @@ impl Firewall {
         self.world.host = addresses;
     }
 
-    /// Somebody who already listens on one of the host ports that `wanted` would take.
-    pub fn publish_conflict(&self, wanted: &Publish) -> Option<&ContainerName> {
+    /// Somebody who already listens on one of the host ports that `wanted` would take, and where.
+    pub fn publish_conflict(&self, wanted: &Publish) -> Option<(&ContainerName, &Publish)> {
         self.host_ports.conflict(wanted)
+    }
+
+    /// Whether two would listen on one host port.
+    pub fn publish_meet(a: &Publish, b: &Publish) -> bool {
+        publish::meet(a, b)
+    }
+
+    /// Whether published ports on `::1` are forwarded in user space.
+    pub fn user_loopback(&self) -> bool {
+        self.user_loopback
+    }
+
+    /// Says whether published ports on `::1` are forwarded in user space; else the kernel translates them, which
+    /// needs the route that zone bridges have.
+    pub fn set_user_loopback(&mut self, user: bool) -> Changes {
+        let mut changes = Changes::default();
+        if self.user_loopback != user {
+            self.user_loopback = user;
+            let list = if user {
+                &mut changes.add
+            } else {
+                &mut changes.remove
+            };
+            list.push(publish::user_loopback());
+        }
+        changes
     }
 
     /// A zone comes, or is not any more what it was.
@@ -407,6 +435,7 @@ impl Firewall {
     /// Every element, for a rebuild. The same world, policies and history give the same list.
     pub fn elements(&self) -> Vec<Element> {
         let mut all = Vec::new();
+        all.extend(self.user_loopback.then(publish::user_loopback));
         for zone in self.world.zones.values() {
             links::zone(zone, &mut all);
         }
@@ -427,6 +456,11 @@ impl Firewall {
             self.all_of(container, &mut elements);
         }
         elements
+    }
+
+    /// The files in force for a container.
+    pub fn applying(&self, container: &Container) -> Vec<Arc<PolicyFile>> {
+        self.files.applying(&self.policies, container)
     }
 
     fn view(&self) -> View<'_> {

@@ -305,6 +305,16 @@ fn reject(w: &mut Writer, refusal: Refusal) {
     });
 }
 
+const NAT_TYPE: u16 = 1;
+const NAT_FAMILY: u16 = 2;
+const NAT_REG_ADDR_MIN: u16 = 3;
+const NAT_REG_PROTO_MIN: u16 = 5;
+const NAT_REG_PROTO_MAX: u16 = 6;
+const NAT_FLAGS: u16 = 7;
+/// The new port is the first of the span and, added to it, the old one modulo the length of the span
+/// (`nf_nat_l4proto_unique_tuple` in net/netfilter/nf_nat_core.c; Linux 4.18).
+const NAT_RANGE_PROTO_OFFSET: u32 = 1 << 5;
+
 fn dnat(w: &mut Writer, family: Family, key: &[Load], set: SetId) {
     const DNAT: u32 = 1;
     let reg = nf::REG32_00;
@@ -313,10 +323,18 @@ fn dnat(w: &mut Writer, family: Family, key: &[Load], set: SetId) {
         Family::V4 => (2, 1),
         Family::V6 => (10, 4),
     };
+    // The map's data: an address, then the first and the last port if there are any.
+    let ports = set.spec().data.len().saturating_sub(1);
     expression(w, "nat", |w| {
-        w.be32(1, DNAT);
-        w.be32(2, nfproto);
-        w.be32(3, reg);
-        w.be32(5, reg + words);
+        w.be32(NAT_TYPE, DNAT);
+        w.be32(NAT_FAMILY, nfproto);
+        w.be32(NAT_REG_ADDR_MIN, reg);
+        if ports > 0 {
+            w.be32(NAT_REG_PROTO_MIN, reg + words);
+        }
+        if ports > 1 {
+            w.be32(NAT_REG_PROTO_MAX, reg + words + 1);
+            w.be32(NAT_FLAGS, NAT_RANGE_PROTO_OFFSET);
+        }
     });
 }

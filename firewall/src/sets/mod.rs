@@ -194,10 +194,19 @@ pub enum SetId {
     Masquerade(Family),
     /// own . protocol . port: open to `world` and `host` through its published port only.
     PublishedOpen(Family),
+    /// own . protocol . port range: the same for ranges (interval; disjoint for one owner).
+    PublishedRange(Family),
     /// Map: protocol . host port → container address . port; on every host address.
     Publish(Family),
     /// Map: host address . protocol . host port → container address . port.
     PublishAt(Family),
+    /// Map: host addresses . protocol . host port range → container address; the port stays (interval).
+    PublishRange(Family),
+    /// Map: host addresses . protocol . host port range → container address and the two ends of a span of
+    /// ports in which all host ports move by one distance (interval). See `compile/publish.rs`.
+    PublishShift(Family),
+    /// Holds `::1` where published ports on it are forwarded in user space.
+    UserLoopback,
     /// Interfaces on which netd switched forwarding of this family on; what they send elsewhere than
     /// to zones is dropped.
     Opened(Family),
@@ -261,12 +270,16 @@ impl SetId {
                 SetId::PublishedOpen(family),
                 SetId::Publish(family),
                 SetId::PublishAt(family),
+                SetId::PublishedRange(family),
+                SetId::PublishRange(family),
+                SetId::PublishShift(family),
                 SetId::Opened(family),
             ]);
         }
         all.extend([
             SetId::Limit,
             SetId::Asleep,
+            SetId::UserLoopback,
             SetId::Bridges,
             SetId::Pinned,
             SetId::Uplink,

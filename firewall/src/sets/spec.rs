@@ -188,6 +188,16 @@ impl SetId {
             SetId::PublishAt(f) => {
                 of("publish_at", f, vec![ip(f), Proto, Port]).to(vec![ip(f), Port])
             }
+            SetId::PublishedRange(f) => {
+                of("published_range", f, vec![ip(f), Proto, Port]).ranges(true)
+            }
+            SetId::PublishRange(f) => of("publish_range", f, vec![ip(f), Proto, Port])
+                .to(vec![ip(f)])
+                .ranges(true),
+            SetId::PublishShift(f) => of("publish_shift", f, vec![ip(f), Proto, Port])
+                .to(vec![ip(f), Port, Port])
+                .ranges(true),
+            SetId::UserLoopback => inet("user_loopback", vec![Ip6]),
             SetId::Bridges => inet("bridges", vec![IfName]),
             SetId::Opened(f) => of("opened", f, vec![IfName]),
             SetId::Pinned => inet("pinned", vec![IfName]),

@@ -61,15 +61,7 @@ pub(super) fn chains() -> Vec<Chain> {
         filter("forward", Point::Forward, 0, forward()),
         filter("input", Point::Input, 0, input()),
         filter("output", Point::Output, 0, output()),
-        nat(
-            "nat_prerouting",
-            Point::Prerouting,
-            -100,
-            no_loopback()
-                .into_iter()
-                .chain([rule([jump("publish")])])
-                .collect(),
-        ),
+        nat("nat_prerouting", Point::Prerouting, -100, nat_prerouting()),
         nat(
             "nat_output",
             Point::Output,
@@ -171,17 +163,42 @@ fn prerouting() -> Chain {
     filter("prerouting", Point::Prerouting, -300, rules)
 }
 
-/// Publishing on 127.0.0.1 needs route_localnet on the bridges; the zones must not profit.
-fn no_loopback() -> Option<Rule> {
-    let loopback = in_net(IP_DADDR, "127.0.0.0/8")?;
+/// The loopback addresses of a family, as destinations.
+fn to_loopback(f: Family) -> Option<Step> {
+    in_net(
+        daddr(f),
+        match f {
+            Family::V4 => "127.0.0.0/8",
+            Family::V6 => "::1/128",
+        },
+    )
+}
+
+/// Publishing on loopback needs `route_localnet` on the bridges, and its counterpart, a route; the zones
+/// must not profit.
+fn no_loopback(f: Family) -> Option<Rule> {
     let rule = rule([
         from_bridge(),
-        family(Family::V4),
-        loopback,
+        family(f),
+        to_loopback(f)?,
         Step::Count,
         Step::Drop,
     ]);
     Some(rule.because("loopback is the host's"))
+}
+
+/// Nobody comes to a loopback address from another machine: a neighbour that sends to 127.0.0.1 would be
+/// led to what is published there before the kernel looks whether that is a martian.
+fn nat_prerouting() -> Vec<Rule> {
+    let dropped = Family::ALL.into_iter().filter_map(no_loopback);
+    let passed_by = Family::ALL.into_iter().filter_map(|f| {
+        let rule = rule([family(f), to_loopback(f)?, Step::Return]);
+        Some(rule.because("published on loopback: for the host, which comes by the output hook"))
+    });
+    dropped
+        .chain(passed_by)
+        .chain([rule([jump("publish")])])
+        .collect()
 }
 
 fn forward() -> Vec<Rule> {
@@ -300,7 +317,7 @@ fn input_zone(f: Family) -> Chain {
     let mut rules = Vec::new();
     match f {
         Family::V4 => {
-            rules.extend(no_loopback());
+            rules.extend(no_loopback(f));
             let broadcast = Value::ip(std::net::Ipv4Addr::BROADCAST.into());
             rules.push(rule([
                 family(f),
@@ -489,10 +506,13 @@ fn publish() -> Chain {
     ])];
     for f in Family::ALL {
         if f == Family::V6 {
-            let loopback = Value::ip(std::net::Ipv6Addr::LOCALHOST.into());
             rules.push(
-                rule([family(f), Step::Is(IP6_DADDR, loopback), Step::Return])
-                    .because("cannot leave the host: forwarded in user space"),
+                rule([
+                    family(f),
+                    Step::In(vec![IP6_DADDR], SetId::UserLoopback),
+                    Step::Return,
+                ])
+                .because("::1 is forwarded in user space here"),
             );
         }
         rules.push(rule([
@@ -513,6 +533,12 @@ fn publish() -> Chain {
             family(f),
             Step::Dnat(f, vec![proto, DPORT], SetId::Publish(f)),
         ]));
+        for ranges in [SetId::PublishRange(f), SetId::PublishShift(f)] {
+            rules.push(rule([
+                family(f),
+                Step::Dnat(f, vec![daddr(f), proto, DPORT], ranges),
+            ]));
+        }
     }
     chain("publish", rules)
 }

@@ -274,7 +274,8 @@ pub enum Step {
     Reject(Refusal),
     /// Translates the source to the address of the interface it leaves by.
     Masquerade,
-    /// Translates the destination to address and port of a map; goes on if the key is not in it.
+    /// Translates the destination to what a map says: an address, an address and a port, or an address
+    /// and a span of ports. Goes on if the key is not in it.
     Dnat(Family, Vec<Load>, SetId),
     /// Accepts in this hook.
     Accept,

@@ -182,10 +182,12 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
         // The peer is world or host here. Only connections that came through the published port.
         let key = vec![own, Load::Ct(Ct::Protocol), Load::Ct(Ct::ServerPort)];
         let dnat = Step::Any(Load::Ct(Ct::Status), Value::bit32(0x20, "dnat"));
-        rules.push(
-            rule([dnat, Step::In(key, SetId::PublishedOpen(f)), Step::Return])
-                .because("published, and no file mentions ingress"),
-        );
+        for set in [SetId::PublishedOpen(f), SetId::PublishedRange(f)] {
+            rules.push(
+                rule([dnat.clone(), Step::In(key.clone(), set), Step::Return])
+                    .because("published, and no file mentions ingress"),
+            );
+        }
     }
     rules.extend(ask_group(d, f, a));
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));

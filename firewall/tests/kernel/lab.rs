@@ -167,7 +167,8 @@ impl Lab {
                  cd /proc/sys/net
                  echo 0 > ipv4/neigh/{bridge}/proxy_delay; echo 1 > ipv4/conf/{bridge}/proxy_arp_pvlan
                  echo 1 > ipv4/conf/{bridge}/route_localnet; echo 0 > ipv6/conf/{bridge}/accept_dad
-                 ip addr add {}/24 dev {bridge}; ip -6 addr add {}/64 dev {bridge} nodad; ip link set {bridge} up",
+                 ip addr add {}/24 dev {bridge}; ip -6 addr add {}/64 dev {bridge} nodad; ip link set {bridge} up
+                 ip -6 route append local ::1 dev {bridge} table local",
                 GATEWAY4[i], GATEWAY6[i]
             ));
         }

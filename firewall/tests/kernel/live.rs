@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use firewall::kernel::conntrack;
-use firewall::sets::{Action, Changes, Element, group};
+use firewall::sets::{Action, Changes, Element, Family, Key, group};
 
 use crate::elements::{EGRESS, INGRESS, zone};
-use crate::lab::{Lab, WORLD4, sh};
-use crate::probe::{connect, serve, tcp};
+use crate::lab::{HOST4, HOST6, Lab, WORLD4, sh};
+use crate::probe::{PATIENCE, connect, serve, tcp};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -344,4 +344,99 @@ fn an_address_that_changes_hands_has_no_connections() {
     let deleted = conntrack::delete_for(&lab.c(1).ips()).unwrap();
     assert!(deleted > 1500, "{deleted}");
     assert!(!connections().contains("=10.99.0.11 "));
+}
+
+#[test]
+fn flows_to_published_ports_go_and_no_others() {
+    let Some(mut lab) = Lab::new() else { return };
+    serve(&lab.c(1).ns, 53);
+    serve(&lab.c(2).ns, 53);
+    let mut rules: Vec<_> = (1..=2).flat_map(|n| lab.c(n).open()).collect();
+    let publish = |n: usize| -> Vec<Element> {
+        let udp = |element| Element {
+            key: Key::new().proto(UDP).port(5353),
+            ..element
+        };
+        lab.c(n)
+            .publish(None, 5353, 53)
+            .into_iter()
+            .map(udp)
+            .collect()
+    };
+    let (one, two) = (publish(1), publish(2));
+    rules.extend(one.clone());
+    lab.add(rules);
+    let client = |host: &'static str| {
+        lab.world.run(move || {
+            let any = if host == HOST4 { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any).unwrap();
+            socket.connect((host, 5353)).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        })
+    };
+    let clients = [client(HOST4), client(HOST6)];
+    let answered = |socket: &UdpSocket| {
+        let mut buffer = [0; 64];
+        // what an earlier question was answered with an error does not count
+        (0..2).any(|_| {
+            socket
+                .send(b"?")
+                .and_then(|_| socket.recv(&mut buffer))
+                .is_ok()
+        })
+    };
+    assert!(clients.iter().all(answered));
+    // many others, some of them to the same port of somebody else
+    let other = |port: u16| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let _ = socket.send_to(b"x", (WORLD4, port));
+    };
+    lab.c(2).ns.run(move || (5000..5600).for_each(other));
+    let others = || {
+        connections()
+            .matches("src=10.99.0.12 dst=192.0.2.2 ")
+            .count()
+    };
+    let before = others();
+    assert!(before >= 600);
+    let host: Arc<[IpAddr]> = [HOST4, HOST6].map(|a| a.parse().unwrap()).into();
+    let towards = |lab: &Lab, to: usize| {
+        let ports = lab.c(to).ips().map(|to| conntrack::HostPorts {
+            family: Family::of(to),
+            proto: UDP,
+            ports: (5353, 5353),
+            at: None,
+            host: host.clone(),
+            to,
+        });
+        conntrack::delete_towards(&ports).unwrap()
+    };
+    assert_eq!(towards(&lab, 1), 0, "they go where the port leads");
+    assert!(clients.iter().all(answered));
+    // The port leads to another: the old flows go, and the clients reach the new one from the same port.
+    lab.tables
+        .apply(&Changes {
+            remove: one,
+            add: two,
+            ..Changes::default()
+        })
+        .unwrap();
+    assert_eq!(towards(&lab, 2), 2);
+    assert!(clients.iter().all(answered));
+    let led = |n: usize| {
+        let to = lab.c(n).ips().map(|a| format!("src={a} "));
+        let told = connections();
+        let through = told
+            .lines()
+            .filter(|line| line.contains("dport=5353 ") && line.contains("sport=53 "));
+        through
+            .filter(|line| to.iter().any(|a| line.contains(a)))
+            .count()
+    };
+    assert!(led(1) == 0 && led(2) >= 2);
+    // Gone at detach as well; flows of the container's own stay.
+    assert_eq!(conntrack::delete_led_to(&lab.c(2).ips()).unwrap(), 2);
+    assert_eq!(conntrack::delete_led_to(&lab.c(2).ips()).unwrap(), 0);
+    assert_eq!(others(), before);
 }

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use firewall::sets::{Action, group};
+use firewall::sets::{Action, Element, Family, Key, SetId, group};
 
-use crate::elements::{EGRESS, INGRESS, zone};
+use crate::elements::{EGRESS, INGRESS, element, zone};
 use crate::lab::{GATEWAY4, GATEWAY6, HOST4, HOST6, Lab, WORLD4, WORLD6, sh};
 use crate::probe::{Fate, ping, serve, serve_here, tcp, tcp_here, udp, udp_here};
 
@@ -259,10 +259,15 @@ fn published_ports() {
     assert_eq!(tcp_here(ip(HOST6), 8080), Fate::Open(ip(HOST6)));
     assert_eq!(tcp_here(ip("127.0.0.1"), 8080), Fate::Open(ip(GATEWAY4[0])));
     assert_eq!(tcp_here(ip("127.0.0.1"), 8082), Fate::Open(ip(GATEWAY4[0])));
-    // The kernel cannot translate away from ::1: what listens there keeps it.
-    assert_eq!(tcp_here(ip("::1"), 8080), Fate::Refused);
+    assert_eq!(tcp_here(ip("::1"), 8080), Fate::Open(ip(GATEWAY6[0])));
+    assert_eq!(udp_here(ip("::1"), 8080), Fate::Refused, "another protocol");
+    // Where bridge netfilter is in the way, user space forwards: what listens on ::1 keeps it.
     serve_here(8080);
+    let user = vec![element(SetId::UserLoopback, Key::new().ip(ip("::1")))];
+    lab.add(user.clone());
     assert_eq!(tcp_here(ip("::1"), 8080), Fate::Open(ip("::1")));
+    lab.tighten(user);
+    assert_eq!(tcp_here(ip("::1"), 8080), Fate::Open(ip(GATEWAY6[0])));
     assert_eq!(tcp_here(ip("127.0.0.1"), 8080), Fate::Open(ip(GATEWAY4[0])));
     // An ingress rule decides as for any other connection, by the container's port.
     let rule = lab
@@ -273,6 +278,133 @@ fn published_ports() {
     lab.tighten(nodeny);
     assert_eq!(tcp(&lab.world, ip(HOST4), 8080), Fate::Silence);
     assert!(tcp_here(ip(HOST4), 8080).is_open());
+}
+
+/// A range, mapped as the compiler maps it: with a span of ports, or the address alone.
+fn range(lab: &Lab, set: fn(Family) -> SetId, hosts: (u16, u16), to: &[u16]) -> Vec<Element> {
+    let any = |v6: bool| match v6 {
+        false => (ip("0.0.0.0"), ip("255.255.255.255")),
+        true => (ip("::"), ip("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")),
+    };
+    let element = |own: IpAddr| {
+        let (low, high) = any(own.is_ipv6());
+        let key = |address, port| Key::new().ip(address).proto(TCP).port(port);
+        let data = to
+            .iter()
+            .fold(Key::new().ip(own), |key, port| key.port(*port));
+        Element {
+            data: Some(data),
+            ..Element::range(set(Family::of(own)), key(low, hosts.0), key(high, hosts.1))
+        }
+    };
+    lab.c(1).ips().map(element).into()
+}
+
+#[test]
+fn a_published_range_is_one_element_and_leads_port_by_port() {
+    let Some(mut lab) = Lab::new() else { return };
+    for port in [8000, 8499, 8999, 9000, 9777, 9999, 500, 1500] {
+        serve(&lab.c(1).ns, port);
+    }
+    let mut rules = lab.c(1).open();
+    // The ports stay.
+    rules.extend(range(&lab, SetId::PublishRange, (8000, 8999), &[]));
+    // They move up by 2000.
+    rules.extend(range(
+        &lab,
+        SetId::PublishShift,
+        (7000, 7999),
+        &[2000, 9999],
+    ));
+    // They move down by 10000: 19000-19999 to 9000-9999, in a span of 10000 ports.
+    rules.extend(range(
+        &lab,
+        SetId::PublishShift,
+        (19_000, 19_999),
+        &[0, 9999],
+    ));
+    // They move down by 500, more than twice as far as they begin, in two parts.
+    rules.extend(range(&lab, SetId::PublishShift, (1000, 1999), &[500, 1499]));
+    rules.extend(range(
+        &lab,
+        SetId::PublishShift,
+        (2000, 3000),
+        &[1001, 2501],
+    ));
+    lab.add(rules);
+    assert!(
+        sh("nft list ruleset").contains("publish_shift4"),
+        "nft can read it"
+    );
+    for host in [HOST4, HOST6] {
+        for (port, open) in [
+            (8000, true),
+            (8499, true),
+            (8999, true),
+            (8001, false),
+            (9000, false),
+            (7000, true),
+            (7777, true),
+            (7776, false),
+            (7999, true),
+            (8777, false),
+            (19_000, true),
+            (19_777, true),
+            (19_999, true),
+            (19_001, false),
+            (20_000, false),
+            (1000, true),
+            (2000, true),
+            (1001, false),
+            (2001, false),
+        ] {
+            let came = tcp(&lab.world, ip(host), port);
+            assert_eq!(came.is_open(), open, "{host} {port}: {came:?}");
+        }
+    }
+    assert!(tcp_here(ip("127.0.0.1"), 19_777).is_open());
+    assert!(tcp_here(ip("::1"), 19_777).is_open());
+}
+
+#[test]
+fn a_neighbour_does_not_reach_what_is_published_on_loopback() {
+    let Some(mut lab) = Lab::new() else { return };
+    serve(&lab.c(1).ns, 80);
+    let mut rules = lab.c(1).open();
+    rules.extend(lab.c(1).publish(Some("127.0.0.1"), 8082, 80));
+    rules.extend(lab.c(1).publish(Some("::1"), 8082, 80));
+    rules.extend(lab.c(1).publish(None, 8080, 80));
+    lab.add(rules);
+    assert!(tcp_here(ip("127.0.0.1"), 8082).is_open());
+    assert!(tcp_here(ip("::1"), 8082).is_open());
+    // Machines that believe the host's loopback to be behind its address.
+    let lie = |gateway4: &str, gateway6: &str, dev: &str| {
+        format!(
+            "ip route flush table local 127.0.0.0/8; ip -6 route del local ::1 dev lo table local
+             echo 1 > /proc/sys/net/ipv4/conf/{dev}/route_localnet
+             ip route add 127.0.0.1 via {gateway4} dev {dev}; ip -6 route add ::1 via {gateway6} dev {dev}"
+        )
+    };
+    lab.world.sh(&lie(HOST4, HOST6, "out0"));
+    let inside = lie(GATEWAY4[0], "fe80::ff:fe00:ff00", "host0");
+    lab.c(2).ns.sh(&inside);
+    // With bridge netfilter the hooks see packets before the kernel looks at their addresses.
+    for bridged in [0, 1] {
+        sh(&format!(
+            "for f in iptables ip6tables; do echo {bridged} > /proc/sys/net/bridge/bridge-nf-call-$f; done"
+        ));
+        for (from, who) in [(&lab.world, "the world"), (&lab.c(2).ns, "a container")] {
+            for to in ["127.0.0.1", "::1"] {
+                for port in [8082, 8080] {
+                    let came = tcp(from, ip(to), port);
+                    assert!(
+                        !came.is_open(),
+                        "{who} at {to} {port}, bridged {bridged}: {came:?}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]

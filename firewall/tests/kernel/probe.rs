@@ -24,7 +24,7 @@ impl Fate {
 }
 
 /// Longer than any answer takes here, a lost first packet (sent again after a second) included.
-const PATIENCE: Duration = Duration::from_millis(1400);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1400);
 
 /// Serves TCP and UDP on a port, both families: says where the client comes from, then echoes.
 pub(crate) fn serve(ns: &Ns, port: u16) {

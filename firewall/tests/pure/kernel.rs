@@ -39,7 +39,7 @@ pub struct Packet {
 #[derive(Debug, Clone, Default)]
 pub struct Kernel {
     exact: HashMap<SetId, HashMap<Key, Option<Key>>>,
-    ranges: HashMap<SetId, BTreeMap<Key, Key>>,
+    ranges: HashMap<SetId, BTreeMap<Key, (Key, Option<Key>)>>,
 }
 
 fn fields(set: SetId, key: &Key) -> Vec<&[u8]> {
@@ -105,7 +105,7 @@ impl Kernel {
             "{element:?} ends before it begins"
         );
         let ranges = self.ranges.entry(set).or_default();
-        for (first, last) in ranges.iter() {
+        for (first, (last, _)) in ranges.iter() {
             let (first, last) = (fields(set, first), fields(set, last));
             let apart = first
                 .iter()
@@ -114,7 +114,7 @@ impl Kernel {
                 .any(|((a, b), (c, d))| b < c || d < a);
             assert!(apart, "{element:?} overlaps {first:?} to {last:?}");
         }
-        ranges.insert(element.key.clone(), last.clone());
+        ranges.insert(element.key.clone(), (last.clone(), element.data.clone()));
     }
 
     fn remove(&mut self, element: &Element) {
@@ -125,7 +125,7 @@ impl Kernel {
             }
             Some(last) => {
                 let set = self.ranges.entry(element.set).or_default();
-                set.remove(&element.key).as_ref() == Some(last)
+                set.remove(&element.key) == Some((last.clone(), element.data.clone()))
             }
         };
         assert!(found, "{element:?} is not there");
@@ -143,11 +143,11 @@ impl Kernel {
             })
         });
         let ranges = self.ranges.iter().flat_map(|(set, elements)| {
-            elements.iter().map(|(key, last)| Element {
+            elements.iter().map(|(key, (last, data))| Element {
                 set: *set,
                 key: key.clone(),
                 last: Some(last.clone()),
-                data: None,
+                data: data.clone(),
                 timeout: None,
             })
         });
@@ -163,7 +163,7 @@ impl Kernel {
         }
         let wanted = fields(set, key);
         self.ranges.get(&set).is_some_and(|ranges| {
-            ranges.iter().any(|(first, last)| {
+            ranges.iter().any(|(first, (last, _))| {
                 let ends = fields(set, first).into_iter().zip(fields(set, last));
                 ends.zip(&wanted).all(|((a, b), x)| a <= *x && *x <= b)
             })
@@ -256,7 +256,8 @@ impl Kernel {
             .port(packet.port);
         let class = self.class(family, packet.server, packet.client, packet.hook);
         packet.dnat
-            && self.has(SetId::PublishedOpen(family), &key)
+            && (self.has(SetId::PublishedOpen(family), &key)
+                || self.has(SetId::PublishedRange(family), &key))
             && matches!(class, group::HOST | group::WORLD)
     }
 

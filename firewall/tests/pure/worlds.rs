@@ -151,15 +151,19 @@ fn publish() -> impl Strategy<Value = Publish> {
         Some("2001:db8:1::1"),
     ]);
     let proto = select(vec![6u8, 17]);
-    (address, proto, 0u16..2, select(vec![80u16, 81, 1000])).prop_map(
-        |(address, proto, more, port)| Publish {
+    (
+        address,
+        proto,
+        select(vec![0u16, 1, 5]),
+        select(vec![80u16, 81, 1000]),
+    )
+        .prop_map(|(address, proto, more, port)| Publish {
             address: address.map(|a| a.parse().unwrap()),
             proto,
             first: 0,
             last: more,
             port,
-        },
-    )
+        })
 }
 
 /// A container at one of the addresses of its zone; the addresses of two never meet, as long as the

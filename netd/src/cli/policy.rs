@@ -30,21 +30,20 @@ pub(super) fn show(
 }
 
 pub(super) fn reload(context: &Context) -> Result<ExitCode, Error> {
-    #[derive(Serialize)]
-    struct Document {
-        refused: Vec<crate::api::Problem>,
-    }
-    let refused = context.connect()?.reload()?;
-    for problem in &refused {
+    let reloaded = context.connect()?.reload()?;
+    for problem in &reloaded.refused {
         output::note(&output::problem(problem));
     }
-    let code = if refused.is_empty() {
+    for warning in &reloaded.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
+    let code = if reloaded.refused.is_empty() {
         exit::DONE
     } else {
         exit::FAILED
     };
     if context.json {
-        output::print_json(&Document { refused })?;
+        output::print_json(&reloaded)?;
     }
     Ok(ExitCode::from(code))
 }
@@ -58,11 +57,11 @@ pub(super) fn check(context: &Context, named: &[PathBuf]) -> Result<ExitCode, Er
     }
     let mut files = Vec::new();
     if named.is_empty() {
-        files = policies_in(&context.dirs.policies())?;
+        files = files_in(&context.dirs.policies())?;
     }
     for path in named {
         if path.is_dir() {
-            files.extend(policies_in(path)?);
+            files.extend(files_in(path)?);
         } else {
             files.push(path.clone());
         }
@@ -126,7 +125,7 @@ fn check_one(path: &Path) -> Result<Vec<Diagnostic>, Error> {
 
 /// The files a daemon would read in this folder: `*.toml`, no dotfiles, in the order of their names.
 /// A folder that does not exist has none.
-fn policies_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source: io::Error| Error::Read {
         path: folder.to_owned(),
         source,
@@ -186,14 +185,14 @@ mod tests {
             fs::write(dir.path().join(name), "").unwrap();
         }
         fs::create_dir(dir.path().join("f.toml")).unwrap();
-        let files = policies_in(dir.path()).unwrap();
+        let files = files_in(dir.path()).unwrap();
         let names: Vec<&str> = files
             .iter()
             .map(|f| f.file_name().unwrap().to_str().unwrap())
             .collect();
         assert_eq!(names, ["a.toml", "b.toml"]);
         assert_eq!(
-            policies_in(&dir.path().join("none")).unwrap(),
+            files_in(&dir.path().join("none")).unwrap(),
             Vec::<PathBuf>::new()
         );
     }

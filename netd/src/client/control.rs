@@ -7,10 +7,11 @@ use zone::{ContainerName, ZoneName};
 
 use super::Client;
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Explanation, Lease, Lesson, PolicyView, Problem, Zone,
-    ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Explanation, Lease, Lesson, PolicyDifference,
+    PolicyStep, PolicyTexts, PolicyView, Problem, Zone, ZoneSettings,
 };
 use crate::error::Error;
+use crate::explain::Asked;
 
 /// What a method without parameters is called with.
 #[derive(Serialize)]
@@ -30,11 +31,37 @@ pub(crate) struct Attached {
     pub(crate) warnings: Vec<String>,
 }
 
+/// Answer to a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reloaded {
+    /// The files that were refused.
+    #[serde(default)]
+    pub(crate) refused: Vec<Problem>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Answer to the creation of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ZoneCreated {
     pub(crate) zone: Zone,
     pub(crate) created: bool,
+}
+
+/// Answer to a confirmation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confirmed {
+    pub(crate) confirmed: bool,
+}
+
+#[derive(Serialize)]
+struct Policies<'a> {
+    policies: &'a PolicyTexts,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    step: PolicyStep,
 }
 
 #[derive(Deserialize)]
@@ -147,11 +174,11 @@ impl Client {
         Ok(out.containers)
     }
 
-    /// A container and what is wrong with it.
+    /// A container, what is wrong with it, and what is worth a warning.
     pub(crate) fn show(
         &mut self,
         container: &ContainerName,
-    ) -> Result<(Container, Vec<Problem>), Error> {
+    ) -> Result<(Container, Vec<Problem>, Vec<String>), Error> {
         #[derive(Serialize)]
         struct In<'a> {
             container: &'a ContainerName,
@@ -161,9 +188,11 @@ impl Client {
             container: Container,
             #[serde(default)]
             problems: Vec<Problem>,
+            #[serde(default)]
+            warnings: Vec<String>,
         }
         let out: Out = self.call("Show", &In { container }, &[])?;
-        Ok((out.container, out.problems))
+        Ok((out.container, out.problems, out.warnings))
     }
 
     pub(crate) fn status(&mut self) -> Result<DaemonStatus, Error> {
@@ -175,15 +204,9 @@ impl Client {
         Ok(out.status)
     }
 
-    /// The files that were refused.
-    pub(crate) fn reload(&mut self) -> Result<Vec<Problem>, Error> {
-        #[derive(Deserialize)]
-        struct Out {
-            #[serde(default)]
-            refused: Vec<Problem>,
-        }
-        let out: Out = self.call("Reload", &Nothing {}, &[])?;
-        Ok(out.refused)
+    /// Reads the files again.
+    pub(crate) fn reload(&mut self) -> Result<Reloaded, Error> {
+        self.call("Reload", &Nothing {}, &[])
     }
 
     pub(crate) fn policy_show(
@@ -204,34 +227,49 @@ impl Client {
         Ok(out.policy)
     }
 
-    /// `family`: 4 or 6; without it the daemon takes what the endpoints tell.
-    pub(crate) fn explain(
+    pub(crate) fn policy_diff(
         &mut self,
-        from: &str,
-        to: &str,
-        traffic: Option<&str>,
-        family: Option<i64>,
-    ) -> Result<Explanation, Error> {
+        policies: &PolicyTexts,
+    ) -> Result<PolicyDifference, Error> {
+        #[derive(Deserialize)]
+        struct Out {
+            difference: PolicyDifference,
+        }
+        let out: Out = self.call("PolicyDiff", &Policies { policies }, &[])?;
+        Ok(out.difference)
+    }
+
+    /// `confirm`: seconds in which it has to be confirmed.
+    pub(crate) fn policy_apply(
+        &mut self,
+        policies: &PolicyTexts,
+        confirm: Option<u32>,
+    ) -> Result<PolicyStep, Error> {
         #[derive(Serialize)]
         struct In<'a> {
-            from: &'a str,
-            to: &'a str,
+            policies: &'a PolicyTexts,
             #[serde(skip_serializing_if = "Option::is_none")]
-            traffic: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            family: Option<i64>,
+            confirm: Option<u32>,
         }
+        let out: Step = self.call("PolicyApply", &In { policies, confirm }, &[])?;
+        Ok(out.step)
+    }
+
+    pub(crate) fn policy_confirm(&mut self) -> Result<Confirmed, Error> {
+        self.call("PolicyConfirm", &Nothing {}, &[])
+    }
+
+    pub(crate) fn policy_rollback(&mut self) -> Result<PolicyStep, Error> {
+        let out: Step = self.call("PolicyRollback", &Nothing {}, &[])?;
+        Ok(out.step)
+    }
+
+    pub(crate) fn explain(&mut self, asked: &Asked<'_>) -> Result<Explanation, Error> {
         #[derive(Deserialize)]
         struct Out {
             explanation: Explanation,
         }
-        let parameters = In {
-            from,
-            to,
-            traffic,
-            family,
-        };
-        let out: Out = self.call("Explain", &parameters, &[])?;
+        let out: Out = self.call("Explain", asked, &[])?;
         Ok(out.explanation)
     }
 

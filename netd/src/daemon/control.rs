@@ -13,8 +13,9 @@ use super::dirs::Dirs;
 use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, Lesson, PolicyView, Problem,
-    Reason, Zone, ZoneSettings,
+    Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Lease,
+    Lesson, Obstacle, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
+    PolicyView, Problem, Reason, Step, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -93,10 +94,13 @@ replies! {
     Attached { container: Container, created: bool, warnings: Vec<String> }
     Detached { detached: bool }
     ContainersReply { containers: Vec<Container> }
-    ContainerReply { container: Container, problems: Vec<Problem> }
+    ContainerReply { container: Container, problems: Vec<Problem>, warnings: Vec<String> }
     StatusReply { status: DaemonStatus }
-    Reloaded { refused: Vec<Problem> }
+    Reloaded { refused: Vec<Problem>, warnings: Vec<String> }
     PolicyReply { policy: PolicyView }
+    PolicyDiffReply { difference: PolicyDifference }
+    PolicyStepReply { step: PolicyStep }
+    PolicyConfirmed { confirmed: bool }
     ExplanationReply { explanation: Explanation }
     LessonReply { lesson: Lesson }
     Forgotten { forgotten: bool }
@@ -105,7 +109,7 @@ replies! {
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, Lesson],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -147,6 +151,10 @@ impl Control {
         let descriptors = std::mem::take(&mut self.descriptors);
         self.name_free(&request.container).await?;
         let done = self.engine.borrow_mut().attach(request, descriptors)?;
+        if let Some(flows) = done.flows {
+            // It says itself what it could not do.
+            let _ = flows.await;
+        }
         Ok(Attached {
             container: done.container,
             created: done.created,
@@ -168,10 +176,11 @@ impl Control {
     }
 
     async fn show(&self, container: String) -> Result<ContainerReply, Error> {
-        let (container, problems) = self.engine.borrow().show(&container)?;
+        let (container, problems, warnings) = self.engine.borrow().show(&container)?;
         Ok(ContainerReply {
             container,
             problems,
+            warnings,
         })
     }
 
@@ -181,8 +190,10 @@ impl Control {
     }
 
     async fn reload(&mut self) -> Result<Reloaded, Error> {
-        let refused = self.engine.borrow_mut().reload()?;
-        Ok(Reloaded { refused })
+        let mut engine = self.engine.borrow_mut();
+        let refused = engine.reload()?;
+        let warnings = engine.warnings();
+        Ok(Reloaded { refused, warnings })
     }
 
     async fn policy_show(
@@ -195,17 +206,52 @@ impl Control {
         Ok(PolicyReply { policy })
     }
 
+    async fn policy_diff(&mut self, policies: PolicyTexts) -> Result<PolicyDiffReply, Error> {
+        let question = self.engine.borrow_mut().policy_diff(&policies)?;
+        // seconds, where much changes for many: the others need not wait
+        let difference = tokio::task::spawn_blocking(move || question.answer())
+            .await
+            .map_err(|e| Error::Refused {
+                message: format!("diff: {e}"),
+            })?;
+        Ok(PolicyDiffReply { difference })
+    }
+
+    async fn policy_apply(
+        &mut self,
+        policies: PolicyTexts,
+        confirm: Option<i64>,
+    ) -> Result<PolicyStepReply, Error> {
+        let step = self.engine.borrow_mut().policy_apply(&policies, confirm)?;
+        Ok(PolicyStepReply { step })
+    }
+
+    async fn policy_confirm(&mut self) -> Result<PolicyConfirmed, Error> {
+        self.engine.borrow_mut().policy_confirm()?;
+        Ok(PolicyConfirmed { confirmed: true })
+    }
+
+    async fn policy_rollback(&mut self) -> Result<PolicyStepReply, Error> {
+        let step = self.engine.borrow_mut().policy_rollback()?;
+        Ok(PolicyStepReply { step })
+    }
+
     async fn explain(
         &mut self,
         from: String,
         to: String,
         traffic: Option<String>,
         family: Option<i64>,
+        at: Option<String>,
     ) -> Result<ExplanationReply, Error> {
-        let explanation =
-            self.engine
-                .borrow_mut()
-                .explain(&from, &to, traffic.as_deref(), family)?;
+        let asked = crate::explain::Asked {
+            from: &from,
+            to: &to,
+            traffic: traffic.as_deref(),
+            family,
+            at: at.as_deref(),
+        };
+        let explanation = self.engine.borrow_mut().explain(&asked)?;
         Ok(ExplanationReply { explanation })
     }
 
@@ -282,6 +328,10 @@ impl Descriptors for Control {
         "io.netd.Control.Status",
         "io.netd.Control.Reload",
         "io.netd.Control.PolicyShow",
+        "io.netd.Control.PolicyDiff",
+        "io.netd.Control.PolicyApply",
+        "io.netd.Control.PolicyConfirm",
+        "io.netd.Control.PolicyRollback",
         "io.netd.Control.Explain",
         "io.netd.Control.PolicyLearn",
         "io.netd.Control.PolicyForget",

@@ -20,6 +20,11 @@ impl Dirs {
         self.config.join("zones")
     }
 
+    /// Peers by name, shared by policy files.
+    pub(crate) fn groups(&self) -> PathBuf {
+        self.config.join("groups.toml")
+    }
+
     /// The last good text of each file, so that a restart does not lose what was in force.
     pub(crate) fn good(&self) -> PathBuf {
         self.state.join("good")

@@ -1,8 +1,9 @@
-//! Published ports on `::1`, forwarded in user space: the kernel translates no destination of `::1`.
+//! Published ports on `::1`, forwarded in user space where the kernel cannot (see `engine/doors.rs`).
 //!
 //! The connection to the container is the host's own, so policy judges it as `host`, and it goes the
-//! same way as every other packet. TCP connections are copied both ways; UDP peers get a socket each
-//! that is closed when it has been silent for a while.
+//! same way as every other packet; the container sees the IPv4 address of its gateway. TCP connections are
+//! copied both ways, each half until it is closed; UDP peers get a socket each that is closed when it has
+//! been silent for a while. What a door carries ends with it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// A port of `::1` and where it leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,8 +79,14 @@ async fn serve(door: Door) {
 
 async fn tcp(door: Door) -> std::io::Result<()> {
     let listener = TcpListener::bind(door.outside()).await?;
+    // Dropped with this task: no connection outlives its door.
+    let mut connections = JoinSet::new();
     loop {
-        let (mut client, _) = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let (mut client, _) = match accepted {
             Ok(accepted) => accepted,
             Err(e) => {
                 tracing::warn!(port = door.port, error = %e, "accept on ::1");
@@ -87,22 +94,44 @@ async fn tcp(door: Door) -> std::io::Result<()> {
                 continue;
             }
         };
-        tokio::task::spawn_local(async move {
-            // A refused or broken connection ends both sides; there is nobody else to tell.
-            if let Ok(mut server) = TcpStream::connect(door.inside()).await {
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        connections.spawn_local(async move {
+            let outcome = match TcpStream::connect(door.inside()).await {
+                Ok(mut server) => tokio::io::copy_bidirectional(&mut client, &mut server).await,
+                Err(e) => Err(e),
+            };
+            if outcome.is_err() {
+                reset(&client);
             }
         });
     }
 }
 
+/// Closes with a reset, as a connection that the kernel translates would end.
+fn reset(client: &TcpStream) {
+    // Where it fails the client sees an ordinary end.
+    let _ = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
+}
+
 async fn udp(door: Door) -> std::io::Result<()> {
     let outside = Rc::new(UdpSocket::bind(door.outside()).await?);
-    let mut peers: HashMap<SocketAddr, (Rc<UdpSocket>, JoinHandle<()>)> = HashMap::new();
+    let mut peers: HashMap<SocketAddr, Rc<UdpSocket>> = HashMap::new();
+    let mut carriers: JoinSet<SocketAddr> = JoinSet::new();
     let mut buffer = vec![0u8; 65_536];
     loop {
-        let (length, peer) = outside.recv_from(&mut buffer).await?;
-        peers.retain(|_, (_, task)| !task.is_finished());
+        let received = tokio::select! {
+            received = outside.recv_from(&mut buffer) => received,
+            Some(silent) = carriers.join_next() => {
+                if let Ok(peer) = silent {
+                    peers.remove(&peer);
+                }
+                continue;
+            }
+        };
+        let Ok((length, peer)) = received else {
+            // An ICMP error about an answer: the peer is gone, the others are not.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
         if !peers.contains_key(&peer) {
             if peers.len() >= UDP_PEERS {
                 continue;
@@ -115,17 +144,17 @@ async fn udp(door: Door) -> std::io::Result<()> {
             if inside.connect(door.inside()).await.is_err() {
                 continue;
             }
-            let answers = tokio::task::spawn_local(answers(outside.clone(), inside.clone(), peer));
-            peers.insert(peer, (inside, answers));
+            carriers.spawn_local(answers(outside.clone(), inside.clone(), peer));
+            peers.insert(peer, inside);
         }
-        if let Some((inside, _)) = peers.get(&peer) {
+        if let Some(inside) = peers.get(&peer) {
             let _ = inside.send(&buffer[..length]).await;
         }
     }
 }
 
-/// Carries answers back to one peer until both are silent.
-async fn answers(outside: Rc<UdpSocket>, inside: Rc<UdpSocket>, peer: SocketAddr) {
+/// Carries answers back to one peer until the container is silent; then tells whose they were.
+async fn answers(outside: Rc<UdpSocket>, inside: Rc<UdpSocket>, peer: SocketAddr) -> SocketAddr {
     let mut buffer = vec![0u8; 65_536];
     while let Ok(received) = tokio::time::timeout(UDP_IDLE, inside.recv(&mut buffer)).await {
         match received {
@@ -136,6 +165,7 @@ async fn answers(outside: Rc<UdpSocket>, inside: Rc<UdpSocket>, peer: SocketAddr
             Err(_) => tokio::task::yield_now().await,
         }
     }
+    peer
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! is in one order. What takes long is elsewhere: commits on the storage thread, deletion of links on
 //! the reaper's.
 
+mod applied;
 mod control;
 mod decisions;
 mod dhcp;
@@ -24,6 +25,7 @@ mod files;
 mod keep;
 mod lenient;
 mod listen;
+mod listeners;
 mod loopback6;
 mod reaper;
 mod record;

@@ -1,9 +1,11 @@
-//! Deletes links that were closed already.
+//! Deletes links that were closed already, and connections that were led to closed containers.
 //!
 //! Deleting one link waits some 35 ms in the kernel (`rcu_barrier`), and deleting a whole group waits
 //! as long as deleting one. So detach only closes a link and puts it in a group; a thread deletes the
-//! group, while the next detaches gather in another one.
+//! group, while the next detaches gather in another one. Connections are found by a walk over the kernel's
+//! whole table, which is nothing to wait for either.
 
+use std::net::IpAddr;
 use std::sync::mpsc;
 use std::thread;
 
@@ -13,10 +15,19 @@ use zone::ContainerName;
 /// Link groups that gather closed links: out of the way of what people use (0 is the default group).
 const GROUPS: [u32; 2] = [0x6e65_7464, 0x6e65_7465];
 
+/// Containers that were closed, with their links in one group.
+#[derive(Default)]
+struct Job {
+    group: u32,
+    names: Vec<ContainerName>,
+    /// Addresses to which published ports led.
+    led_to: Vec<IpAddr>,
+}
+
 /// The thread and what waits for it.
 pub(crate) struct Reaper {
-    jobs: mpsc::Sender<(u32, Vec<ContainerName>)>,
-    gathering: Vec<ContainerName>,
+    jobs: mpsc::Sender<Job>,
+    gathering: Job,
     group: usize,
     busy: bool,
 }
@@ -25,24 +36,27 @@ impl Reaper {
     /// Starts the thread; names of deleted links arrive on the returned channel.
     pub(crate) fn start()
     -> std::io::Result<(Self, tokio_mpsc::UnboundedReceiver<Vec<ContainerName>>)> {
-        let (jobs, work) = mpsc::channel::<(u32, Vec<ContainerName>)>();
+        let (jobs, work) = mpsc::channel::<Job>();
         let (done, reaped) = tokio_mpsc::unbounded_channel();
         thread::Builder::new()
             .name("reaper".into())
             .stack_size(256 * 1024)
             .spawn(move || {
-                for (group, names) in work {
-                    if let Err(e) = zone::reap(group) {
+                for job in work {
+                    if let Err(e) = zone::reap(job.group) {
                         tracing::error!(error = %crate::daemon::chain(&e), "delete closed links");
                     }
-                    if done.send(names).is_err() {
+                    if let Err(e) = firewall::kernel::conntrack::delete_led_to(&job.led_to) {
+                        tracing::warn!(error = %crate::daemon::chain(&e), "forget connections to closed containers");
+                    }
+                    if done.send(job.names).is_err() {
                         return;
                     }
                 }
             })?;
         let reaper = Self {
             jobs,
-            gathering: Vec::new(),
+            gathering: Job::default(),
             group: 0,
             busy: false,
         };
@@ -59,9 +73,11 @@ impl Reaper {
         GROUPS
     }
 
-    /// Tells that the container's link is closed and in [`Reaper::group`].
-    pub(crate) fn gather(&mut self, container: ContainerName) {
-        self.gathering.push(container);
+    /// Tells that the container's link is closed and in [`Reaper::group`], and to which of its addresses
+    /// published ports led.
+    pub(crate) fn gather(&mut self, container: ContainerName, led_to: Vec<IpAddr>) {
+        self.gathering.names.push(container);
+        self.gathering.led_to.extend(led_to);
         self.kick();
     }
 
@@ -72,11 +88,14 @@ impl Reaper {
     }
 
     fn kick(&mut self) {
-        if self.busy || self.gathering.is_empty() {
+        if self.busy || self.gathering.names.is_empty() {
             return;
         }
-        let names = std::mem::take(&mut self.gathering);
-        self.busy = self.jobs.send((GROUPS[self.group], names)).is_ok();
+        let job = Job {
+            group: GROUPS[self.group],
+            ..std::mem::take(&mut self.gathering)
+        };
+        self.busy = self.jobs.send(job).is_ok();
         self.group = 1 - self.group;
     }
 }

@@ -64,7 +64,22 @@ impl Links {
             .collect();
         requests.extend(wanted.iter().map(|net| encode::put_address(index, *net)));
         requests.push(encode::up(index));
-        self.all(&action, requests)
+        self.all(&action, requests)?;
+        self.localnet6(zone, index)
+    }
+
+    /// Lets ports published on `::1` reach the zone. The route goes with the bridge, and when it goes down.
+    fn localnet6(&mut self, zone: &Zone, index: u32) -> Result<(), LinkError> {
+        if zone.subnet6.is_none() {
+            return Ok(());
+        }
+        match self.host.batch(vec![encode::localnet6(index)]) {
+            Err(Refused(errors)) if !errors[0].1.is(Errno::EXIST) => {
+                let action = format!("add the route to ::1 on {}", zone.bridge);
+                Err(LinkError::kernel(action, errors[0].1.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The full name, where the bridge's is shortened. It may be there already.

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use ipnet::IpNet;
-use netlink_packet_core::{DefaultNla, Emitable, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
+};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoData, InfoKind,
@@ -13,6 +15,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::route::{RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Route};
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -27,6 +30,8 @@ use crate::plan::Step;
 
 /// Index of `lo` in every network namespace (LOOPBACK_IFINDEX, net/core/dev.c).
 const LOOPBACK: u32 = 1;
+/// The table of the host's own addresses (linux/rtnetlink.h).
+const RT_TABLE_LOCAL: u32 = 255;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_ALT_IFNAME: u16 = 53;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -318,6 +323,25 @@ fn bridge_settings(builder: LinkMessageBuilder<LinkBridge>, zone: &Zone) -> Link
 pub(super) fn bridge_protocols(index: u32) -> Request {
     let message = LinkUnspec::new_with_index(index).append_extra_attribute(protocols(&BRIDGE));
     change(Route::SetLink(message.build()))
+}
+
+/// What `route_localnet` is for 127.0.0.0/8: replies that conntrack leads back to `::1` are looked for on
+/// the interface they come in by (`rt6_need_strict`), and without this route there is no `::1` on the
+/// bridge. Packets that say `::1` on the wire are dropped before any route is looked for (`ip6_rcv_core`).
+///
+/// Each bridge has one, so: not instead of another's. One that is there already is refused (EEXIST).
+pub(super) fn localnet6(index: u32) -> Request {
+    let message = RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+        .destination_prefix(std::net::Ipv6Addr::LOCALHOST, 128)
+        .output_interface(index)
+        .table_id(RT_TABLE_LOCAL)
+        .kind(RouteType::Local)
+        .scope(RouteScope::Host)
+        .build();
+    Request {
+        message: Route::NewRoute(message),
+        flags: NLM_F_CREATE | NLM_F_APPEND,
+    }
 }
 
 /// Puts an address where it may be already.

@@ -10,9 +10,8 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use firewall::model;
-use firewall::policy::Ports;
-use firewall::sets::Action;
 use ipnet::IpNet;
+use tokio::task::JoinHandle;
 use zone::{ContainerName, MacAddr, PortSpec, ZoneName};
 
 use super::request::Request;
@@ -28,6 +27,8 @@ pub(crate) struct Attached {
     /// False when it was attached already, in the same way.
     pub(crate) created: bool,
     pub(crate) warnings: Vec<String>,
+    /// Ends when flows to its published ports go where they should.
+    pub(crate) flows: Option<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -64,11 +65,16 @@ impl Engine {
             container: self.view(&record),
             created: true,
             warnings,
+            flows: self.forget_flows(&record),
         })
     }
 
     /// The same request again is a success; a different one is refused with the difference named.
-    fn attached_already(&self, request: &Request, record: &Record) -> Result<Attached, api::Error> {
+    fn attached_already(
+        &mut self,
+        request: &Request,
+        record: &Record,
+    ) -> Result<Attached, api::Error> {
         let mut differences = Vec::new();
         let mut differ = |what: &str, has: String, asked: String| {
             if has != asked {
@@ -120,7 +126,8 @@ impl Engine {
             return Ok(Attached {
                 container: self.view(record),
                 created: false,
-                warnings: Vec::new(),
+                warnings: self.publish_warnings(record),
+                flows: None,
             });
         }
         Err(refused(format!(
@@ -149,30 +156,6 @@ impl Engine {
                 return Err(refused(format!(
                     "{what}: its policy cannot be read, and there is no last good one:\n{}",
                     bad.message
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse_published(&self, request: &Request, what: &str) -> Result<(), api::Error> {
-        if request.publish.is_empty() {
-            return Ok(());
-        }
-        if self
-            .zones
-            .get(&request.zone)
-            .is_some_and(|z| z.zone.internal)
-        {
-            return Err(refused(format!(
-                "{what}: zone {} is internal: nothing in it can be published",
-                request.zone
-            )));
-        }
-        for (text, publish) in &request.publish {
-            if let Some(owner) = self.firewall.publish_conflict(publish) {
-                return Err(refused(format!(
-                    "{what}: publish {text}: the port is published by container {owner} already (choose another one, or detach {owner})"
                 )));
             }
         }
@@ -300,6 +283,7 @@ impl Engine {
             tracing::error!(container = %record.container, error = %e, "undo attach: remove its record");
         }
         self.close_link(record);
+        self.reap(record);
     }
 
     /// Stores addresses that the name had not before; durable with the next commit.
@@ -311,48 +295,6 @@ impl Engine {
         let value = serde_json::to_string(&ips).unwrap_or_default();
         let number = self.store.put(Kind::Address, key, Some(value));
         self.unsaved.insert(record.container.clone(), number);
-    }
-
-    fn publish_warnings(&self, record: &Record) -> Vec<String> {
-        record
-            .publish
-            .iter()
-            .filter(|(_, publish)| self.publish_is_closed(record, publish))
-            .map(|(text, _)| {
-                format!(
-                    "publish {text}: no ingress rule of {} lets anybody through to that port",
-                    record.container
-                )
-            })
-            .collect()
-    }
-}
-
-impl Engine {
-    /// Whether files mention ingress and none of their rules lets anybody through to the first port.
-    fn publish_is_closed(&self, record: &Record, publish: &model::Publish) -> bool {
-        let container = model_of(record);
-        let sections: Vec<_> = self
-            .firewall
-            .policies()
-            .applying(&container)
-            .filter_map(|file| file.ingress.as_ref())
-            .collect();
-        let opens = |ports: &Ports| match *ports {
-            Ports::Range { proto, first, last } => {
-                proto == publish.proto && (first..=last).contains(&publish.port)
-            }
-            Ports::Proto(proto) => proto == publish.proto,
-            Ports::Icmp(_) | Ports::EveryIcmp => false,
-        };
-        let open = sections
-            .iter()
-            .flat_map(|section| &section.rules)
-            .any(|rule| {
-                rule.action == Action::Allow
-                    && rule.ports.as_ref().is_none_or(|p| p.iter().any(opens))
-            });
-        !sections.is_empty() && !open
     }
 }
 

@@ -45,9 +45,12 @@ impl Engine {
         let changes = self.firewall.detach(&record.container);
         let outcome = self.apply(&changes);
         self.ports.remove(&record.container);
+        self.closed_ports.remove(&record.container);
         if !record.publish.is_empty() {
             self.follow_doors();
         }
+        // Only now: with its elements still there, a flow that is forgotten could begin anew.
+        self.reap(record);
         self.unbind_lease(record);
         if let Err(e) = self.drop_record(&record.container) {
             tracing::error!(container = %record.container, error = %e, "remove its record");
@@ -84,17 +87,22 @@ impl Engine {
         }
     }
 
-    /// Takes the link down and hands it to the reaper.
+    /// Takes the link down and puts it where [`Engine::reap`] finds it.
     pub(super) fn close_link(&mut self, record: &Record) {
-        match self.links.close_port(record.ifindex, self.reaper.group()) {
-            Ok(()) => {
-                self.closing.insert(record.container.clone());
-                self.reaper.gather(record.container.clone());
-            }
-            Err(e) => {
-                tracing::error!(container = %record.container, error = %chain(&e), "close its link");
-            }
+        if let Err(e) = self.links.close_port(record.ifindex, self.reaper.group()) {
+            tracing::error!(container = %record.container, error = %chain(&e), "close its link");
         }
+    }
+
+    /// Hands a container that is closed to the reaper, and the connections that were led to it. Its name is
+    /// blocked until that is done.
+    pub(super) fn reap(&mut self, record: &Record) {
+        let led_to = match record.publish.is_empty() {
+            true => Vec::new(),
+            false => record.ips(),
+        };
+        self.closing.insert(record.container.clone());
+        self.reaper.gather(record.container.clone(), led_to);
     }
 
     /// The host end is gone: the container's namespace ended, or somebody deleted the link.
@@ -106,8 +114,10 @@ impl Engine {
         if let Err(e) = self.apply(&changes) {
             tracing::error!(container = %name, error = ?e, "remove elements of a container that ended");
         }
+        self.closed_ports.remove(name);
         if !record.publish.is_empty() {
             self.follow_doors();
+            self.reap(&record);
         }
         self.unbind_lease(&record);
         if let Err(e) = self.drop_record(name) {

@@ -3,14 +3,17 @@
 //! It holds what should be (zones, policies, attached containers) and makes the kernel agree. Each
 //! operation either holds afterwards or has been undone; its errors are sentences for people.
 
+mod apply;
 mod attach;
 pub(crate) mod clock;
 mod decide;
 mod detach;
+mod diff;
 mod doors;
 mod explain;
 mod forward;
 mod lease;
+mod publish;
 mod recover;
 mod reload;
 mod request;
@@ -31,6 +34,7 @@ use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneName};
 
 use super::Dirs;
+use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
 use super::loopback6::Doors;
@@ -79,6 +83,12 @@ pub(crate) struct Engine {
     zone_files: Files<ZoneFile>,
     policy_files: Files<Arc<PolicyFile>>,
     edits: Edits,
+    /// What was applied in one step, and how to get back.
+    applied: Applied,
+    /// When that has to be looked at.
+    apply_due: Option<tokio::time::Instant>,
+    /// Told when that changes.
+    pub(crate) apply_news: std::rc::Rc<Notify>,
     zones: BTreeMap<ZoneName, ZoneState>,
     ports: BTreeMap<ContainerName, Record>,
     /// Addresses that names have, attached or not; what the store holds.
@@ -93,10 +103,12 @@ pub(crate) struct Engine {
     pub(crate) reaped: std::rc::Rc<Notify>,
     reaper: Reaper,
     forwarding: Option<Forwarding>,
-    /// Published ports on `::1`.
+    /// Published ports on `::1`, where the kernel does not do it.
     doors: Doors,
     /// Tells what rules that log and files on trial have to say.
     pub(crate) decider: decide::Decider,
+    /// Published ports that policy closes to everybody, in words, by container.
+    closed_ports: BTreeMap<ContainerName, Vec<String>>,
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,

@@ -143,7 +143,13 @@ impl Engine {
             })
             .collect();
         self.follow_clock();
+        let mut files: Vec<Arc<PolicyFile>> = Vec::new();
+        for (key, new) in &edits {
+            let old = self.firewall.policies().0.get(key);
+            files.extend(old.into_iter().chain(new).cloned());
+        }
         let changes = self.firewall.edit_policies(edits);
+        self.look_at_edited(files.iter());
         self.apply(&changes)
     }
 

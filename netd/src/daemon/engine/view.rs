@@ -15,11 +15,11 @@ impl Engine {
             .collect()
     }
 
-    /// One container, and what is wrong with it.
+    /// One container, what is wrong with it, and what is worth a warning.
     pub(crate) fn show(
         &self,
         container: &str,
-    ) -> Result<(api::Container, Vec<api::Problem>), api::Error> {
+    ) -> Result<(api::Container, Vec<api::Problem>, Vec<String>), api::Error> {
         let record = self.record(container)?;
         let subject = format!("container {container}");
         let file = self.policy_files.path(container).display().to_string();
@@ -28,7 +28,8 @@ impl Engine {
             .into_iter()
             .filter(|p| p.subject == subject || p.subject == file)
             .collect();
-        Ok((self.view(record), problems))
+        let warnings = self.closed_ports_of(container).to_vec();
+        Ok((self.view(record), problems, warnings))
     }
 
     /// The daemon's own state.
@@ -48,6 +49,8 @@ impl Engine {
             .into(),
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
             problems: self.problems(),
+            applied: self.applied_state(),
+            warnings: self.warnings(),
         }
     }
 
@@ -137,25 +140,5 @@ impl Engine {
                 .collect(),
             state: "attached".into(),
         }
-    }
-}
-
-/// A reason of the firewall as the control socket carries it.
-pub(super) fn reason(reason: &firewall::explain::Reason) -> api::Reason {
-    api::Reason {
-        file: reason.file.clone(),
-        line: reason.line.map(i64::from),
-        column: reason.column.map(i64::from),
-        direction: reason.direction.map(|d| format!("{d:?}").to_lowercase()),
-        action: format!("{:?}", reason.action).to_lowercase(),
-        text: reason.text.clone(),
-    }
-}
-
-/// A verdict of the firewall as the control socket carries it.
-pub(super) fn explanation(explanation: &firewall::explain::Explanation) -> api::Explanation {
-    api::Explanation {
-        verdict: format!("{:?}", explanation.verdict).to_lowercase(),
-        reasons: explanation.reasons.iter().map(reason).collect(),
     }
 }

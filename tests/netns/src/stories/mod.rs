@@ -1,10 +1,12 @@
 //! The stories, by what they are about.
 
+mod apply;
 mod attach;
 mod bad_input;
 mod crash;
 mod decisions;
 mod dhcp;
+mod explain;
 mod files;
 mod flat;
 mod harness;
@@ -43,6 +45,11 @@ stories! {
         policy_judges_what_comes_through_a_published_port, a_port_is_published_once, an_internal_zone_publishes_nothing;
     policies: labels_zones_and_names_as_peers, addresses_and_ranges_as_peers, a_deny_always_wins,
         files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
+    apply: a_set_opens_and_closes_in_one_step_and_rolls_back, one_bad_file_refuses_all,
+        who_does_not_confirm_in_time_gets_the_old_set_back, a_daemon_that_starts_after_the_deadline_brings_the_old_set_back_first,
+        a_file_that_is_bad_stays_as_good_as_it_was, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
+    explain: published_ports_lead_to_the_container, a_zone_off_its_uplink_is_explained, other_tables_are_read,
+        what_cannot_be_known_of_other_tables_may_drop, what_is_suggested_opens_it, files_alone_are_enough;
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
