@@ -68,7 +68,7 @@ stories! {
     crash: killed_at_random_moments;
     bad_input: wrong_requests, wrong_zone_files, garbage_on_the_socket, garbage_in_dhcp, a_full_disk, a_truncated_store;
     decisions: a_file_on_trial_changes_nothing_and_is_recorded, a_rule_that_logs_is_recorded_with_what_it_did,
-        what_is_over_a_rate_is_told_with_it, a_flood_harms_no_packet_and_no_disk,
+        what_is_over_a_rate_is_told_with_it, rules_count_what_they_match, a_flood_harms_no_packet_and_no_disk,
         what_is_learned_allows_what_was_seen_and_nothing_else, the_journal_is_told_and_a_log_can_be_followed;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
