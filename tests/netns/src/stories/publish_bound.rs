@@ -18,7 +18,8 @@ fn who(from: &Netns, to: &str, traffic: &str) -> String {
 /// Elements of a map, as nft prints them.
 fn elements(world: &World, map: &str) -> usize {
     let text = world.nft(&format!("list map inet netd {map}")).ok();
-    text.matches(" : ").count()
+    let (_, elements) = text.split_once("elements").unwrap_or_default();
+    elements.matches(" : ").count()
 }
 
 pub fn a_range_is_one_element_and_leads_port_by_port() {
