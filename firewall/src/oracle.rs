@@ -171,7 +171,11 @@ fn host_address(world: &World, other: &Endpoint, family: Family) -> Option<IpAdd
 /// Who has an address.
 fn who(world: &World, address: IpAddr) -> Who<'_> {
     let mut containers = world.containers.values();
-    if let Some(container) = containers.find(|c| world.addresses(c).any(|a| a == address)) {
+    let has = |c: &&Container| {
+        // the cheap question first: there may be thousands
+        c.addresses.contains(&address) && world.addresses(c).any(|a| a == address)
+    };
+    if let Some(container) = containers.find(has) {
         return Who::Container(container);
     }
     let family = Family::of(address);
@@ -280,6 +284,19 @@ fn open_by_publishing(
     from: Party<'_>,
     flow: &Flow,
 ) -> bool {
+    flow.published
+        && may_be_published(world, server, from, flow)
+        && policies.applying(server).all(|file| file.ingress.is_none())
+}
+
+/// Whether something may have come through a published port: where it does not end at a container's
+/// published port, or does not come from outside, it did not.
+pub(crate) fn may_be_published(
+    world: &World,
+    server: &Container,
+    from: Party<'_>,
+    flow: &Flow,
+) -> bool {
     let zone = world.zones.get(&server.zone);
     let through = |publish: &Publish| {
         let offset = |port: u16| port.checked_sub(publish.port);
@@ -288,11 +305,9 @@ fn open_by_publishing(
         matches!(flow.traffic, Traffic::Port(proto, port)
             if family && proto == publish.proto && offset(port).is_some_and(in_range))
     };
-    flow.published
-        && zone.is_some_and(|zone| !zone.internal)
+    zone.is_some_and(|zone| !zone.internal)
         && (is_host(from) || from.who == Who::World)
         && server.publish.iter().any(through)
-        && policies.applying(server).all(|file| file.ingress.is_none())
         && is_first_address(world, server, &flow.to)
 }
 

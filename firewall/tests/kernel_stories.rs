@@ -16,6 +16,8 @@ mod install;
 mod lab;
 #[path = "kernel/live.rs"]
 mod live;
+#[path = "kernel/nflog.rs"]
+mod nflog;
 #[path = "kernel/owner.rs"]
 mod owner;
 #[path = "kernel/paths.rs"]

@@ -3,10 +3,16 @@
 //! The daemon serves it with zlink (`daemon/control.rs`), the command line calls it with a small blocking
 //! client (`client.rs`), and any varlink client can do the same.
 
+mod apply;
+
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
+
+pub(crate) use apply::{
+    AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
+};
 
 /// Name of the varlink interface.
 pub(crate) const INTERFACE: &str = "io.netd.Control";
@@ -193,6 +199,8 @@ pub(crate) struct DaemonStatus {
     pub(crate) restored: i64,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
+    /// The last apply of policies, if there was one.
+    pub(crate) applied: Option<AppliedState>,
     /// What is worth a warning.
     pub(crate) warnings: Vec<String>,
 }
@@ -217,10 +225,72 @@ pub(crate) struct Reason {
 /// Whether a connection would pass, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct Explanation {
+    /// `allow`, or `deny` where one of the families that were asked about is denied.
+    pub(crate) verdict: String,
+    /// In the order in which they took part; those of the family that decides.
+    pub(crate) reasons: Vec<Reason>,
+    /// Translations of addresses on the way, as far as it goes.
+    pub(crate) steps: Vec<Step>,
+    /// Chains of other tables in the way.
+    pub(crate) foreign: Vec<Obstacle>,
+    /// What would have to be added to allow it.
+    pub(crate) fix: Vec<Fix>,
+    /// The same for each family that was asked about.
+    pub(crate) families: Vec<Answer>,
+}
+
+/// Whether a connection of one family would pass, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Answer {
+    /// 4 or 6.
+    pub(crate) family: i64,
     /// `allow` or `deny`.
     pub(crate) verdict: String,
     /// In the order in which they took part.
     pub(crate) reasons: Vec<Reason>,
+    /// Translations of addresses on the way, as far as it goes.
+    pub(crate) steps: Vec<Step>,
+    /// Chains of other tables in the way.
+    pub(crate) foreign: Vec<Obstacle>,
+    /// What would have to be added to allow it.
+    pub(crate) fix: Vec<Fix>,
+}
+
+/// A translation of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Step {
+    /// `dnat`, `masquerade` or `hairpin`.
+    pub(crate) kind: String,
+    /// A sentence for people.
+    pub(crate) text: String,
+    /// Address, and port where that changes too.
+    pub(crate) from: String,
+    /// What it becomes.
+    pub(crate) to: String,
+}
+
+/// A chain of another table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Obstacle {
+    /// Family and name.
+    pub(crate) table: String,
+    /// The chain.
+    pub(crate) chain: String,
+    /// `drop` where that is certain, else `maybe`.
+    pub(crate) verdict: String,
+    /// A sentence for people.
+    pub(crate) text: String,
+}
+
+/// Lines to be added to a policy file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Fix {
+    /// The file.
+    pub(crate) file: String,
+    /// Whether it is a new one.
+    pub(crate) create: bool,
+    /// The lines.
+    pub(crate) text: String,
 }
 
 /// The policy in force for one container.
@@ -236,6 +306,19 @@ pub(crate) struct PolicyView {
     pub(crate) rules: Vec<Reason>,
     /// The rules it became, as `nft` text or JSON, when asked for.
     pub(crate) nft: Option<String>,
+}
+
+/// What there is to know of a container beside what it was seen doing, which is in a file: it can be long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Lesson {
+    /// The container.
+    pub(crate) container: String,
+    /// The file with what it was seen doing.
+    pub(crate) file: String,
+    /// `egress`, `ingress`: what files on trial mention of it now.
+    pub(crate) on_trial: Vec<String>,
+    /// Files that apply to it and are in force.
+    pub(crate) in_force: Vec<String>,
 }
 
 /// Errors of the interface. Every one carries the whole message for people.

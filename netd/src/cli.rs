@@ -5,10 +5,14 @@
 
 mod args;
 mod attach;
+mod decisions;
 mod explain;
 mod output;
 mod pages;
 mod policy;
+mod policy_apply;
+mod policy_diff;
+mod policy_set;
 mod run_args;
 mod show;
 mod stop;
@@ -135,6 +139,26 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Policy(PolicyCommand::Check { files }) => policy::check(&context, &files),
         Command::Policy(PolicyCommand::Show { container, nft }) => {
             policy::show(&context, &container, nft)
+        }
+        Command::Policy(PolicyCommand::Diff { paths, exit_code }) => {
+            policy_diff::diff(&context, &paths, exit_code)
+        }
+        Command::Policy(PolicyCommand::Apply { paths, confirm }) => {
+            policy_apply::apply(&context, &paths, confirm)
+        }
+        Command::Policy(PolicyCommand::Confirm) => policy_apply::confirm(&context),
+        Command::Policy(PolicyCommand::Rollback) => policy_apply::rollback(&context),
+        Command::Policy(PolicyCommand::Log(args)) => decisions::log(&context, &args),
+        Command::Policy(PolicyCommand::Learn {
+            container,
+            since,
+            forget,
+        }) => {
+            if forget {
+                decisions::forget(&context, &container)
+            } else {
+                decisions::learn(&context, &container, since)
+            }
         }
         Command::Explain(args) => explain::explain(&context, &args),
         Command::Lease(LeaseCommand::List) => show::leases(&context),

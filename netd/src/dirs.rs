@@ -60,6 +60,11 @@ impl Dirs {
         self.config.join("policies")
     }
 
+    /// What rules that log and files on trial had to say, a JSON object a line.
+    pub(crate) fn decisions(&self) -> PathBuf {
+        self.state.join("decisions.jsonl")
+    }
+
     /// What the spawner knows of containers that run.
     pub(crate) fn containers(&self) -> PathBuf {
         self.runtime.join("containers")

@@ -129,7 +129,21 @@ pub(crate) enum Error {
         seconds: u64,
     },
 
+    #[error("policy learn {container}: nothing was recorded of it since {since}")]
+    NothingLearned {
+        container: ContainerName,
+        since: String,
+    },
+
     // Files and streams.
+    #[error("{}: there are no *.toml files in this folder", .path.display())]
+    NoPolicies { path: PathBuf },
+    #[error("{}: policy files are named NAME.toml", .path.display())]
+    NotAPolicy { path: PathBuf },
+    #[error("two groups files are given: {one} and {}", .other.display())]
+    TwoGroups { one: String, other: PathBuf },
+    #[error("{0}")]
+    BadPolicy(String),
     #[error("cannot read {}", .path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write to standard output")]
@@ -167,6 +181,18 @@ impl Error {
         move |source| Error::Attach {
             container,
             source: Box::new(source),
+        }
+    }
+}
+
+/// Also where no daemon is asked: the same words, the same exit code.
+impl From<crate::api::Error> for Error {
+    fn from(error: crate::api::Error) -> Self {
+        match error {
+            crate::api::Error::NoSuchZone { message } => Self::NoSuchZone(message),
+            crate::api::Error::NoSuchContainer { message } => Self::NoSuchContainer(message),
+            crate::api::Error::Invalid { message } => Self::Invalid(message),
+            crate::api::Error::Refused { message } => Self::Refused(message),
         }
     }
 }

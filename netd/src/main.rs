@@ -9,13 +9,19 @@
 mod api;
 mod cli;
 mod client;
+mod clock;
 mod daemon;
+mod decision;
 mod dirs;
 mod error;
+mod explain;
 mod hook;
+mod lesson;
+mod model;
 mod netns;
 mod publish;
 mod run;
+mod since;
 mod sys;
 mod values;
 

@@ -11,6 +11,7 @@
 //! One thread from begin to end: libcontainer forks without exec.
 
 mod resolver;
+mod warnings;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,6 +47,9 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
         if from_outside && let Err(e) = resolver::provide(&context.dirs, &zone, &mut settings) {
             cli::note(&format!("warning: no resolv.conf for the container: {e}"));
         }
+    }
+    if !quiet {
+        warnings::show();
     }
     let exit = spawner::run(&settings)?;
     Ok(ExitCode::from(exit.status()))

@@ -4,6 +4,7 @@
 //! skeleton ─► encode ─► Batch ─► Socket (owns the tables) ─► nf_tables
 //!                                   └─ a duplicate lies with the keeper while the daemon is dead
 //! Dump (second socket) ─► Tables::verify        TableMonitor (third) ─► "somebody changed them"
+//! Nflog (fourth) ─► what was passed and refused
 //! gate: eBPF in front of and behind each bridge, for when there is no ruleset at all
 //! ```
 //!
@@ -13,10 +14,13 @@ pub mod conntrack;
 mod dump;
 mod encode;
 mod expr;
+pub mod foreign;
+mod foreign_rules;
 pub mod gate;
 pub mod keeper;
 mod monitor;
 mod nf;
+pub mod nflog;
 mod socket;
 mod sys;
 mod tables;
@@ -28,6 +32,7 @@ pub use conntrack::ConntrackError;
 pub use gate::GateError;
 pub use keeper::KeeperError;
 pub use monitor::TableMonitor;
+pub use nflog::Nflog;
 pub use socket::SocketError;
 pub use tables::{Tables, TablesError};
 

@@ -6,6 +6,9 @@ pub(super) const SUBSYS_NFTABLES: u16 = 10;
 /// nfnetlink subsystem of conntrack.
 pub(super) const SUBSYS_CTNETLINK: u16 = 1;
 
+/// Version of nfnetlink's header.
+pub(super) const NFNETLINK_V0: u8 = 0;
+
 pub(super) const NFPROTO_INET: u8 = 1;
 pub(super) const NFPROTO_BRIDGE: u8 = 7;
 

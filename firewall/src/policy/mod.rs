@@ -203,6 +203,37 @@ impl PolicySet {
             .map(|file| &**file)
             .filter(|file| file.mode == Mode::Enforce && file.applies_to.matches(container))
     }
+
+    /// As if the files on trial were in force.
+    pub fn on_trial(&self) -> Self {
+        let enforced = |file: &Arc<PolicyFile>| match file.mode {
+            Mode::Enforce => file.clone(),
+            Mode::Audit => Arc::new(PolicyFile {
+                mode: Mode::Enforce,
+                ..(**file).clone()
+            }),
+        };
+        let files = self.0.iter();
+        Self(
+            files
+                .map(|(key, file)| (key.clone(), enforced(file)))
+                .collect(),
+        )
+    }
+
+    /// Only the files, in force and on trial, that apply to one of these containers.
+    pub fn about<'a>(&self, containers: impl Iterator<Item = &'a Container> + Clone) -> Self {
+        let files = self.0.iter().filter(|(_, file)| {
+            containers
+                .clone()
+                .any(|container| file.applies_to.matches(container))
+        });
+        Self(
+            files
+                .map(|(key, file)| (key.clone(), file.clone()))
+                .collect(),
+        )
+    }
 }
 
 /// Peers as a file writes them, separated by commas.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::icmp;
 use super::suggest::nearest;
+use crate::model::Traffic;
 
 /// One entry of `ports`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +24,20 @@ pub enum Ports {
     Icmp(u8),
     /// All of ICMP in IPv4, all of ICMPv6 in IPv6.
     EveryIcmp,
+}
+
+impl From<Traffic> for Ports {
+    fn from(traffic: Traffic) -> Self {
+        match traffic {
+            Traffic::Port(proto, port) => Ports::Range {
+                proto,
+                first: port,
+                last: port,
+            },
+            Traffic::Icmp(kind) => Ports::Icmp(kind),
+            Traffic::Proto(proto) => Ports::Proto(proto),
+        }
+    }
 }
 
 /// Protocols with ports.

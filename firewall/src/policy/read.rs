@@ -230,10 +230,7 @@ impl Reader<'_> {
     fn mode(&mut self, value: &Spanned<DeValue<'_>>) -> Mode {
         match value.get_ref().as_str() {
             Some("enforce") => Mode::Enforce,
-            Some("audit") => {
-                self.unsupported(value.span(), "mode = \"audit\"");
-                Mode::Audit
-            }
+            Some("audit") => Mode::Audit,
             Some(other) => {
                 let near = nearest(other, ["enforce", "audit"]).unwrap_or("enforce");
                 let help = format!("did you mean \"{near}\"?");

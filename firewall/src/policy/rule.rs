@@ -196,16 +196,9 @@ impl Reader<'_> {
     }
 
     fn log(&mut self, value: &Spanned<DeValue<'_>>) -> bool {
-        match value.get_ref().as_bool() {
-            Some(true) => {
-                self.unsupported(value.span(), "`log`");
-                true
-            }
-            Some(false) => false,
-            None => {
-                self.wrong_type(value, "log", "true or false");
-                false
-            }
-        }
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            self.wrong_type(value, "log", "true or false");
+            false
+        })
     }
 }

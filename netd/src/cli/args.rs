@@ -8,8 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
+use super::explain::Located;
 pub(crate) use super::run_args::RunArgs;
 use crate::dirs::Dirs;
+use crate::since::Since;
 use crate::values::{self, Label};
 
 /// Networks and firewall for containers: zones, addresses, NAT, and policies in force before the
@@ -81,7 +83,7 @@ pub(crate) enum Command {
     /// Returns once they are in force. Exit code 1 if a file was refused; the last good one of that
     /// file then stays in force.
     Reload,
-    /// Check policy files, show the policy in force
+    /// Check policy files, show the policy in force, what was decided, and what may be learned of it
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Tell whether a connection would be allowed, and why
@@ -311,6 +313,92 @@ pub(crate) enum PolicyCommand {
         #[arg(long)]
         nft: bool,
     },
+    /// Show what would change if these files were the policies
+    ///
+    /// Not text but meaning: who could open which connections, and could not before, or the other way
+    /// round; with whose word it is. The files given stand for the whole set, as for `netd policy apply`:
+    /// those in force that are not among them count as removed. Changes nothing.
+    #[command(after_help = "\
+Rows read: FROM -> TO PORTS BEFORE -> AFTER (WHY BEFORE -> WHY AFTER). Limits (rates, numbers of
+connections, hours, log, audit) stand in [brackets].
+
+Examples:
+  netd policy diff new/
+  netd policy diff --exit-code /etc/netd/policies/*.toml web.toml")]
+    Diff {
+        /// Policy files, or folders of *.toml files
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Exit with 1 if something would change
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Make these files the policies, in one step
+    ///
+    /// They replace the whole set in the config dir: policy files there that are not given are removed.
+    /// All are checked first; an error in any, and nothing changes. Dotfiles and other files there are not
+    /// touched. What was there before is kept: `netd policy rollback` brings it back.
+    #[command(after_help = "\
+A groups.toml among them, or in a folder that is given, becomes the groups file; without one the
+groups stay as they are.
+
+While an apply waits to be confirmed, another one is refused. Files that are edited meanwhile count
+as usual; when the ones before come back, the replaced ones are kept in the state dir under apply/.
+
+Examples:
+  netd policy diff new/                   first see what it would change
+  netd policy apply new/ --confirm 60     the old ones come back after a minute …
+  netd policy confirm                     … unless confirmed")]
+    Apply {
+        /// Policy files, or folders of *.toml files
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Bring the files before back unless `netd policy confirm` follows in this time
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+        confirm: Option<u32>,
+    },
+    /// Keep the policies that were applied with --confirm
+    Confirm,
+    /// Bring back the policy files before the last apply, in one step
+    ///
+    /// Those that are replaced are kept in a folder that is told, and can be applied again. Refused when
+    /// the last apply is undone already.
+    Rollback,
+    /// Show what rules with `log = true` and files with `mode = "audit"` recorded
+    ///
+    /// Reads the decision log in the state dir; needs no daemon. With --json it prints a JSON object a
+    /// line, as they are in the log.
+    Log(LogArgs),
+    /// Print a policy file that allows what a container was seen doing
+    ///
+    /// Made of what a file with `mode = "audit"`, or rules with `log = true`, recorded of it. Read it
+    /// before it is put in force.
+    Learn {
+        /// Name of the container
+        container: ContainerName,
+        /// Only what was seen since a time (2026-11-22T09:30:00Z), or in the last 90min, 12h, 7d
+        #[arg(long, value_name = "WHEN", conflicts_with = "forget")]
+        since: Option<Since>,
+        /// Forget what was recorded, to begin anew
+        #[arg(long)]
+        forget: bool,
+    },
+}
+
+/// `netd policy log`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(crate) struct LogArgs {
+    /// Only decisions of this container's rules
+    pub(crate) container: Option<ContainerName>,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what files on trial have to say
+    #[arg(long)]
+    pub(crate) audit: bool,
+    /// Only the last so many
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub(crate) lines: Option<usize>,
 }
 
 /// `netd explain`
@@ -319,7 +407,13 @@ pub(crate) enum PolicyCommand {
 Examples:
   netd explain web db tcp/5432
   netd explain world web tcp/80
+  netd explain world host tcp/8080            a published port: may the world use it?
   netd explain web 192.0.2.7 icmp/echo-request
+  netd explain web db tcp/5432 --at \"Sat 22:00\"
+  netd explain --files ./config --in web=dmz,tier=front world web tcp/80
+
+Without -4 or -6 both families are asked about that both ends have; where one is denied, that is
+the verdict. The ports of FROM are not asked about: any will do.
 
 Exit code: 0 allow, 10 deny.")]
 pub(crate) struct ExplainArgs {
@@ -327,9 +421,11 @@ pub(crate) struct ExplainArgs {
     #[arg(value_parser = values::endpoint)]
     pub(crate) from: String,
     /// To whom: a container, `host`, `world`, or an address
+    ///
+    /// A published port of the host stands for the container behind it.
     #[arg(value_parser = values::endpoint)]
     pub(crate) to: String,
-    /// With what: tcp/80, udp/53, icmp/echo-request, …
+    /// With what: tcp/80 (if nothing is said), udp/53, icmp/echo-request, …
     #[arg(value_name = "PROTO/PORT")]
     pub(crate) traffic: Option<String>,
     /// Over IPv4
@@ -338,6 +434,24 @@ pub(crate) struct ExplainArgs {
     /// Over IPv6
     #[arg(short = '6')]
     pub(crate) ipv6: bool,
+    /// At that time instead of now, for rules with hours: a day and a time, such as "Sat 22:00"
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(crate) at: Option<String>,
+    /// Answer from the files in this config dir alone, without a daemon and without privilege
+    ///
+    /// Containers are those that FROM, TO and --in name. Published ports, addresses of the host and other
+    /// programs' tables are not known then.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
+    /// With --files: in which zone a container is, and its labels; may be repeated
+    ///
+    /// Not needed where there is one zone only, or where a policy applies to the container in that zone.
+    #[arg(long = "in", value_name = "NAME=ZONE[,KEY=VALUE]…", requires = "files")]
+    pub(crate) located: Vec<Located>,
+}
+
+fn moment(text: &str) -> Result<String, firewall::explain::NotMoment> {
+    firewall::explain::moment(text).map(|_| text.to_owned())
 }
 
 /// `netd lease …`

@@ -57,11 +57,11 @@ pub(super) fn check(context: &Context, named: &[PathBuf]) -> Result<ExitCode, Er
     }
     let mut files = Vec::new();
     if named.is_empty() {
-        files = policies_in(&context.dirs.policies())?;
+        files = files_in(&context.dirs.policies())?;
     }
     for path in named {
         if path.is_dir() {
-            files.extend(policies_in(path)?);
+            files.extend(files_in(path)?);
         } else {
             files.push(path.clone());
         }
@@ -125,7 +125,7 @@ fn check_one(path: &Path) -> Result<Vec<Diagnostic>, Error> {
 
 /// The files a daemon would read in this folder: `*.toml`, no dotfiles, in the order of their names.
 /// A folder that does not exist has none.
-fn policies_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |source: io::Error| Error::Read {
         path: folder.to_owned(),
         source,
@@ -185,14 +185,14 @@ mod tests {
             fs::write(dir.path().join(name), "").unwrap();
         }
         fs::create_dir(dir.path().join("f.toml")).unwrap();
-        let files = policies_in(dir.path()).unwrap();
+        let files = files_in(dir.path()).unwrap();
         let names: Vec<&str> = files
             .iter()
             .map(|f| f.file_name().unwrap().to_str().unwrap())
             .collect();
         assert_eq!(names, ["a.toml", "b.toml"]);
         assert_eq!(
-            policies_in(&dir.path().join("none")).unwrap(),
+            files_in(&dir.path().join("none")).unwrap(),
             Vec::<PathBuf>::new()
         );
     }

@@ -34,7 +34,7 @@ pub(super) fn status(
             if context.json {
                 output::print_json(&status)?;
             } else {
-                output::print(&output::status(&status))?;
+                output::print(&output::status(&status, now()))?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -69,11 +69,13 @@ pub(super) fn leases(context: &Context) -> Result<ExitCode, Error> {
     } else if leases.is_empty() {
         output::note("no addresses are given out");
     } else {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        output::print(&output::leases(&leases, now))?;
+        output::print(&output::leases(&leases, now()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.map_or(0, |since| since.as_secs())).unwrap_or(i64::MAX)
 }

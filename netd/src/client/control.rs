@@ -7,10 +7,11 @@ use zone::{ContainerName, ZoneName};
 
 use super::Client;
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Explanation, Lease, PolicyView, Problem, Zone,
-    ZoneSettings,
+    AttachRequest, Container, DaemonStatus, Explanation, Lease, Lesson, PolicyDifference,
+    PolicyStep, PolicyTexts, PolicyView, Problem, Zone, ZoneSettings,
 };
 use crate::error::Error;
+use crate::explain::Asked;
 
 /// What a method without parameters is called with.
 #[derive(Serialize)]
@@ -45,6 +46,22 @@ pub(crate) struct Reloaded {
 pub(crate) struct ZoneCreated {
     pub(crate) zone: Zone,
     pub(crate) created: bool,
+}
+
+/// Answer to a confirmation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confirmed {
+    pub(crate) confirmed: bool,
+}
+
+#[derive(Serialize)]
+struct Policies<'a> {
+    policies: &'a PolicyTexts,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    step: PolicyStep,
 }
 
 #[derive(Deserialize)]
@@ -210,35 +227,77 @@ impl Client {
         Ok(out.policy)
     }
 
-    /// `family`: 4 or 6; without it the daemon takes what the endpoints tell.
-    pub(crate) fn explain(
+    pub(crate) fn policy_diff(
         &mut self,
-        from: &str,
-        to: &str,
-        traffic: Option<&str>,
-        family: Option<i64>,
-    ) -> Result<Explanation, Error> {
+        policies: &PolicyTexts,
+    ) -> Result<PolicyDifference, Error> {
+        #[derive(Deserialize)]
+        struct Out {
+            difference: PolicyDifference,
+        }
+        let out: Out = self.call("PolicyDiff", &Policies { policies }, &[])?;
+        Ok(out.difference)
+    }
+
+    /// `confirm`: seconds in which it has to be confirmed.
+    pub(crate) fn policy_apply(
+        &mut self,
+        policies: &PolicyTexts,
+        confirm: Option<u32>,
+    ) -> Result<PolicyStep, Error> {
         #[derive(Serialize)]
         struct In<'a> {
-            from: &'a str,
-            to: &'a str,
+            policies: &'a PolicyTexts,
             #[serde(skip_serializing_if = "Option::is_none")]
-            traffic: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            family: Option<i64>,
+            confirm: Option<u32>,
         }
+        let out: Step = self.call("PolicyApply", &In { policies, confirm }, &[])?;
+        Ok(out.step)
+    }
+
+    pub(crate) fn policy_confirm(&mut self) -> Result<Confirmed, Error> {
+        self.call("PolicyConfirm", &Nothing {}, &[])
+    }
+
+    pub(crate) fn policy_rollback(&mut self) -> Result<PolicyStep, Error> {
+        let out: Step = self.call("PolicyRollback", &Nothing {}, &[])?;
+        Ok(out.step)
+    }
+
+    pub(crate) fn explain(&mut self, asked: &Asked<'_>) -> Result<Explanation, Error> {
         #[derive(Deserialize)]
         struct Out {
             explanation: Explanation,
         }
-        let parameters = In {
-            from,
-            to,
-            traffic,
-            family,
-        };
-        let out: Out = self.call("Explain", &parameters, &[])?;
+        let out: Out = self.call("Explain", asked, &[])?;
         Ok(out.explanation)
+    }
+
+    pub(crate) fn policy_learn(&mut self, container: &ContainerName) -> Result<Lesson, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            container: &'a ContainerName,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            lesson: Lesson,
+        }
+        let out: Out = self.call("PolicyLearn", &In { container }, &[])?;
+        Ok(out.lesson)
+    }
+
+    /// Whether there was something to forget.
+    pub(crate) fn policy_forget(&mut self, container: &ContainerName) -> Result<bool, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            container: &'a ContainerName,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            forgotten: bool,
+        }
+        let out: Out = self.call("PolicyForget", &In { container }, &[])?;
+        Ok(out.forgotten)
     }
 
     pub(crate) fn lease_list(&mut self) -> Result<Vec<Lease>, Error> {

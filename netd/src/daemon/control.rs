@@ -10,11 +10,12 @@ use zlink::Server;
 use zlink::introspect::Type;
 
 use super::dirs::Dirs;
-use super::engine::Engine;
+use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyView, Problem, Reason,
-    Zone, ZoneSettings,
+    Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Lease,
+    Lesson, Obstacle, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
+    PolicyView, Problem, Reason, Step, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -97,13 +98,18 @@ replies! {
     StatusReply { status: DaemonStatus }
     Reloaded { refused: Vec<Problem>, warnings: Vec<String> }
     PolicyReply { policy: PolicyView }
+    PolicyDiffReply { difference: PolicyDifference }
+    PolicyStepReply { step: PolicyStep }
+    PolicyConfirmed { confirmed: bool }
     ExplanationReply { explanation: Explanation }
+    LessonReply { lesson: Lesson }
+    Forgotten { forgotten: bool }
     LeasesReply { leases: Vec<Lease> }
 }
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -200,23 +206,88 @@ impl Control {
         Ok(PolicyReply { policy })
     }
 
+    async fn policy_diff(&mut self, policies: PolicyTexts) -> Result<PolicyDiffReply, Error> {
+        let question = self.engine.borrow_mut().policy_diff(&policies)?;
+        // seconds, where much changes for many: the others need not wait
+        let difference = tokio::task::spawn_blocking(move || question.answer())
+            .await
+            .map_err(|e| Error::Refused {
+                message: format!("diff: {e}"),
+            })?;
+        Ok(PolicyDiffReply { difference })
+    }
+
+    async fn policy_apply(
+        &mut self,
+        policies: PolicyTexts,
+        confirm: Option<i64>,
+    ) -> Result<PolicyStepReply, Error> {
+        let step = self.engine.borrow_mut().policy_apply(&policies, confirm)?;
+        Ok(PolicyStepReply { step })
+    }
+
+    async fn policy_confirm(&mut self) -> Result<PolicyConfirmed, Error> {
+        self.engine.borrow_mut().policy_confirm()?;
+        Ok(PolicyConfirmed { confirmed: true })
+    }
+
+    async fn policy_rollback(&mut self) -> Result<PolicyStepReply, Error> {
+        let step = self.engine.borrow_mut().policy_rollback()?;
+        Ok(PolicyStepReply { step })
+    }
+
     async fn explain(
         &mut self,
         from: String,
         to: String,
         traffic: Option<String>,
         family: Option<i64>,
+        at: Option<String>,
     ) -> Result<ExplanationReply, Error> {
-        let explanation =
-            self.engine
-                .borrow_mut()
-                .explain(&from, &to, traffic.as_deref(), family)?;
+        let asked = crate::explain::Asked {
+            from: &from,
+            to: &to,
+            traffic: traffic.as_deref(),
+            family,
+            at: at.as_deref(),
+        };
+        let explanation = self.engine.borrow_mut().explain(&asked)?;
         Ok(ExplanationReply { explanation })
+    }
+
+    async fn policy_learn(&self, container: String) -> Result<LessonReply, Error> {
+        let name = container_name(&container)?;
+        let saved = self.engine.borrow().decider.decisions.save(name);
+        let saved = saved.await.map_err(|_| busy("learn", &container))?;
+        let recorded = saved.map_err(|e| Error::Refused {
+            message: format!("policy learn {container}: write what was learned: {e}"),
+        })?;
+        let lesson = self.engine.borrow().policy_learn(&container, recorded)?;
+        Ok(LessonReply { lesson })
+    }
+
+    async fn policy_forget(&self, container: String) -> Result<Forgotten, Error> {
+        let name = container_name(&container)?;
+        let forgotten = self.engine.borrow().decider.decisions.forget(name);
+        let forgotten = forgotten.await.map_err(|_| busy("forget", &container))?;
+        let forgotten = forgotten.map_err(|e| Error::Refused {
+            message: format!("policy learn {container}: forget what was learned: {e}"),
+        })?;
+        Ok(Forgotten { forgotten })
     }
 
     async fn lease_list(&self) -> Result<LeasesReply, Error> {
         let leases = self.engine.borrow().leases();
         Ok(LeasesReply { leases })
+    }
+}
+
+/// More decisions wait to be written than questions are answered meanwhile.
+fn busy(what: &str, container: &str) -> Error {
+    Error::Refused {
+        message: format!(
+            "policy {what} {container}: too many decisions are being written; try again"
+        ),
     }
 }
 
@@ -257,7 +328,13 @@ impl Descriptors for Control {
         "io.netd.Control.Status",
         "io.netd.Control.Reload",
         "io.netd.Control.PolicyShow",
+        "io.netd.Control.PolicyDiff",
+        "io.netd.Control.PolicyApply",
+        "io.netd.Control.PolicyConfirm",
+        "io.netd.Control.PolicyRollback",
         "io.netd.Control.Explain",
+        "io.netd.Control.PolicyLearn",
+        "io.netd.Control.PolicyForget",
         "io.netd.Control.LeaseList",
     ];
 

@@ -20,9 +20,24 @@ impl Dirs {
         self.config.join("zones")
     }
 
+    /// Peers by name, shared by policy files.
+    pub(crate) fn groups(&self) -> PathBuf {
+        self.config.join("groups.toml")
+    }
+
     /// The last good text of each file, so that a restart does not lose what was in force.
     pub(crate) fn good(&self) -> PathBuf {
         self.state.join("good")
+    }
+
+    /// What containers were seen doing.
+    pub(crate) fn learned(&self) -> PathBuf {
+        self.state.join("learned")
+    }
+
+    /// What a container was seen doing.
+    pub(crate) fn lesson(&self, container: &zone::ContainerName) -> PathBuf {
+        self.learned().join(format!("{container}.json"))
     }
 
     /// Which interfaces forwarding was switched on for, and what was there before.

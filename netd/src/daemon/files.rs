@@ -58,6 +58,11 @@ impl<T: Parsed> Files<T> {
         })
     }
 
+    /// Where they are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     /// The path of the file with this stem.
     pub(crate) fn path(&self, stem: &str) -> PathBuf {
         self.dir.join(format!("{stem}.toml"))

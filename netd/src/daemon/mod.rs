@@ -5,7 +5,8 @@
 //! DHCP sockets ───┤                 ┌─► zone::Links     (rtnetlink)
 //! inotify ────────┼─► engine ───────┼─► firewall::Tables (nftables)
 //! link monitor ───┤  (synchronous)  ├─► records          (RUNTIME/ports)
-//! table monitor ──┘                 └─► store            (STATE/netd.redb, its own thread)
+//! table monitor ──┤                 ├─► store            (STATE/netd.redb, its own thread)
+//! nflog ──────────┘                 └─► decisions        (STATE/decisions.jsonl, journal; its own thread)
 //! ```
 //!
 //! The engine does kernel work by blocking calls on warm netlink sockets: an attach takes about half a
@@ -13,7 +14,9 @@
 //! is in one order. What takes long is elsewhere: commits on the storage thread, deletion of links on
 //! the reaper's.
 
+mod applied;
 mod control;
+mod decisions;
 mod dhcp;
 mod dirs;
 mod edits;
@@ -21,6 +24,7 @@ mod engine;
 mod files;
 mod keep;
 mod lenient;
+mod listen;
 mod listeners;
 mod loopback6;
 mod reaper;
@@ -32,6 +36,7 @@ mod sys;
 use std::error::Error as StdError;
 use std::process::ExitCode;
 
+pub(crate) use decisions::{message, old};
 pub(crate) use dirs::Dirs;
 pub(crate) use keep::keep;
 

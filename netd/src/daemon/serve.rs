@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::engine::{Engine, StartError, clock::next_minute};
-use super::{DaemonArgs, chain, control, dhcp, keep, sys};
+use super::{DaemonArgs, chain, control, dhcp, keep, listen, sys};
 use crate::daemon::dirs::Dirs;
 
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
@@ -50,6 +50,8 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
+    tokio::task::spawn_local(follow_apply(engine.clone()));
+    tokio::task::spawn_local(listen::listen(engine.clone()));
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ready();
@@ -98,6 +100,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
             _ = tick.tick() => {
                 let mut engine = engine.borrow_mut();
                 engine.follow_clock();
+                engine.follow_apply();
                 engine.expire_leases();
                 engine.check_gates();
                 engine.check_doors();
@@ -118,6 +121,22 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     let _ = std::fs::remove_file(dirs.socket());
     Ok(())
+}
+
+/// Undoes an apply that nobody confirms, in time.
+async fn follow_apply(engine: Rc<RefCell<Engine>>) {
+    let news = engine.borrow().apply_news.clone();
+    loop {
+        let due = engine.borrow().apply_due();
+        let notified = news.notified();
+        match due {
+            None => notified.await,
+            Some(due) => tokio::select! {
+                () = notified => {}
+                () = tokio::time::sleep_until(due) => engine.borrow_mut().follow_apply(),
+            },
+        }
+    }
 }
 
 fn reload(engine: &RefCell<Engine>) {

@@ -181,4 +181,5 @@ pub(super) fn readable<T: Owner>(owner: T) -> io::Result<AsyncFd<T>> {
 pub(super) trait Owner: AsRawFd {}
 impl Owner for zone::Monitor {}
 impl Owner for firewall::kernel::TableMonitor {}
+impl Owner for firewall::kernel::Nflog {}
 impl Owner for super::edits::News {}

@@ -1,7 +1,7 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
 use super::layout::{or_dash, properties, span, table};
-use crate::api::{Container, DaemonStatus, Explanation, Lease, PolicyView, Problem, Reason, Zone};
+use crate::api::{Container, DaemonStatus, Lease, PolicyView, Problem, Reason, Zone};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -182,8 +182,8 @@ fn labels(container: &Container) -> Vec<String> {
     labels
 }
 
-/// `netd status`
-pub(crate) fn status(status: &DaemonStatus) -> String {
+/// `netd status`; `now` in seconds since 1970.
+pub(crate) fn status(status: &DaemonStatus, now: i64) -> String {
     let tables = match status.tables.as_str() {
         "owned" => "owned: nobody else can change them",
         "watched" => "watched: put right when somebody changes them",
@@ -202,6 +202,14 @@ pub(crate) fn status(status: &DaemonStatus) -> String {
         ("Zones", vec![or_dash(status.zones.join(" "))]),
         ("Containers", vec![status.containers.to_string()]),
         ("Policy files", vec![status.policies.to_string()]),
+        (
+            "Last apply",
+            status
+                .applied
+                .iter()
+                .map(|last| super::applied(last, now))
+                .collect(),
+        ),
         ("Tables", vec![tables.to_owned()]),
         ("Restored", vec![format!("{} times", status.restored)]),
         ("Problem", status.problems.iter().map(problem).collect()),
@@ -249,24 +257,8 @@ pub(crate) fn leases(leases: &[Lease], now: i64) -> String {
     )
 }
 
-/// `netd explain`: the verdict, then the reasons, each with its place.
-pub(crate) fn explanation(explanation: &Explanation, question: &str) -> String {
-    let mut text = format!("{}: {question}\n", explanation.verdict);
-    for reason in &explanation.reasons {
-        let direction = reason.direction.as_deref().unwrap_or_default();
-        let what = format!("{direction} {}", reason.action);
-        text.push_str(&format!(
-            "  {}: {}: {}\n",
-            place(reason),
-            what.trim(),
-            reason.text
-        ));
-    }
-    text
-}
-
 /// `FILE:LINE:COLUMN`, or `default`.
-fn place(reason: &Reason) -> String {
+pub(super) fn place(reason: &Reason) -> String {
     let mut place = match &reason.file {
         Some(file) => file.clone(),
         None => return "default".to_owned(),
@@ -314,4 +306,4 @@ pub(crate) fn policy(view: &PolicyView) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,9 +3,12 @@
 //! It holds what should be (zones, policies, attached containers) and makes the kernel agree. Each
 //! operation either holds afterwards or has been undone; its errors are sentences for people.
 
+mod apply;
 mod attach;
 pub(crate) mod clock;
+mod decide;
 mod detach;
+mod diff;
 mod doors;
 mod explain;
 mod forward;
@@ -31,6 +34,7 @@ use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneName};
 
 use super::Dirs;
+use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
 use super::loopback6::Doors;
@@ -39,6 +43,7 @@ use super::record::{Record, Records};
 use super::store::Store;
 use crate::api;
 
+pub(crate) use decide::container_name;
 pub(crate) use recover::StartError;
 
 /// A zone that is up.
@@ -78,6 +83,12 @@ pub(crate) struct Engine {
     zone_files: Files<ZoneFile>,
     policy_files: Files<Arc<PolicyFile>>,
     edits: Edits,
+    /// What was applied in one step, and how to get back.
+    applied: Applied,
+    /// When that has to be looked at.
+    apply_due: Option<tokio::time::Instant>,
+    /// Told when that changes.
+    pub(crate) apply_news: std::rc::Rc<Notify>,
     zones: BTreeMap<ZoneName, ZoneState>,
     ports: BTreeMap<ContainerName, Record>,
     /// Addresses that names have, attached or not; what the store holds.
@@ -94,6 +105,8 @@ pub(crate) struct Engine {
     forwarding: Option<Forwarding>,
     /// Published ports on `::1`, where the kernel does not do it.
     doors: Doors,
+    /// Tells what rules that log and files on trial have to say.
+    pub(crate) decider: decide::Decider,
     /// Published ports that policy closes to everybody, in words, by container.
     closed_ports: BTreeMap<ContainerName, Vec<String>>,
     zone_events: mpsc::UnboundedSender<ZoneEvent>,

@@ -15,8 +15,11 @@ use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
+use super::decide::Decider;
 use super::{Engine, ZoneEvent};
+use crate::daemon::applied::AppliedError;
 use crate::daemon::chain;
+use crate::daemon::decisions::Decisions;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
@@ -46,6 +49,8 @@ pub(crate) enum StartError {
     Tables(#[source] TablesError),
     #[error("ask the keeper for the ruleset's socket")]
     Keeper(#[source] keeper::KeeperError),
+    #[error("finish what an apply of policies began")]
+    Applied(#[from] AppliedError),
     #[error("start a thread")]
     Thread(#[source] io::Error),
 }
@@ -63,6 +68,7 @@ impl Engine {
             Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
         let policy_files = Files::open(dirs.policies(), dirs.good().join("policies"))
             .map_err(dir(dirs.policies()))?;
+        let applied = super::apply::open(&dirs)?;
         // Before they are read: what is edited meanwhile is read again.
         let edits = Edits::watch(&dirs).map_err(dir(dirs.config.clone()))?;
         let machine_id = machine_id(&dirs).map_err(dir(dirs.state.clone()))?;
@@ -70,6 +76,8 @@ impl Engine {
         let socket = keeper::take(&dirs.keeper_socket()).map_err(StartError::Keeper)?;
         let tables = Tables::open(socket).map_err(StartError::Tables)?;
         let (reaper, reaped) = Reaper::start().map_err(StartError::Thread)?;
+        let decisions =
+            Decisions::start(&dirs.decisions(), &dirs.learned()).map_err(StartError::Thread)?;
         let forwarding = std::fs::read(dirs.forwarding())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -85,6 +93,9 @@ impl Engine {
             zone_files,
             policy_files,
             edits,
+            applied,
+            apply_due: None,
+            apply_news: std::rc::Rc::new(Notify::new()),
             zones: BTreeMap::new(),
             ports: BTreeMap::new(),
             kept: kept_addresses(&stored),
@@ -95,11 +106,13 @@ impl Engine {
             reaper,
             forwarding,
             doors: Doors::default(),
+            decider: Decider::new(decisions),
             closed_ports: BTreeMap::new(),
             zone_events,
             restored: 0,
             problems: BTreeMap::new(),
         };
+        engine.resume_apply();
         engine.take_over(&stored)?;
         Ok((engine, reaped))
     }

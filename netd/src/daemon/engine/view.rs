@@ -49,6 +49,7 @@ impl Engine {
             .into(),
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
             problems: self.problems(),
+            applied: self.applied_state(),
             warnings: self.warnings(),
         }
     }
@@ -60,6 +61,15 @@ impl Engine {
             subject: subject.clone(),
             message: message.clone(),
         }));
+        problems.extend(
+            self.decider
+                .decisions
+                .failure()
+                .map(|message| api::Problem {
+                    subject: self.dirs.decisions().display().to_string(),
+                    message,
+                }),
+        );
         if let Some(reason) = self.store.failure() {
             problems.push(api::Problem {
                 subject: self.dirs.state.display().to_string(),
@@ -130,25 +140,5 @@ impl Engine {
                 .collect(),
             state: "attached".into(),
         }
-    }
-}
-
-/// A reason of the firewall as the control socket carries it.
-pub(super) fn reason(reason: &firewall::explain::Reason) -> api::Reason {
-    api::Reason {
-        file: reason.file.clone(),
-        line: reason.line.map(i64::from),
-        column: reason.column.map(i64::from),
-        direction: reason.direction.map(|d| format!("{d:?}").to_lowercase()),
-        action: format!("{:?}", reason.action).to_lowercase(),
-        text: reason.text.clone(),
-    }
-}
-
-/// A verdict of the firewall as the control socket carries it.
-pub(super) fn explanation(explanation: &firewall::explain::Explanation) -> api::Explanation {
-    api::Explanation {
-        verdict: format!("{:?}", explanation.verdict).to_lowercase(),
-        reasons: explanation.reasons.iter().map(reason).collect(),
     }
 }

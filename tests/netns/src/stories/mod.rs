@@ -1,9 +1,12 @@
 //! The stories, by what they are about.
 
+mod apply;
 mod attach;
 mod bad_input;
 mod crash;
+mod decisions;
 mod dhcp;
+mod explain;
 mod files;
 mod flat;
 mod harness;
@@ -53,6 +56,11 @@ stories! {
         run_and_runtimes_publish_alike, an_internal_zone_refuses_and_a_zone_that_becomes_internal_closes;
     policies: labels_zones_and_names_as_peers, addresses_and_ranges_as_peers, a_deny_always_wins,
         files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
+    apply: a_set_opens_and_closes_in_one_step_and_rolls_back, one_bad_file_refuses_all,
+        who_does_not_confirm_in_time_gets_the_old_set_back, a_daemon_that_starts_after_the_deadline_brings_the_old_set_back_first,
+        a_file_that_is_bad_stays_as_good_as_it_was, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
+    explain: published_ports_lead_to_the_container, a_zone_off_its_uplink_is_explained, other_tables_are_read,
+        what_cannot_be_known_of_other_tables_may_drop, what_is_suggested_opens_it, files_alone_are_enough;
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
@@ -66,6 +74,9 @@ stories! {
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
     crash: killed_at_random_moments;
     bad_input: wrong_requests, wrong_zone_files, garbage_on_the_socket, garbage_in_dhcp, a_full_disk, a_truncated_store;
+    decisions: a_file_on_trial_changes_nothing_and_is_recorded, a_rule_that_logs_is_recorded_with_what_it_did,
+        what_is_over_a_rate_is_told_with_it, a_flood_harms_no_packet_and_no_disk,
+        what_is_learned_allows_what_was_seen_and_nothing_else, the_journal_is_told_and_a_log_can_be_followed;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;

@@ -140,10 +140,10 @@ pub fn a_deny_always_wins() {
     // What netd cannot do yet it refuses, rather than put a part of the file in force.
     world.write_policy(
         "trial",
-        "applies-to = { container = \"one\" }\nmode = \"audit\"\negress = []\n",
+        "applies-to = { container = \"one\" }\n[[egress]]\nto = [\"dns:example.org\"]\n",
     );
     let said = world.netd("reload").fails(1);
-    assert!(said.contains("trial.toml:2:"), "{said}");
+    assert!(said.contains("trial.toml:3:"), "{said}");
     world.verdicts(&rows);
     world.no_policy("trial");
     world.verdicts(&[(Allow, "two", "one", "tcp/80")]);

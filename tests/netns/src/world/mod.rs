@@ -25,7 +25,7 @@ use crate::net::server::Server;
 
 pub use container::Container;
 pub use daemon::{Daemon, signal};
-pub use verdict::Verdict;
+pub use verdict::{Reachable, Verdict};
 
 /// The host's own addresses.
 pub const HOST: [&str; 2] = ["192.0.2.1", "2001:db8:1::1"];
