@@ -102,12 +102,13 @@ fn the_limit_is_one_mebibyte() {
 
 #[test]
 fn bytes_that_are_no_text_are_shown_where_they_are() {
-    let wrong = PolicyFile::parse_bytes("web.toml", b"mode = 1\n  \xff\xfe").unwrap_err();
+    let none = firewall::policy::Groups::default();
+    let wrong = PolicyFile::parse_bytes("web.toml", b"mode = 1\n  \xff\xfe", &none).unwrap_err();
     assert!(
         wrong.to_string().starts_with("web.toml:2:3: error: "),
         "{wrong}"
     );
-    assert!(PolicyFile::parse_bytes("web.toml", b"ingress = []").is_ok());
+    assert!(PolicyFile::parse_bytes("web.toml", b"ingress = []", &none).is_ok());
 }
 
 #[test]
