@@ -1,7 +1,6 @@
 //! One question, three answers: real packets, `netd explain`, and the oracle.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,7 +218,7 @@ fn packets(stage: &Stage, asked: &Asked, hit: &Hit, keys: &[u16]) -> Packets {
         // The host hears what is sent to its own closed port.
         arrivals.retain(|arrival| arrival.at != "host");
     }
-    if asked.question.to == IpAddr::V6(Ipv6Addr::LOCALHOST) {
+    if judged.in_user_space(&asked.question) {
         // Forwarded in user space: the host hears it, and what the container hears is another packet.
         arrivals.clear();
     }

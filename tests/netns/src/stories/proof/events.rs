@@ -15,7 +15,7 @@ pub enum Event {
     Detach(String),
     /// A container comes.
     Attach(Container),
-    /// It goes and comes back with other labels.
+    /// It goes and comes back with other labels, and perhaps other published ports.
     Relabel(Container),
     /// A zone gets another default.
     Default(usize, String),
@@ -55,6 +55,11 @@ fn one(dice: &mut Dice, plan: &Plan, number: usize) -> Event {
         (5, Some(container)) if plan.containers.len() > 3 => Event::Detach(container.name()),
         (6 | 7, Some(mut container)) => {
             container.labels = draw::labels(dice);
+            if !container.publish.is_empty() && dice.chance(40) {
+                container.publish.pop();
+                let another = draw::publish(dice, container.index, 5 + number % 4);
+                container.publish.push(another);
+            }
             Event::Relabel(container)
         }
         (8 | 9, _) => {

@@ -123,6 +123,33 @@ impl Stage {
         });
     }
 
+    /// Opens the ports of a container to which its doors lead, as far as they are not among those of everybody.
+    fn listen_behind_doors(&mut self, container: &Container) {
+        let name = container.name();
+        let mut place = Place {
+            netns: self.netns[&name].clone(),
+            tcp: Vec::new(),
+            udp: Vec::new(),
+            addresses: Vec::new(),
+            name,
+        };
+        for publish in &container.publish {
+            let (ports, known) = if publish.udp {
+                (&mut place.udp, &places::UDP[..])
+            } else {
+                (&mut place.tcp, &places::TCP[..])
+            };
+            let last = publish.port + (publish.last - publish.first);
+            for port in [publish.port, last] {
+                if !known.contains(&port) && !ports.contains(&port) {
+                    ports.push(port);
+                }
+            }
+        }
+        // Those of an earlier time are open already.
+        self.ears.add_servers(&place);
+    }
+
     fn listen(&mut self, name: &str, netns: Netns, addresses: Vec<IpAddr>) -> Vec<String> {
         let place = Place {
             name: name.to_owned(),
@@ -147,6 +174,7 @@ impl Stage {
             netns.sh("ip link set lo up");
             self.listen(&name, netns, Vec::new());
         }
+        self.listen_behind_doors(container);
         let path = self.netns[&name].path();
         let line = container.command(&zone, &path.display().to_string());
         self.world.netd(&line).ok();

@@ -103,8 +103,8 @@ fn model_container(container: &Container, zone: &Zone) -> model::Container {
     }
 }
 
-/// What a published port is to the model: one on `::1` is judged as one on IPv4's loopback, because it is
-/// forwarded in user space.
+/// What a published port is to the model. One on `::1` is judged as one on IPv4's loopback, too: that is how it is
+/// reached where the container has no IPv6, forwarded in user space.
 pub fn publish(publish: &Publish) -> Vec<model::Publish> {
     let one = |address: Option<IpAddr>| model::Publish {
         address,
