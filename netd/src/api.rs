@@ -225,10 +225,72 @@ pub(crate) struct Reason {
 /// Whether a connection would pass, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct Explanation {
+    /// `allow`, or `deny` where one of the families that were asked about is denied.
+    pub(crate) verdict: String,
+    /// In the order in which they took part; those of the family that decides.
+    pub(crate) reasons: Vec<Reason>,
+    /// Translations of addresses on the way, as far as it goes.
+    pub(crate) steps: Vec<Step>,
+    /// Chains of other tables in the way.
+    pub(crate) foreign: Vec<Obstacle>,
+    /// What would have to be added to allow it.
+    pub(crate) fix: Vec<Fix>,
+    /// The same for each family that was asked about.
+    pub(crate) families: Vec<Answer>,
+}
+
+/// Whether a connection of one family would pass, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Answer {
+    /// 4 or 6.
+    pub(crate) family: i64,
     /// `allow` or `deny`.
     pub(crate) verdict: String,
     /// In the order in which they took part.
     pub(crate) reasons: Vec<Reason>,
+    /// Translations of addresses on the way, as far as it goes.
+    pub(crate) steps: Vec<Step>,
+    /// Chains of other tables in the way.
+    pub(crate) foreign: Vec<Obstacle>,
+    /// What would have to be added to allow it.
+    pub(crate) fix: Vec<Fix>,
+}
+
+/// A translation of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Step {
+    /// `dnat`, `masquerade` or `hairpin`.
+    pub(crate) kind: String,
+    /// A sentence for people.
+    pub(crate) text: String,
+    /// Address, and port where that changes too.
+    pub(crate) from: String,
+    /// What it becomes.
+    pub(crate) to: String,
+}
+
+/// A chain of another table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Obstacle {
+    /// Family and name.
+    pub(crate) table: String,
+    /// The chain.
+    pub(crate) chain: String,
+    /// `drop` where that is certain, else `maybe`.
+    pub(crate) verdict: String,
+    /// A sentence for people.
+    pub(crate) text: String,
+}
+
+/// Lines to be added to a policy file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Fix {
+    /// The file.
+    pub(crate) file: String,
+    /// Whether it is a new one.
+    pub(crate) create: bool,
+    /// The lines.
+    pub(crate) text: String,
 }
 
 /// The policy in force for one container.

@@ -185,6 +185,18 @@ impl Error {
     }
 }
 
+/// Also where no daemon is asked: the same words, the same exit code.
+impl From<crate::api::Error> for Error {
+    fn from(error: crate::api::Error) -> Self {
+        match error {
+            crate::api::Error::NoSuchZone { message } => Self::NoSuchZone(message),
+            crate::api::Error::NoSuchContainer { message } => Self::NoSuchContainer(message),
+            crate::api::Error::Invalid { message } => Self::Invalid(message),
+            crate::api::Error::Refused { message } => Self::Refused(message),
+        }
+    }
+}
+
 /// The error and its causes in one line: `attach web: open …: permission denied`.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

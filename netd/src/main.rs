@@ -9,12 +9,15 @@
 mod api;
 mod cli;
 mod client;
+mod clock;
 mod daemon;
 mod decision;
 mod dirs;
 mod error;
+mod explain;
 mod hook;
 mod lesson;
+mod model;
 mod netns;
 mod publish;
 mod run;

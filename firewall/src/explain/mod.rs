@@ -1,10 +1,23 @@
 //! Verdicts with their reasons.
 //!
-//! Walks the same steps as the [oracle] and names at each the rule, default or built-in
-//! rule that decided; where something denies, also what would have to be said to allow it.
+//! ```text
+//! Question ─► steps (published ports) ─► explain (policy) ─► uplink ─► foreign (other tables) ─► Answer
+//!                                                └─ denied ─► fix (what would allow it)
+//! ```
+//!
+//! [`explain`] walks the same steps as the [oracle] and names at each the rule, default or built-in rule that
+//! decided. [`answer`] is about the whole way of a connection, from whom somebody writes to, to the chain of
+//! another table that would drop it.
 
+mod answer;
+mod fix;
+pub mod foreign;
+mod journey;
+mod moment;
+mod remedy;
 mod show;
 mod side;
+mod steps;
 mod words;
 
 use zone::ZoneName;
@@ -15,8 +28,12 @@ use crate::oracle::{self, Party, Who};
 use crate::policy::{PolicyFile, PolicySet};
 use crate::sets::{Action, Direction, Family};
 
+pub use answer::{Answer, Question, Surroundings, Way, answer};
+pub use fix::Fix;
+pub use moment::{NotMoment, moment};
 pub use show::policy_of;
 use side::Side;
+pub use steps::{Step, StepKind};
 pub use words::{NotTraffic, traffic};
 use words::{carries, who};
 

@@ -53,7 +53,8 @@ fn of_direction(
         };
         mentioned = true;
         for rule in &section.rules {
-            let text = rule_words(rule, direction);
+            let conditions = super::words::conditions(rule, world.clock);
+            let text = rule_words(rule, direction) + &conditions;
             reasons.push(Reason::in_file(file, rule.at, direction, rule.action, text));
         }
         if section.rules.is_empty() {

@@ -2,11 +2,11 @@
 
 use zone::DefaultPolicy;
 
-use super::words::{addition, carries, rule_words, who};
+use super::words::{carries, conditions, rule_words, who};
 use super::{Reason, is_host, zone_of};
 use crate::model::{Container, Endpoint, Flow, Traffic, World, Zone};
 use crate::oracle::{self, Party, Who};
-use crate::policy::{Peer, PolicyFile, PolicySet, Rule, Section, number};
+use crate::policy::{Counts, MAX_CONDITIONAL, Peer, PolicyFile, PolicySet, Rule, Section, number};
 use crate::sets::{Action, Direction, Family};
 
 /// One side of a connection: the container whose word is asked, and whom about.
@@ -47,21 +47,22 @@ impl<'a> Side<'a> {
         if self.sections.is_empty() {
             return self.default();
         }
+        let clock = self.world.clock;
         let rules = self
             .sections
             .iter()
             .flat_map(|(file, section)| section.rules.iter().map(|rule| (*file, rule)));
-        let matching: Vec<(&PolicyFile, &Rule)> = number(rules)
-            .filter(|(_, rule, counts)| counts.at(rule, self.world.clock))
-            .map(|(file, rule, _)| (file, rule))
-            .filter(|(_, rule)| oracle::rule_matches(rule, self.peer, self.flow))
-            .collect();
-        let denied = matching.iter().any(|(_, rule)| rule.action == Action::Deny);
+        let (matching, resting): (Vec<_>, Vec<_>) = number(rules)
+            .filter(|(_, rule, _)| oracle::rule_matches(rule, self.peer, self.flow))
+            .partition(|(_, rule, counts)| counts.at(rule, clock));
+        let denied = matching
+            .iter()
+            .any(|(_, rule, _)| rule.action == Action::Deny);
         let decisive = if denied { Action::Deny } else { Action::Allow };
         let mut reasons: Vec<Reason> = matching
             .into_iter()
-            .filter(|(_, rule)| rule.action == decisive)
-            .map(|(file, rule)| self.rule(file, rule))
+            .filter(|(_, rule, _)| rule.action == decisive)
+            .map(|(file, rule, _)| self.rule(file, rule))
             .collect();
         let allowed = !denied && !reasons.is_empty();
         if reasons.is_empty() {
@@ -72,19 +73,28 @@ impl<'a> Side<'a> {
                 " (rules about networks of the world are not counted: ask about an address)",
             );
         }
+        // what would have changed the verdict at another hour
+        let verdict = if allowed { Action::Allow } else { Action::Deny };
+        let other_hours = resting
+            .into_iter()
+            .filter(|(_, rule, _)| rule.action != verdict && !denied);
+        reasons.extend(
+            other_hours.map(|(file, rule, counts)| self.resting(file, rule, counts, verdict)),
+        );
         (allowed, reasons)
     }
 
     fn rule(&self, file: &PolicyFile, rule: &Rule) -> Reason {
         let words = rule_words(rule, self.direction);
+        let conditions = conditions(rule, self.world.clock);
         let text = match rule.action {
             Action::Allow => format!(
-                "{} of {} allows {words}",
+                "{} of {} allows {words}{conditions}",
                 self.direction.as_str(),
                 self.owner.name
             ),
             Action::Deny => format!(
-                "{} of {} denies {words}: a deny always wins, so only changing this rule can open it",
+                "{} of {} denies {words}{conditions}: a deny always wins, so only changing this rule can open it",
                 self.direction.as_str(),
                 self.owner.name
             ),
@@ -92,24 +102,41 @@ impl<'a> Side<'a> {
         Reason::in_file(file, rule.at, self.direction, rule.action, text)
     }
 
+    /// A rule that matches, at other hours.
+    fn resting(&self, file: &PolicyFile, rule: &Rule, counts: Counts, verdict: Action) -> Reason {
+        let does = match rule.action {
+            Action::Allow => "would allow",
+            Action::Deny => "would deny",
+        };
+        let left_out = match counts {
+            Counts::LeftOut => format!(
+                "; it is left out, as only {MAX_CONDITIONAL} rules with rate, max-connections or time count for a container"
+            ),
+            _ => String::new(),
+        };
+        let text = format!(
+            "{} of {} {does} {}{}{left_out}",
+            self.direction.as_str(),
+            self.owner.name,
+            rule_words(rule, self.direction),
+            conditions(rule, self.world.clock)
+        );
+        Reason::in_file(file, rule.at, self.direction, verdict, text)
+    }
+
     /// No rule matches.
     fn closed(&self) -> Vec<Reason> {
-        let mut reasons = Vec::with_capacity(self.sections.len());
-        for (index, (file, section)) in self.sections.iter().enumerate() {
-            let mut text = format!(
+        let closed = |(file, section): &(&PolicyFile, &Section)| {
+            let text = format!(
                 "{} of {} is closed but for what is allowed, and no rule here allows {} {}",
                 self.direction.as_str(),
                 self.owner.name,
                 self.preposition(),
                 self.asked()
             );
-            if index + 1 == self.sections.len() {
-                text.push_str(&format!("; to allow it, add {}", self.addition()));
-            }
-            let reason = Reason::in_file(file, section.at, self.direction, Action::Deny, text);
-            reasons.push(reason);
-        }
-        reasons
+            Reason::in_file(file, section.at, self.direction, Action::Deny, text)
+        };
+        self.sections.iter().map(closed).collect()
     }
 
     /// No file mentions the direction.
@@ -122,18 +149,10 @@ impl<'a> Side<'a> {
             self.owner.name,
             default_words(zone_of(self.world, self.owner), self.owner, self.direction)
         );
-        if !allowed {
-            if self.direction == Direction::Ingress && self.publishes() {
-                text.push_str(
-                    "; connections through its published port are open to world and host only",
-                );
-            }
-            text.push_str(&format!(
-                "; to allow it, put {} into a file that applies to it, such as policies/{}.toml (which closes its {} but for what files allow)",
-                self.addition(),
-                self.owner.name,
-                self.direction.as_str()
-            ));
+        if !allowed && self.direction == Direction::Ingress && self.publishes() {
+            text.push_str(
+                "; connections through its published port are open to world and host only",
+            );
         }
         let reason = Reason::built_in(Some(self.direction), action, text);
         (allowed, vec![reason])
@@ -196,10 +215,6 @@ impl<'a> Side<'a> {
 
     fn asked(&self) -> String {
         format!("{} on {}", who(self.peer), carries(self.flow.traffic))
-    }
-
-    fn addition(&self) -> String {
-        addition(self.direction, self.peer, self.flow.traffic)
     }
 }
 

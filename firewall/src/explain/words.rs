@@ -1,6 +1,9 @@
 //! Parties, rules and traffic in words.
 
-use crate::model::Traffic;
+use std::net::IpAddr;
+
+use super::moment::words as moment_words;
+use crate::model::{Clock, Traffic};
 use crate::oracle::{Party, Who};
 use crate::policy::{self, Peer, Ports, Rule};
 use crate::sets::Direction;
@@ -67,24 +70,44 @@ pub(super) fn who(party: Party<'_>) -> String {
     }
 }
 
-/// The rule that would allow something, as one would write it.
-pub(super) fn addition(direction: Direction, peer: Party<'_>, traffic: Traffic) -> String {
-    let key = match direction {
-        Direction::Egress => "to",
-        Direction::Ingress => "from",
-    };
-    let named = match (peer.who, peer.address) {
+/// A party as a policy file names it, in quotes: who, not by which address, where it has a name.
+pub(super) fn peer(party: Party<'_>) -> String {
+    let named = match (party.who, party.address) {
         (Who::Container(container), _) => Peer::Container(container.name.clone()).to_string(),
         (Who::Host, _) => Peer::Host.to_string(),
         (_, Some(address)) if address.is_loopback() => Peer::Host.to_string(),
         (_, Some(address)) => address.to_string(),
         (_, None) => Peer::World.to_string(),
     };
-    format!(
-        "[[{}]] {key} = [\"{named}\"] ports = [\"{}\"]",
-        direction.as_str(),
-        carries(traffic)
-    )
+    format!("\"{named}\"")
+}
+
+/// `192.0.2.1:8080`, `[2001:db8::1]:8080`
+pub(super) fn at(address: IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(address, port).to_string()
+}
+
+/// Under which conditions a rule counts besides who and what, and whether its hours are now; empty for
+/// most: `, up to 50/second burst 100 from each source, Mon-Fri 08:00-18:00 (now Sat 22:00: outside)`.
+pub(super) fn conditions(rule: &Rule, clock: Clock) -> String {
+    let mut text = String::new();
+    if let Some(rate) = &rule.rate {
+        text.push_str(&format!(", up to {rate} from each source"));
+    }
+    if let Some(most) = rule.max_connections {
+        text.push_str(&format!(
+            ", at most {most} connections at one time from each source"
+        ));
+    }
+    if let Some(time) = &rule.time {
+        let now = if time.contains(clock) {
+            "within"
+        } else {
+            "outside"
+        };
+        text.push_str(&format!(", {time} (now {}: {now})", moment_words(clock)));
+    }
+    text
 }
 
 /// A rule without its action: `to container:db, zone:dmz on tcp/80`.
@@ -97,5 +120,5 @@ pub(super) fn rule_words(rule: &Rule, direction: Direction) -> String {
         None => "every protocol and port".into(),
         Some(ports) => policy::list(ports),
     };
-    format!("{preposition} {} on {ports}", policy::list(&rule.peers))
+    format!("{preposition} {} on {ports}", rule.who())
 }

@@ -14,6 +14,8 @@ pub mod conntrack;
 mod dump;
 mod encode;
 mod expr;
+pub mod foreign;
+mod foreign_rules;
 pub mod gate;
 pub mod keeper;
 mod monitor;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
+use super::explain::Located;
 pub(crate) use super::run_args::RunArgs;
 use crate::dirs::Dirs;
 use crate::since::Since;
@@ -299,10 +300,16 @@ pub(crate) struct StopArgs {
 pub(crate) enum PolicyCommand {
     /// Check policy files; needs no daemon
     ///
-    /// Errors point at file, line and column. Exit code 1 if there is one.
+    /// Errors and warnings point at file, line and column. Exit code 1 if there is an error. Zones and
+    /// groups are those of the config dir; where a daemon answers, it is asked which zones and
+    /// containers there are.
     Check {
-        /// Files, or folders of *.toml files; without any, the policies in the config dir
+        /// Files, or folders of *.toml files; without any, the whole config dir: groups.toml, zones and
+        /// policies
         files: Vec<PathBuf>,
+        /// Groups, instead of groups.toml in the config dir
+        #[arg(long, value_name = "FILE")]
+        groups: Option<PathBuf>,
     },
     /// Show the policy in force for a container, and where each part comes from
     Show {
@@ -406,7 +413,13 @@ pub(crate) struct LogArgs {
 Examples:
   netd explain web db tcp/5432
   netd explain world web tcp/80
+  netd explain world host tcp/8080            a published port: may the world use it?
   netd explain web 192.0.2.7 icmp/echo-request
+  netd explain web db tcp/5432 --at \"Sat 22:00\"
+  netd explain --files ./config --in web=dmz,tier=front world web tcp/80
+
+Without -4 or -6 both families are asked about that both ends have; where one is denied, that is
+the verdict. The ports of FROM are not asked about: any will do.
 
 Exit code: 0 allow, 10 deny.")]
 pub(crate) struct ExplainArgs {
@@ -414,9 +427,11 @@ pub(crate) struct ExplainArgs {
     #[arg(value_parser = values::endpoint)]
     pub(crate) from: String,
     /// To whom: a container, `host`, `world`, or an address
+    ///
+    /// A published port of the host stands for the container behind it.
     #[arg(value_parser = values::endpoint)]
     pub(crate) to: String,
-    /// With what: tcp/80, udp/53, icmp/echo-request, …
+    /// With what: tcp/80 (if nothing is said), udp/53, icmp/echo-request, …
     #[arg(value_name = "PROTO/PORT")]
     pub(crate) traffic: Option<String>,
     /// Over IPv4
@@ -425,6 +440,24 @@ pub(crate) struct ExplainArgs {
     /// Over IPv6
     #[arg(short = '6')]
     pub(crate) ipv6: bool,
+    /// At that time instead of now, for rules with hours: a day and a time, such as "Sat 22:00"
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    pub(crate) at: Option<String>,
+    /// Answer from the files in this config dir alone, without a daemon and without privilege
+    ///
+    /// Containers are those that FROM, TO and --in name. Published ports, addresses of the host and other
+    /// programs' tables are not known then.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
+    /// With --files: in which zone a container is, and its labels; may be repeated
+    ///
+    /// Not needed where there is one zone only, or where a policy applies to the container in that zone.
+    #[arg(long = "in", value_name = "NAME=ZONE[,KEY=VALUE]…", requires = "files")]
+    pub(crate) located: Vec<Located>,
+}
+
+fn moment(text: &str) -> Result<String, firewall::explain::NotMoment> {
+    firewall::explain::moment(text).map(|_| text.to_owned())
 }
 
 /// `netd lease …`

@@ -1,6 +1,7 @@
 //! What commands print: pure functions from what the daemon answered to text, and the one place that
 //! writes it.
 
+mod explanation;
 mod layout;
 mod policies;
 mod views;
@@ -11,10 +12,10 @@ use serde::Serialize;
 
 use crate::error::Error;
 
+pub(crate) use explanation::explanation;
 pub(crate) use policies::{applied, policy_difference, policy_step};
 pub(crate) use views::{
-    attached, container, containers, explanation, leases, policy, problem, status, zone,
-    zone_created, zones,
+    attached, container, containers, leases, policy, problem, status, zone, zone_created, zones,
 };
 
 /// Writes data to standard output.

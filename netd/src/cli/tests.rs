@@ -99,9 +99,12 @@ fn explain() {
         traffic: Some("tcp/80".into()),
         ipv4: false,
         ipv6: true,
+        at: None,
+        files: Some(PathBuf::from("/c")),
+        located: vec!["web=dmz,tier=front".parse().unwrap()],
     };
     assert_eq!(
-        command("netd explain world web tcp/80 -6"),
+        command("netd explain world web tcp/80 -6 --files /c --in web=dmz,tier=front"),
         Command::Explain(expected)
     );
     assert!(parse_words("netd explain web 10.0.0.1").is_ok());
@@ -160,6 +163,9 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         ("netd attach web --zone dmz --pid 1 --ifname a/b", "a/b"),
         ("netd explain web", "<TO>"),
         ("netd explain web db tcp/80 -4 -6", "-6"),
+        ("netd explain web db --in web=dmz", "--files"),
+        ("netd explain web db --files /c --in web", "NAME=ZONE"),
+        ("netd explain web db --at noon", "Sat 22:00"),
         (
             "netd run --network-zone=a --private-network",
             "--private-network",

@@ -11,6 +11,7 @@ use crate::api::{
     PolicyStep, PolicyTexts, PolicyView, Problem, Zone, ZoneSettings,
 };
 use crate::error::Error;
+use crate::explain::Asked;
 
 /// What a method without parameters is called with.
 #[derive(Serialize)]
@@ -263,34 +264,12 @@ impl Client {
         Ok(out.step)
     }
 
-    /// `family`: 4 or 6; without it the daemon takes what the endpoints tell.
-    pub(crate) fn explain(
-        &mut self,
-        from: &str,
-        to: &str,
-        traffic: Option<&str>,
-        family: Option<i64>,
-    ) -> Result<Explanation, Error> {
-        #[derive(Serialize)]
-        struct In<'a> {
-            from: &'a str,
-            to: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            traffic: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            family: Option<i64>,
-        }
+    pub(crate) fn explain(&mut self, asked: &Asked<'_>) -> Result<Explanation, Error> {
         #[derive(Deserialize)]
         struct Out {
             explanation: Explanation,
         }
-        let parameters = In {
-            from,
-            to,
-            traffic,
-            family,
-        };
-        let out: Out = self.call("Explain", &parameters, &[])?;
+        let out: Out = self.call("Explain", asked, &[])?;
         Ok(out.explanation)
     }
 

@@ -13,9 +13,9 @@ use super::dirs::Dirs;
 use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, Lesson,
-    PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts, PolicyView, Problem,
-    Reason, Zone, ZoneSettings,
+    Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Lease,
+    Lesson, Obstacle, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
+    PolicyView, Problem, Reason, Step, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -109,7 +109,7 @@ replies! {
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -242,11 +242,16 @@ impl Control {
         to: String,
         traffic: Option<String>,
         family: Option<i64>,
+        at: Option<String>,
     ) -> Result<ExplanationReply, Error> {
-        let explanation =
-            self.engine
-                .borrow_mut()
-                .explain(&from, &to, traffic.as_deref(), family)?;
+        let asked = crate::explain::Asked {
+            from: &from,
+            to: &to,
+            traffic: traffic.as_deref(),
+            family,
+            at: at.as_deref(),
+        };
+        let explanation = self.engine.borrow_mut().explain(&asked)?;
         Ok(ExplanationReply { explanation })
     }
 

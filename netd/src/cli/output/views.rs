@@ -1,7 +1,7 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
 use super::layout::{or_dash, properties, span, table};
-use crate::api::{Container, DaemonStatus, Explanation, Lease, PolicyView, Problem, Reason, Zone};
+use crate::api::{Container, DaemonStatus, Lease, PolicyView, Problem, Reason, Zone};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -257,22 +257,6 @@ pub(crate) fn leases(leases: &[Lease], now: i64) -> String {
     )
 }
 
-/// `netd explain`: the verdict, then the reasons, each with its place.
-pub(crate) fn explanation(explanation: &Explanation, question: &str) -> String {
-    let mut text = format!("{}: {question}\n", explanation.verdict);
-    for reason in &explanation.reasons {
-        let direction = reason.direction.as_deref().unwrap_or_default();
-        let what = format!("{direction} {}", reason.action);
-        text.push_str(&format!(
-            "  {}: {}: {}\n",
-            place(reason),
-            what.trim(),
-            reason.text
-        ));
-    }
-    text
-}
-
 /// `FILE:LINE:COLUMN`, or `default`.
 pub(super) fn place(reason: &Reason) -> String {
     let mut place = match &reason.file {
@@ -322,4 +306,4 @@ pub(crate) fn policy(view: &PolicyView) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

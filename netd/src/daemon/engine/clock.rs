@@ -1,18 +1,10 @@
 //! Rules with hours: the firewall is told what time it is.
 
-use chrono::{Datelike, Local, Timelike};
-use firewall::model::Clock;
+use chrono::{Local, Timelike};
 use tokio::time::Duration;
 
 use super::Engine;
-
-/// The minute of the week, in the host's local time.
-fn now() -> Clock {
-    let now = Local::now();
-    let day = now.weekday().num_days_from_monday();
-    let minute = (day * 24 + now.hour()) * 60 + now.minute();
-    Clock::at_minute(u16::try_from(minute).unwrap_or_default())
-}
+use crate::clock::now;
 
 /// How long until the next minute begins.
 pub(crate) fn next_minute() -> Duration {

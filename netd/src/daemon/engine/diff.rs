@@ -60,8 +60,9 @@ impl DiffQuestion {
 fn change(row: &Change) -> api::PolicyChange {
     let ends = |ends: &[firewall::diff::End]| ends.iter().map(ToString::to_string).collect();
     let verdict = |outcome: &Outcome| outcome.verdict.as_str().to_owned();
-    let reasons =
-        |reasons: &[firewall::explain::Reason]| reasons.iter().map(super::view::reason).collect();
+    let reasons = |reasons: &[firewall::explain::Reason]| {
+        reasons.iter().map(crate::explain::reason).collect()
+    };
     api::PolicyChange {
         from: ends(&row.from),
         to: ends(&row.to),

@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use firewall::model::{Endpoint, Flow, Traffic};
+use firewall::explain::Way;
 use firewall::policy::PolicyFile;
-use firewall::sets::Family;
 
-use super::{Engine, invalid, no_such_container};
+use super::Engine;
 use crate::api;
 use crate::daemon::record::Record;
 
@@ -14,41 +13,25 @@ impl Engine {
     /// Whether `from` may open a connection to `to`, and why.
     pub(crate) fn explain(
         &mut self,
-        from: &str,
-        to: &str,
-        traffic: Option<&str>,
-        family: Option<i64>,
+        asked: &crate::explain::Asked<'_>,
     ) -> Result<api::Explanation, api::Error> {
-        let from = self.endpoint(from)?;
-        let to = self.endpoint(to)?;
-        let traffic = match traffic {
-            None => Traffic::Port(6, 80),
-            Some(text) => {
-                firewall::explain::traffic(text).map_err(|e| invalid(format!("explain: {e}")))?
-            }
-        };
-        let family = match family {
-            Some(4) => Family::V4,
-            Some(6) => Family::V6,
-            Some(other) => {
-                return Err(invalid(format!(
-                    "explain: family {other} is neither 4 nor 6"
-                )));
-            }
-            None => self.family_of(&from, &to),
-        };
-        let flow = Flow {
-            from,
-            to,
-            traffic,
-            family,
-            published: false,
-        };
         self.follow_clock();
         let mut world = self.firewall.world().clone();
         world.host = self.host_addresses();
-        let explanation = firewall::explain::explain(&world, self.firewall.policies(), &flow);
-        Ok(super::view::explanation(&explanation))
+        let foreign = match firewall::kernel::foreign::read() {
+            Ok(ruleset) => Some(ruleset),
+            Err(e) => {
+                tracing::warn!(error = %crate::daemon::chain(&e), "cannot read other tables");
+                None
+            }
+        };
+        let known = crate::explain::Known {
+            foreign,
+            ways: Some(&way),
+            folder: self.policy_files.folder().display().to_string(),
+            taken: self.policy_files.bad.keys().cloned().collect(),
+        };
+        crate::explain::explain(world, self.firewall.policies(), asked, &known)
     }
 
     /// The policy in force for a container.
@@ -75,7 +58,7 @@ impl Engine {
             container: record.container.to_string(),
             zone: record.zone.to_string(),
             files,
-            rules: rules.iter().map(super::view::reason).collect(),
+            rules: rules.iter().map(crate::explain::reason).collect(),
             nft: nft.then(|| self.nft_of(record)),
         })
     }
@@ -90,40 +73,15 @@ impl Engine {
         }
         text
     }
+}
 
-    fn endpoint(&self, text: &str) -> Result<Endpoint, api::Error> {
-        if self.ports.contains_key(text) {
-            let name = text.parse().map_err(|e| invalid(format!("explain: {e}")))?;
-            return Ok(Endpoint::Container(name));
-        }
-        match text {
-            "host" => Ok(Endpoint::Host),
-            "world" => Ok(Endpoint::World),
-            _ => match text.parse::<IpAddr>() {
-                Ok(address) => Ok(Endpoint::Address(address)),
-                Err(_) => Err(no_such_container(text)),
-            },
-        }
-    }
-
-    /// The family of an address that is named, else one that both sides have; v4 first.
-    fn family_of(&self, from: &Endpoint, to: &Endpoint) -> Family {
-        for side in [from, to] {
-            if let Endpoint::Address(address) = side {
-                return Family::of(*address);
-            }
-        }
-        let has_v4 = |side: &Endpoint| match side {
-            Endpoint::Container(name) => self
-                .ports
-                .get(name)
-                .is_none_or(|r| r.ips().iter().any(IpAddr::is_ipv4)),
-            _ => true,
-        };
-        if has_v4(from) && has_v4(to) {
-            Family::V4
-        } else {
-            Family::V6
+/// How the host reaches an address of the world.
+fn way(to: IpAddr) -> Option<Way> {
+    match firewall::kernel::foreign::way(to) {
+        Ok(way) => way,
+        Err(e) => {
+            tracing::warn!(error = %crate::daemon::chain(&e), "cannot ask for the way to {to}");
+            None
         }
     }
 }

@@ -142,23 +142,3 @@ impl Engine {
         }
     }
 }
-
-/// A reason of the firewall as the control socket carries it.
-pub(super) fn reason(reason: &firewall::explain::Reason) -> api::Reason {
-    api::Reason {
-        file: reason.file.clone(),
-        line: reason.line.map(i64::from),
-        column: reason.column.map(i64::from),
-        direction: reason.direction.map(|d| format!("{d:?}").to_lowercase()),
-        action: format!("{:?}", reason.action).to_lowercase(),
-        text: reason.text.clone(),
-    }
-}
-
-/// A verdict of the firewall as the control socket carries it.
-pub(super) fn explanation(explanation: &firewall::explain::Explanation) -> api::Explanation {
-    api::Explanation {
-        verdict: format!("{:?}", explanation.verdict).to_lowercase(),
-        reasons: explanation.reasons.iter().map(reason).collect(),
-    }
-}

@@ -9,6 +9,7 @@ use super::{Engine, ZoneEvent, ZoneState, no_such_zone, refused};
 use crate::api::{self, ZoneSettings};
 use crate::daemon::chain;
 use crate::daemon::store::Kind;
+pub(super) use crate::model::zone as model;
 
 impl Engine {
     /// Makes a zone. False when it was there already with the same settings.
@@ -501,21 +502,4 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
     );
     differ("dns", format!("{:?}", has.dns), format!("{:?}", wanted.dns));
     differences
-}
-
-/// The zone as the firewall sees it.
-pub(super) fn model(zone: &Zone) -> firewall::model::Zone {
-    let is_ula = |net: ipnet::Ipv6Net| net.addr().octets()[0] & 0xfe == 0xfc;
-    firewall::model::Zone {
-        name: zone.name.clone(),
-        bridge: zone.bridge.clone(),
-        subnet4: zone.subnet4,
-        subnet6: zone.subnet6,
-        gateway4: zone.gateway4,
-        gateway6: zone.gateway6,
-        internal: zone.internal,
-        default: zone.default,
-        masquerade6: !zone.internal && zone.subnet6.is_some_and(is_ula),
-        uplink: zone.uplink.clone(),
-    }
 }

@@ -6,8 +6,10 @@ mod bad_input;
 mod crash;
 mod decisions;
 mod dhcp;
+mod explain;
 mod files;
 mod flat;
+mod groups;
 mod harness;
 mod limits;
 mod oci;
@@ -48,10 +50,14 @@ stories! {
     apply: a_set_opens_and_closes_in_one_step_and_rolls_back, one_bad_file_refuses_all,
         who_does_not_confirm_in_time_gets_the_old_set_back, a_daemon_that_starts_after_the_deadline_brings_the_old_set_back_first,
         a_file_that_is_bad_stays_as_good_as_it_was, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
+    explain: published_ports_lead_to_the_container, a_zone_off_its_uplink_is_explained, other_tables_are_read,
+        what_cannot_be_known_of_other_tables_may_drop, what_is_suggested_opens_it, files_alone_are_enough;
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
         an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
+    groups: one_edit_changes_every_file_that_uses_them, bad_ones_leave_the_last_good_ones_in_force,
+        without_good_ones_what_uses_them_is_refused, a_check_asks_the_daemon_who_is_there;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
         a_command_that_needs_a_daemon_starts_one;
     dhcp: clients_work_with_another_server, real_clients_get_what_netd_told, an_address_survives_restarts_of_daemon_and_container,

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 use crate::api::AppliedState;
 
-fn golden(name: &str, text: &str) {
+pub(in super::super) fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/output/golden/{name}"));
     if std::env::var_os("BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -88,7 +88,12 @@ fn bare() -> Container {
     }
 }
 
-fn reason(place: Option<(&str, i64, i64)>, direction: &str, action: &str, text: &str) -> Reason {
+pub(in super::super) fn reason(
+    place: Option<(&str, i64, i64)>,
+    direction: &str,
+    action: &str,
+    text: &str,
+) -> Reason {
     Reason {
         file: place.map(|(file, _, _)| file.into()),
         line: place.map(|(_, line, _)| line),
@@ -189,15 +194,6 @@ fn leases_in_a_table() {
         lease("old", "dhcp", "expired", Some(1_000_000 - 90)),
     ];
     golden("lease-list.txt", &leases(&all, 1_000_000));
-}
-
-#[test]
-fn a_verdict_and_its_reasons() {
-    let verdict = Explanation {
-        verdict: "deny".into(),
-        reasons: reasons(),
-    };
-    golden("explain.txt", &explanation(&verdict, "web → db tcp/5432"));
 }
 
 #[test]

@@ -1,0 +1,340 @@
+//! Answers from files alone: no daemon is asked or started, and nothing but the files is read.
+//!
+//! ```text
+//! DIR/zones/*.toml ─► zones      DIR/policies/*.toml ─► policies
+//! --in NAME=ZONE, FROM, TO, applies-to ─► containers, each with the next free addresses of its zone
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::IsTerminal;
+use std::net::IpAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use firewall::diagnostics::Diagnostics;
+use firewall::model::{Container, World};
+use firewall::policy::{Groups, PolicyFile, PolicySet};
+use zone::{ContainerName, Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
+
+use super::super::check::toml_files;
+use super::super::output;
+use crate::api::Explanation;
+use crate::error::{Error, chain};
+use crate::explain::{Asked, Known};
+use crate::values::{Label, ValueError};
+
+/// `--in NAME=ZONE[,KEY=VALUE]…`: where a container is, and its labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Located {
+    name: ContainerName,
+    zone: ZoneName,
+    labels: BTreeMap<String, String>,
+}
+
+impl FromStr for Located {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let wrong =
+            |what: String| ValueError::new(text, format!("{what}, write NAME=ZONE[,KEY=VALUE]…"));
+        let mut parts = text.split(',');
+        let (name, zone) = parts
+            .next()
+            .and_then(|first| first.split_once('='))
+            .ok_or_else(|| wrong("does not say NAME=ZONE".to_owned()))?;
+        let labels = parts
+            .map(|part| {
+                let label: Label = part.parse().map_err(|e: ValueError| wrong(e.to_string()))?;
+                Ok((label.key, label.value))
+            })
+            .collect::<Result<_, ValueError>>()?;
+        Ok(Self {
+            name: name
+                .parse()
+                .map_err(|e| wrong(format!("names nobody ({e})")))?,
+            zone: zone
+                .parse()
+                .map_err(|e| wrong(format!("names no zone ({e})")))?,
+            labels,
+        })
+    }
+}
+
+/// Answers a question from the files under `folder`.
+pub(super) fn explain(
+    folder: &Path,
+    located: &[Located],
+    asked: &Asked<'_>,
+) -> Result<Explanation, Error> {
+    if !folder.is_dir() {
+        let source = fs::read_dir(folder).err();
+        return Err(Error::Read {
+            path: folder.to_owned(),
+            source: source.unwrap_or_else(|| std::io::ErrorKind::NotADirectory.into()),
+        });
+    }
+    let zones = zones(&folder.join("zones"))?;
+    let policies = policies(folder)?;
+    let world = world(&zones, &policies, located, [asked.from, asked.to])?;
+    let known = Known {
+        foreign: None,
+        ways: None,
+        folder: folder.join("policies").display().to_string(),
+        taken: BTreeSet::new(),
+    };
+    crate::explain::explain(world, &policies, asked, &known).map_err(Error::from)
+}
+
+/// The zones of a folder. Without a subnet they get one, but hardly the one a daemon would give.
+fn zones(folder: &Path) -> Result<BTreeMap<ZoneName, Zone>, Error> {
+    let mut files = Vec::new();
+    for path in toml_files(folder)? {
+        let text = fs::read_to_string(&path).map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let shown = path.display().to_string();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let name: ZoneName = stem
+            .parse()
+            .map_err(|e| Error::Refused(format!("{shown}: {e}; rename the file")))?;
+        let file = ZoneFile::parse(&shown, &text).map_err(|e| Error::Refused(e.to_string()))?;
+        files.push((name, file));
+    }
+    let mut taken = Taken::default();
+    for (name, file) in &files {
+        let six = match file.subnet6 {
+            Subnet6::Net(net) => Some(net.into()),
+            _ => None,
+        };
+        let nets = file.subnet4.map(Into::into).into_iter().chain(six);
+        taken.zones.extend(nets.map(|net| (name.clone(), net)));
+    }
+    let mut zones = BTreeMap::new();
+    for (name, file) in files {
+        let zone = zone::resolve(&name, &file, &taken, b"offline")
+            .map_err(|e| Error::Refused(format!("zone {name}: {}", chain(&e))))?;
+        taken
+            .zones
+            .extend(zone.subnets().map(|net| (name.clone(), net)));
+        zones.insert(name, zone);
+    }
+    Ok(zones)
+}
+
+/// The policies of a config dir, with its groups; what is wrong with them is told in full.
+fn policies(folder: &Path) -> Result<PolicySet, Error> {
+    let mut set = PolicySet::default();
+    let mut wrong = Vec::new();
+    let groups = folder.join("groups.toml");
+    let shown = groups.display().to_string();
+    let groups = match fs::read(&groups) {
+        Ok(bytes) => Groups::parse_bytes(&shown, &bytes).unwrap_or_else(|Diagnostics(found)| {
+            wrong.extend(found);
+            Groups::unusable(&shown)
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Groups::default(),
+        Err(source) => {
+            return Err(Error::Read {
+                path: groups,
+                source,
+            });
+        }
+    };
+    for path in toml_files(&folder.join("policies"))? {
+        let bytes = fs::read(&path).map_err(|source| Error::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let shown = path.display().to_string();
+        match PolicyFile::parse_bytes_with(&shown, &bytes, &groups) {
+            Ok(file) => {
+                set.0.insert(shown, Arc::new(file));
+            }
+            Err(Diagnostics(found)) => wrong.extend(found),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(set);
+    }
+    let colour = std::io::stderr().is_terminal();
+    for diagnostic in &wrong {
+        output::print_error(&format!("{}\n", diagnostic.render(colour)));
+    }
+    Err(Error::Refused(format!(
+        "explain: the policies in {} have errors",
+        folder.display()
+    )))
+}
+
+/// Zones and containers: those that `--in`, the question and policies name.
+fn world(
+    zones: &BTreeMap<ZoneName, Zone>,
+    policies: &PolicySet,
+    located: &[Located],
+    ends: [&str; 2],
+) -> Result<World, Error> {
+    let mut places: BTreeMap<ContainerName, (ZoneName, BTreeMap<String, String>)> = BTreeMap::new();
+    for file in policies.0.values() {
+        if let (Some(name), Some(zone)) = (&file.applies_to.container, &file.applies_to.zone) {
+            places.insert(name.clone(), (zone.clone(), BTreeMap::new()));
+        }
+    }
+    for place in located {
+        let at = (place.zone.clone(), place.labels.clone());
+        places.insert(place.name.clone(), at);
+    }
+    for end in ends {
+        let Some(name) = container_name(end, &places) else {
+            continue;
+        };
+        if places.contains_key(&name) {
+            continue;
+        }
+        let mut all = zones.keys();
+        let (Some(sole), None) = (all.next(), all.next()) else {
+            return Err(Error::Invalid(format!(
+                "explain: in which zone is {name}? say --in {name}=ZONE"
+            )));
+        };
+        places.insert(name, (sole.clone(), BTreeMap::new()));
+    }
+    let mut world = World {
+        clock: crate::clock::now(),
+        ..World::default()
+    };
+    let mut pools: BTreeMap<&ZoneName, Pool> = BTreeMap::new();
+    for (name, zone) in zones {
+        world.zones.insert(name.clone(), crate::model::zone(zone));
+        pools.insert(name, Pool::new(zone));
+    }
+    for (name, (zone, labels)) in places {
+        let Some(pool) = pools.get_mut(&zone) else {
+            let asked = ends.iter().any(|end| container_named(end, &name))
+                || located.iter().any(|place| place.name == name);
+            if asked {
+                return Err(Error::NoSuchZone(format!(
+                    "explain: {name} is said to be in zone {zone}, and there is no such zone"
+                )));
+            }
+            continue;
+        };
+        let addresses: Vec<IpAddr> = pool
+            .assign(&name, &[])
+            .map_err(|e| Error::Refused(format!("explain: {}", chain(&e))))?;
+        let container = Container {
+            zone,
+            ifindex: 0,
+            mac: name.mac(),
+            addresses,
+            labels,
+            publish: Vec::new(),
+            name: name.clone(),
+        };
+        world.containers.insert(name, container);
+    }
+    Ok(world)
+}
+
+/// The container that an end of the question names, if it names one.
+fn container_name<T>(end: &str, places: &BTreeMap<ContainerName, T>) -> Option<ContainerName> {
+    let (name, said) = match end.strip_prefix("container:") {
+        Some(name) => (name, true),
+        None => (end, false),
+    };
+    let name: ContainerName = name.parse().ok()?;
+    let other = matches!(end, "host" | "world") || end.parse::<IpAddr>().is_ok();
+    (said || !other || places.contains_key(&name)).then_some(name)
+}
+
+fn container_named(end: &str, name: &ContainerName) -> bool {
+    end.strip_prefix("container:").unwrap_or(end) == name.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["zones", "policies"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    fn asked(dir: &Path, located: &[&str], words: &str) -> Result<Explanation, Error> {
+        let located: Vec<Located> = located.iter().map(|text| text.parse().unwrap()).collect();
+        let mut words = words.split_whitespace();
+        let asked = Asked {
+            from: words.next().unwrap(),
+            to: words.next().unwrap(),
+            traffic: words.next(),
+            family: None,
+            at: None,
+        };
+        explain(dir, &located, &asked)
+    }
+
+    const DMZ: (&str, &str) = ("zones/dmz.toml", "subnet4 = \"10.1.0.0/24\"\n");
+    const LAB: (&str, &str) = ("zones/lab.toml", "default = \"allow\"\n");
+
+    #[test]
+    fn a_sole_zone_is_everybodys() {
+        let web = ("policies/web.toml", "[[egress]]\nto = [\"container:db\"]\n");
+        let dir = folder(&[DMZ, web]);
+        let denied = asked(dir.path(), &[], "web db tcp/5432").unwrap();
+        assert_eq!(denied.verdict, "deny");
+        assert_eq!(denied.families.len(), 2);
+        assert_eq!(denied.fix.len(), 1, "{denied:#?}");
+        assert!(denied.fix[0].create && denied.fix[0].file.ends_with("policies/db.toml"));
+        fs::write(&denied.fix[0].file, &denied.fix[0].text).unwrap();
+        let allowed = asked(dir.path(), &[], "web db tcp/5432").unwrap();
+        assert_eq!(allowed.verdict, "allow", "{allowed:#?}");
+        assert_eq!(
+            asked(dir.path(), &[], "web db tcp/81").unwrap().verdict,
+            "deny"
+        );
+    }
+
+    #[test]
+    fn containers_are_where_options_and_files_say() {
+        let web = (
+            "policies/web.toml",
+            "applies-to = { container = \"web\", zone = \"lab\" }\n[[ingress]]\nfrom = [\"label:tier=edge\"]\n",
+        );
+        let dir = folder(&[DMZ, LAB, web]);
+        let wrong = asked(dir.path(), &[], "proxy web").unwrap_err();
+        assert_eq!(wrong.exit_code(), crate::error::exit::USAGE);
+        assert!(wrong.to_string().contains("--in proxy=ZONE"), "{wrong}");
+        let plain = asked(dir.path(), &["proxy=lab"], "proxy web").unwrap();
+        assert_eq!(plain.verdict, "deny");
+        let edge = asked(dir.path(), &["proxy=lab,tier=edge"], "proxy web").unwrap();
+        assert_eq!(edge.verdict, "allow", "{edge:#?}");
+        let wrong = asked(dir.path(), &["proxy=none"], "proxy web").unwrap_err();
+        assert_eq!(wrong.exit_code(), crate::error::exit::ABSENT);
+    }
+
+    #[test]
+    fn bad_files_are_told() {
+        let dir = folder(&[DMZ, ("policies/web.toml", "[[ingress]]\nform = []\n")]);
+        let wrong = asked(dir.path(), &[], "world web").unwrap_err();
+        assert!(wrong.to_string().contains("have errors"), "{wrong}");
+        let none = asked(&dir.path().join("none"), &[], "world web").unwrap_err();
+        assert_eq!(none.exit_code(), crate::error::exit::FAILED);
+    }
+
+    #[test]
+    fn places() {
+        for bad in ["web", "web=", "=dmz", "web=DMZ", "web=dmz,tier", "web=dmz,"] {
+            let error = bad.parse::<Located>().unwrap_err().to_string();
+            assert!(error.contains("NAME=ZONE"), "{bad}: {error}");
+        }
+    }
+}

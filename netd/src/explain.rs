@@ -1,0 +1,263 @@
+//! Questions in words, and their answers as the control socket carries them; the daemon's and those from
+//! files alone.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use firewall::explain::foreign::Ruleset;
+use firewall::explain::{self, Question, Surroundings, Way};
+use firewall::model::{Endpoint, Traffic, World};
+use firewall::oracle::{self, Who};
+use firewall::policy::PolicySet;
+use firewall::sets::{Action, Family};
+use serde::Serialize;
+
+use crate::api;
+
+/// A question as it is typed.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Asked<'a> {
+    /// Who opens the connection: a container, `host`, `world`, an address.
+    pub(crate) from: &'a str,
+    /// To whom.
+    pub(crate) to: &'a str,
+    /// With what; `tcp/80` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) traffic: Option<&'a str>,
+    /// 4 or 6; absent: those that both ends have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) family: Option<i64>,
+    /// A moment of a week, `Sat 22:00`; now when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<&'a str>,
+}
+
+/// What is asked about where nothing is said.
+pub(crate) const TRAFFIC: &str = "tcp/80";
+
+/// What is known besides world and policies.
+pub(crate) struct Known<'a> {
+    /// Other tables.
+    pub(crate) foreign: Option<Ruleset>,
+    /// Tells how the host reaches an address.
+    pub(crate) ways: Option<&'a dyn Fn(IpAddr) -> Option<Way>>,
+    /// The folder of policy files.
+    pub(crate) folder: String,
+    /// Stems of files there that are not in force.
+    pub(crate) taken: BTreeSet<String>,
+}
+
+/// Addresses that stand for the world where the host's way out is asked for; nothing is sent there.
+const ANYWHERE: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(9, 9, 9, 9),
+    Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe),
+);
+
+/// Answers a question.
+pub(crate) fn explain(
+    mut world: World,
+    policies: &PolicySet,
+    asked: &Asked<'_>,
+    known: &Known<'_>,
+) -> Result<api::Explanation, api::Error> {
+    let invalid = |message: String| api::Error::Invalid {
+        message: format!("explain: {message}"),
+    };
+    let from = endpoint(&world, asked.from)?;
+    let to = endpoint(&world, asked.to)?;
+    let traffic: Traffic =
+        explain::traffic(asked.traffic.unwrap_or(TRAFFIC)).map_err(|e| invalid(e.to_string()))?;
+    if let Some(at) = asked.at {
+        world.clock = explain::moment(at).map_err(|e| invalid(e.to_string()))?;
+    }
+    let families = families(&world, &from, &to, asked.family).map_err(invalid)?;
+    let answers: Vec<api::Answer> = families
+        .into_iter()
+        .map(|family| {
+            let question = Question {
+                from: from.clone(),
+                to: to.clone(),
+                traffic,
+                family,
+            };
+            let surroundings = Surroundings {
+                way: known
+                    .ways
+                    .and_then(|ways| ways(outside(&world, &question)?)),
+                foreign: known.foreign.as_ref(),
+                folder: known.folder.clone(),
+                taken: known.taken.clone(),
+            };
+            answer(&explain::answer(&world, policies, &question, &surroundings))
+        })
+        .collect();
+    let denied = answers.iter().find(|answer| answer.verdict != "allow");
+    let Some(decides) = denied.or(answers.first()).cloned() else {
+        return Err(invalid("no family to ask about".to_owned()));
+    };
+    Ok(api::Explanation {
+        verdict: decides.verdict,
+        reasons: decides.reasons,
+        steps: decides.steps,
+        foreign: decides.foreign,
+        fix: decides.fix,
+        families: answers,
+    })
+}
+
+/// Who is meant by a word. `container:NAME` is a container, also one that is called `host`.
+fn endpoint(world: &World, text: &str) -> Result<Endpoint, api::Error> {
+    let name = text.strip_prefix("container:").unwrap_or(text);
+    if let Some((name, _)) = world.containers.get_key_value(name) {
+        return Ok(Endpoint::Container(name.clone()));
+    }
+    match text {
+        "host" => Ok(Endpoint::Host),
+        "world" => Ok(Endpoint::World),
+        _ => text
+            .parse()
+            .map(Endpoint::Address)
+            .map_err(|_| api::Error::NoSuchContainer {
+                message: format!(
+                    "no such container: {name} (`netd list` shows those that are attached)"
+                ),
+            }),
+    }
+}
+
+/// The families to ask about: the one that is wanted, that of an address, else those that both ends have.
+fn families(
+    world: &World,
+    from: &Endpoint,
+    to: &Endpoint,
+    wanted: Option<i64>,
+) -> Result<Vec<Family>, String> {
+    let mut wanted = match wanted {
+        None => None,
+        Some(4) => Some(Family::V4),
+        Some(6) => Some(Family::V6),
+        Some(other) => return Err(format!("family {other} is neither 4 nor 6")),
+    };
+    for end in [from, to] {
+        let Endpoint::Address(address) = end else {
+            continue;
+        };
+        let family = Family::of(*address);
+        if *wanted.get_or_insert(family) != family {
+            let other = if address.is_ipv4() { 6 } else { 4 };
+            return Err(format!("{address} is no IPv{other} address"));
+        }
+    }
+    if let Some(family) = wanted {
+        return Ok(vec![family]);
+    }
+    let has =
+        |end: &Endpoint, other: &Endpoint, family| match oracle::party(world, end, other, family) {
+            Ok(party) => *end != Endpoint::Host || party.address.is_some(),
+            Err(_) => false,
+        };
+    let both = |family: &Family| has(from, to, *family) && has(to, from, *family);
+    let found: Vec<Family> = Family::ALL.into_iter().filter(both).collect();
+    // none: the answer for IPv4 says why
+    Ok(if found.is_empty() {
+        vec![Family::V4]
+    } else {
+        found
+    })
+}
+
+/// The address of the end that is of the world.
+fn outside(world: &World, question: &Question) -> Option<IpAddr> {
+    let ends = [
+        (&question.from, &question.to),
+        (&question.to, &question.from),
+    ];
+    ends.into_iter().find_map(|(end, other)| {
+        let party = oracle::party(world, end, other, question.family).ok()?;
+        match (party.who, party.address, question.family) {
+            (Who::World | Who::Special, Some(a), _) if !a.is_loopback() && !a.is_multicast() => {
+                Some(a)
+            }
+            (Who::World, None, Family::V4) => Some(ANYWHERE.0.into()),
+            (Who::World, None, Family::V6) => Some(ANYWHERE.1.into()),
+            _ => None,
+        }
+    })
+}
+
+fn action(action: Action) -> String {
+    match action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+    }
+    .to_owned()
+}
+
+/// A reason of the firewall as the control socket carries it.
+pub(crate) fn reason(reason: &explain::Reason) -> api::Reason {
+    api::Reason {
+        file: reason.file.clone(),
+        line: reason.line.map(i64::from),
+        column: reason.column.map(i64::from),
+        direction: reason.direction.map(|d| d.as_str().to_owned()),
+        action: action(reason.action),
+        text: reason.text.clone(),
+    }
+}
+
+fn answer(answer: &explain::Answer) -> api::Answer {
+    let steps = answer.steps.iter().map(|step| api::Step {
+        kind: step.kind.as_str().to_owned(),
+        text: step.text.clone(),
+        from: step.from.clone(),
+        to: step.to.clone(),
+    });
+    let foreign = answer.foreign.iter().map(|obstacle| api::Obstacle {
+        table: obstacle.table.clone(),
+        chain: obstacle.chain.clone(),
+        verdict: if obstacle.certain { "drop" } else { "maybe" }.to_owned(),
+        text: obstacle.text.clone(),
+    });
+    let fix = answer.fix.iter().map(|fix| api::Fix {
+        file: fix.file.clone(),
+        create: fix.create,
+        text: fix.text.clone(),
+    });
+    api::Answer {
+        family: match answer.family {
+            Family::V4 => 4,
+            Family::V6 => 6,
+        },
+        verdict: action(answer.verdict),
+        reasons: answer.reasons.iter().map(reason).collect(),
+        steps: steps.collect(),
+        foreign: foreign.collect(),
+        fix: fix.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_address_decides_the_family_and_two_must_agree() {
+        let world = World::default();
+        let address = |text: &str| Endpoint::Address(text.parse().unwrap());
+        let asked = |from, to, wanted| families(&world, &from, &to, wanted);
+        assert_eq!(
+            asked(Endpoint::World, address("fd00::1"), None),
+            Ok(vec![Family::V6])
+        );
+        let wrong = asked(address("10.0.0.1"), address("fd00::1"), None).unwrap_err();
+        assert_eq!(wrong, "fd00::1 is no IPv4 address");
+        let wrong = asked(Endpoint::World, address("10.0.0.1"), Some(6)).unwrap_err();
+        assert_eq!(wrong, "10.0.0.1 is no IPv6 address");
+        assert!(asked(Endpoint::World, Endpoint::World, Some(5)).is_err());
+        assert_eq!(
+            asked(Endpoint::World, Endpoint::World, None).unwrap().len(),
+            2
+        );
+    }
+}
