@@ -1,6 +1,7 @@
 //! A plan made real: a host, a world outside, a daemon, and every container attached by `netd attach`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -68,6 +69,10 @@ impl Stage {
         };
         let world = stage.world.outside.clone();
         stage.listen("world", world, more);
+        if !plan.groups.is_empty() {
+            let path = stage.world.folder("config").join("groups.toml");
+            fs::write(path, plan.groups_text()).unwrap();
+        }
         for file in &plan.files {
             stage.world.write_policy(&file.name, &file.text());
         }
@@ -77,6 +82,7 @@ impl Stage {
         }
         stage.plan.zones.clone_from(&plan.zones);
         stage.plan.files.clone_from(&plan.files);
+        stage.plan.groups.clone_from(&plan.groups);
         stage.plan.today = plan.today;
         let gateways = plan.zones.iter().flat_map(|zone| zone.gateways());
         let host = places::HOST.iter().map(|text| (*text).to_owned());
@@ -200,6 +206,14 @@ impl Stage {
             }
             None => self.world.no_policy(name),
         }
+    }
+
+    /// Writes groups.toml anew and waits until that is in force.
+    pub fn regroup(&mut self, groups: &[Vec<String>]) {
+        self.plan.groups = groups.to_vec();
+        let path = self.world.folder("config").join("groups.toml");
+        fs::write(path, self.plan.groups_text()).unwrap();
+        self.world.netd("reload").ok();
     }
 
     /// Asks the daemon what there is, and holds it to what there should be.

@@ -15,7 +15,7 @@ pub mod question;
 pub mod scene;
 
 pub use dice::Dice;
-pub use file::{file, labels};
+pub use file::{file, group, labels};
 pub use plan::Plan;
 pub use question::{Kind, Question};
 pub use scene::Scene;
@@ -42,6 +42,10 @@ pub fn plan(seed: u64, today: usize) -> Plan {
         let published = !plan.zones[zone].internal;
         plan.containers
             .push(container(&mut dice, index, zone, published));
+    }
+    for _ in 0..dice.between(0, 3) {
+        let group = file::group(&mut dice, &plan);
+        plan.groups.push(group);
     }
     for number in 0..dice.between(2, 6) {
         let file = file(&mut dice, &plan, number);
