@@ -233,6 +233,7 @@ impl Engine {
         self.follow_clock();
         let set = self.policy_set();
         let changes = self.firewall.set_policies(set);
+        self.look_at_all_published();
         self.apply(&changes)
     }
 

@@ -164,6 +164,14 @@ impl Engine {
         }
     }
 
+    /// The same for everybody.
+    pub(super) fn look_at_all_published(&mut self) {
+        let names: Vec<ContainerName> = self.ports.keys().cloned().collect();
+        for name in names {
+            self.look_at_published(&name);
+        }
+    }
+
     /// The same after edits: for the containers that the files are about, or were.
     pub(super) fn look_at_edited<'a>(&mut self, files: impl Iterator<Item = &'a Arc<PolicyFile>>) {
         let targets: Vec<_> = files.map(|file| &file.applies_to).collect();

@@ -198,7 +198,7 @@ pub fn containers_are_named_and_nothing_is_half_made() {
         "web"
     );
     web.stop();
-    let next = world
+    let _next = world
         .container("next")
         .in_zone("dmz")
         .publish("8500:80")
