@@ -22,7 +22,7 @@ mod index;
 mod links;
 mod numbers;
 mod owner;
-mod publish;
+pub(crate) mod publish;
 mod ranges;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -81,6 +81,7 @@ pub(super) fn explain(
     let known = Known {
         foreign: None,
         ways: None,
+        user_loopback: false,
         folder: folder.join("policies").display().to_string(),
         taken: BTreeSet::new(),
     };

@@ -30,6 +30,7 @@ impl Engine {
         let known = crate::explain::Known {
             foreign,
             ways: Some(&way),
+            user_loopback: self.firewall.user_loopback(),
             folder: self.policy_files.folder().display().to_string(),
             taken: self.policy_files.bad.keys().cloned().collect(),
         };
