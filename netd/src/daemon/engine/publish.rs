@@ -57,7 +57,7 @@ impl Engine {
                 return refuse(format!(
                     "port {}/{port} is published by container {owner} already, as {} (choose another one, or detach {owner})",
                     publish::proto(publish.proto),
-                    publish::text(other)
+                    publish::text(&super::doors::shown(other))
                 ));
             }
             if let Some(why) = self.listened_on(publish) {
