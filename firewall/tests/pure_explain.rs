@@ -172,12 +172,11 @@ fn published_ports_are_followed() {
             &[Dnat, Masquerade],
             "10.89.0.2:70",
         ),
-        // passed on in user space, so over IPv4
         (
             "host ::1 8080 -6",
             Action::Allow,
             &[Dnat, Masquerade],
-            "10.89.0.2:80",
+            "[fd00::2]:80",
         ),
         // other containers need rules, also where it is published
         (
@@ -214,6 +213,21 @@ fn published_ports_are_followed() {
         assert_eq!(kinds, *steps, "{words}");
         assert_eq!(open.steps[0].to, *to, "{words}");
     }
+    // where the kernel cannot, it is passed on in user space, over IPv4
+    let asked = Question {
+        from: Endpoint::Host,
+        to: end("::1"),
+        traffic: Traffic::Port(6, 8080),
+        family: Family::V6,
+    };
+    let user = Surroundings {
+        user_loopback: true,
+        ..Surroundings::default()
+    };
+    let passed_on = answer(&world, &policies(&[]), &asked, &user);
+    assert_eq!(passed_on.verdict, Action::Allow);
+    assert_eq!(passed_on.steps[0].to, "10.89.0.2:80");
+    assert_eq!(passed_on.steps[1].to, "10.89.0.1");
     // published, but not there
     for words in [
         "world 192.0.2.1 7070",

@@ -41,6 +41,8 @@ pub(crate) struct Known<'a> {
     pub(crate) foreign: Option<Ruleset>,
     /// Tells how the host reaches an address.
     pub(crate) ways: Option<&'a dyn Fn(IpAddr) -> Option<Way>>,
+    /// Whether netd itself forwards what is published on `::1`.
+    pub(crate) user_loopback: bool,
     /// The folder of policy files.
     pub(crate) folder: String,
     /// Stems of files there that are not in force.
@@ -86,6 +88,7 @@ pub(crate) fn explain(
                     .ways
                     .and_then(|ways| ways(outside(&world, &question)?)),
                 foreign: known.foreign.as_ref(),
+                user_loopback: known.user_loopback,
                 folder: known.folder.clone(),
                 taken: known.taken.clone(),
             };

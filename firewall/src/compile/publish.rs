@@ -23,7 +23,7 @@ use crate::model::{Container, Publish, World};
 use crate::sets::{Element, Family, Key, SetId};
 
 /// How many ports of a range that moves are written out, one by one.
-const WRITTEN_OUT: u16 = 256;
+pub(crate) const WRITTEN_OUT: u16 = 256;
 
 /// Whether a container's ports are published at all: never in internal zones.
 fn published<'a>(world: &World, container: &'a Container) -> &'a [Publish] {

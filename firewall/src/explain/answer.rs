@@ -47,6 +47,8 @@ pub struct Surroundings<'a> {
     pub way: Option<Way>,
     /// Other tables.
     pub foreign: Option<&'a Ruleset>,
+    /// Whether netd itself forwards what is published on `::1`, because the kernel cannot here.
+    pub user_loopback: bool,
     /// The folder of policy files, as messages name it.
     pub folder: String,
     /// Files there that are not in force, by name without `.toml`: no new file may be named so.
@@ -77,7 +79,7 @@ pub fn answer(
     question: &Question,
     surroundings: &Surroundings<'_>,
 ) -> Answer {
-    let route = steps::route(world, question);
+    let route = steps::route(world, question, surroundings.user_loopback);
     let Explanation {
         mut verdict,
         mut reasons,

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::words::at;
 use super::{Question, Way};
+use crate::compile::publish::WRITTEN_OUT;
 use crate::model::{Container, Endpoint, Flow, Publish, Traffic, World};
 use crate::oracle::{self, Party, Who};
 use crate::sets::Family;
@@ -63,8 +64,9 @@ pub(super) struct Route {
     pub(super) elsewhere: Option<String>,
 }
 
-/// Follows a question through published ports.
-pub(super) fn route(world: &World, question: &Question) -> Route {
+/// Follows a question through published ports. `user_loopback`: netd itself forwards what is published on
+/// `::1`.
+pub(super) fn route(world: &World, question: &Question, user_loopback: bool) -> Route {
     let plain = Flow {
         from: question.from.clone(),
         to: question.to.clone(),
@@ -87,16 +89,19 @@ pub(super) fn route(world: &World, question: &Question) -> Route {
         else {
             continue;
         };
-        // the kernel has no translation to ::1: netd's own door passes it on to the IPv4 loopback
-        let in_user_space = address == IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let own = |family| {
+            let mut own = world.addresses(container);
+            own.find(|own| Family::of(*own) == family)
+        };
+        // where the kernel cannot, netd's own door passes it on to the IPv4 loopback
+        let in_user_space = address == IpAddr::V6(Ipv6Addr::LOCALHOST)
+            && (user_loopback || own(Family::V6).is_none());
         let family = if in_user_space {
             Family::V4
         } else {
             Family::of(address)
         };
-        let own = world
-            .addresses(container)
-            .find(|own| Family::of(*own) == family);
+        let own = own(family);
         let Some(own) = own else { continue };
         let inside = publish.port + (port - publish.first);
         let (from, to) = (at(address, port), at(own, inside));
@@ -214,16 +219,23 @@ fn published(
         open.flat_map(|container| container.publish.iter().map(move |p| (container, p)))
             .filter(|(_, p)| p.proto == proto && (p.first..=p.last).contains(&port))
     };
-    let here = |publish: &Publish| publish.address == Some(address);
-    if let Some(found) = all().find(|(_, publish)| here(publish)) {
-        return Some(found);
-    }
     let party = Party {
         who: Who::Host,
         address: Some(address),
     };
-    if from_container && port == 53 && oracle::at_gateway(world, party) {
-        // the gateway's resolver stays reachable
+    // the gateway's resolver stays reachable, but where exactly this is published
+    let resolver = from_container && port == 53 && oracle::at_gateway(world, party);
+    // ranges that are one element are asked later (`compile::publish`)
+    let is_range = |publish: &Publish| {
+        let more = publish.last.saturating_sub(publish.first);
+        more > 0 && (publish.port == publish.first || more >= WRITTEN_OUT)
+    };
+    let here =
+        |publish: &Publish| publish.address == Some(address) && !(resolver && is_range(publish));
+    if let Some(found) = all().find(|(_, publish)| here(publish)) {
+        return Some(found);
+    }
+    if resolver {
         return None;
     }
     let everywhere = |publish: &Publish| match publish.address {
