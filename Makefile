@@ -73,9 +73,12 @@ install: build
 	$(NETD) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd
 	$(NETD) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/netd.fish
 	sed 's|@BINDIR@|$(BINDIR)|' dist/netd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/netd.service
+	install -d $(DESTDIR)$(PREFIX)/share/netd/schema
+	install -m 644 docs/schema/*.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema
 	install -m 644 dist/70-netd.network $(DESTDIR)$(PREFIX)/lib/systemd/network/
 
 uninstall:
+	rm -rf $(DESTDIR)$(PREFIX)/share/netd
 	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/netd.fish \

@@ -14,6 +14,8 @@ mod guard;
 mod install;
 #[path = "kernel/lab.rs"]
 mod lab;
+#[path = "kernel/lines.rs"]
+mod lines;
 #[path = "kernel/live.rs"]
 mod live;
 #[path = "kernel/nflog.rs"]

@@ -240,7 +240,7 @@ fn names_in_rules_come_and_go_with_their_containers() {
 }
 
 #[test]
-fn neighbours_share_a_box_and_part_again() {
+fn ranges_of_ports_of_neighbours_come_and_go_alone() {
     let rules = "[[egress]]\nto = [\"container:web\", \"container:late\"]\nports = [\"tcp/1-79\"]";
     let mut live = Live::new(start().file("db.toml", rules));
     let late = Container {
@@ -249,8 +249,25 @@ fn neighbours_share_a_box_and_part_again() {
         addresses: vec!["10.89.0.3".parse().unwrap()],
         ..live.container("web")
     };
-    let alone = "eg4_allow_peer_range 10.89.1.3 . 10.89.0.2 . tcp . 1-79";
-    let both = "eg4_allow_peer_range 10.89.1.3 . 10.89.0.2-10.89.0.3 . tcp . 1-79";
+    let own = "eg4_allow_peer_range 10.89.1.3 . 10.89.0.3 . tcp . 1-79";
+    let (lines, _) = live.after(|f| f.attach(late.clone()));
+    assert_eq!(named(&lines, "10.89.1.3"), [format!("+ {own}")]);
+    let (lines, _) = live.after(|f| f.detach(&late.name));
+    assert_eq!(named(&lines, "10.89.1.3"), [format!("- {own}")]);
+}
+
+#[test]
+fn boxes_of_conditional_rules_about_neighbours_are_one_and_part_again() {
+    let rules = "[[egress]]\nto = [\"container:web\", \"container:late\"]\nports = [\"tcp/1-79\"]\nrate = \"9/second\"";
+    let mut live = Live::new(start().file("db.toml", rules));
+    let late = Container {
+        name: "late".parse().unwrap(),
+        ifindex: 900,
+        addresses: vec!["10.89.0.3".parse().unwrap()],
+        ..live.container("web")
+    };
+    let alone = "eg4_if_allow_net_range 10.89.1.3 . rule 0 . 10.89.0.2 . tcp . 1-79";
+    let both = "eg4_if_allow_net_range 10.89.1.3 . rule 0 . 10.89.0.2-10.89.0.3 . tcp . 1-79";
     let (lines, _) = live.after(|f| f.attach(late.clone()));
     assert_eq!(
         named(&lines, "10.89.1.3"),

@@ -11,7 +11,7 @@ use crate::policy::{self, Peer, Ports, Rule};
 use crate::sets::{Action, Direction, Element, Family, Key, SetId, Shape, group};
 
 /// Protocols and ports of one entry in one family.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Match {
     Everything,
     Proto(u8),
@@ -67,8 +67,12 @@ pub(super) struct Collected<'a> {
     number: Option<u32>,
     out: Vec<Element>,
     group_ranges: BTreeMap<(u32, u8), Vec<Interval>>,
+    peer_ranges: BTreeMap<(IpAddr, u8), Vec<Interval>>,
+    /// Networks, with what has no range of ports.
+    nets: BTreeMap<Match, Vec<(u128, u128)>>,
     /// Of a conditional rule: whatever is not one port.
     group_boxes: BTreeMap<u32, Vec<Interval>>,
+    /// Networks with ranges of ports; of a conditional rule all, and what of an address is not one port.
     networks: Networks,
     /// Something was collected, whether or not it is asked for.
     any: bool,
@@ -84,6 +88,8 @@ impl<'a> Collected<'a> {
             number: None,
             out: Vec::new(),
             group_ranges: BTreeMap::new(),
+            peer_ranges: BTreeMap::new(),
+            nets: BTreeMap::new(),
             group_boxes: BTreeMap::new(),
             networks: Networks::default(),
             any: false,
@@ -174,20 +180,28 @@ impl<'a> Collected<'a> {
     /// A single address: exact keys, but for ranges of ports.
     fn address(&mut self, peer: IpAddr, what: &[Match]) {
         self.any |= !what.is_empty();
+        let kept = self.focus.keeps_peer(peer);
         for &what in what {
-            if !self.is_exact(what) {
+            if self.number.is_some() && !self.is_exact(what) {
+                // shares boxes with networks around it, so it counts whoever is asked about
                 let number = number_of(peer);
                 self.networks.add((number, number), what.interval());
                 continue;
             }
+            if !kept {
+                continue;
+            }
             let key = self.key().ip(peer);
-            let (shape, key) = match what {
-                Match::Proto(proto) => (Shape::PeerProto, key.proto(proto)),
-                Match::One(proto, port) => (Shape::PeerPort, key.proto(proto).port(port)),
-                Match::Everything | Match::Range(..) => (Shape::Peer, key),
-            };
-            if self.focus.keeps_peer(peer) {
-                self.exact(shape, key);
+            match what {
+                Match::Everything => self.exact(Shape::Peer, key),
+                Match::Proto(proto) => self.exact(Shape::PeerProto, key.proto(proto)),
+                Match::One(proto, port) => {
+                    self.exact(Shape::PeerPort, key.proto(proto).port(port));
+                }
+                Match::Range(proto, ..) => {
+                    let ranges = self.peer_ranges.entry((peer, proto)).or_default();
+                    ranges.push(what.interval());
+                }
             }
         }
     }
@@ -207,18 +221,22 @@ impl<'a> Collected<'a> {
                 number_of(net.broadcast().into()),
             ),
         };
-        for what in what {
-            self.networks.add(range, what.interval());
+        for &what in what {
+            match what {
+                Match::Range(..) => self.networks.add(range, what.interval()),
+                _ if self.number.is_some() => self.networks.add(range, what.interval()),
+                _ => self.nets.entry(what).or_default().push(range),
+            }
         }
     }
 
     pub(super) fn rule(&mut self, view: View<'_>, rule: &Rule) {
         let family = Family::of(self.own);
         let what = Match::all(rule.ports.as_deref(), family);
-        let ranges = what.iter().any(|what| !self.is_exact(*what));
+        let boxes = self.number.is_some() && what.iter().any(|what| !self.is_exact(*what));
         for peer in &rule.peers {
             // of denies all must be seen, to know whether there is one
-            if rule.action == Action::Allow && self.focus.skips(peer, ranges) {
+            if rule.action == Action::Allow && self.focus.skips(peer, boxes) {
                 continue;
             }
             match peer {
@@ -250,30 +268,46 @@ impl<'a> Collected<'a> {
         }
     }
 
+    /// Protocols and ports as ranges of a line, behind `key`. A range may begin in one protocol and end in
+    /// another: to the kernel both are one number.
+    fn line_of_ports(&mut self, shape: Shape, key: Key, ranges: Vec<Interval>) {
+        let set = self.set(shape);
+        for (first, last) in ranges::union(ranges) {
+            let key = |at: u32| {
+                let [_, proto, high, low] = at.to_be_bytes();
+                key.clone()
+                    .proto(proto)
+                    .port(u16::from_be_bytes([high, low]))
+            };
+            self.out.push(Element::range(set, key(first), key(last)));
+        }
+    }
+
     /// Appends the elements. Tells whether there are any at all, asked for or not.
     pub(super) fn finish(mut self, out: &mut Vec<Element>) -> bool {
         let family = Family::of(self.own);
-        for ((number, proto), ranges) in std::mem::take(&mut self.group_ranges) {
-            let set = self.set(Shape::GroupRange);
-            for (first, last) in ranges::union(ranges) {
-                let key = |at: u32| {
-                    let port = u16::try_from(at & 0xffff).unwrap_or_default();
-                    self.key().mark(number).proto(proto).port(port)
-                };
+        for ((number, _), ranges) in std::mem::take(&mut self.group_ranges) {
+            self.line_of_ports(Shape::GroupRange, self.key().mark(number), ranges);
+        }
+        for (number, ranges) in std::mem::take(&mut self.group_boxes) {
+            self.line_of_ports(Shape::GroupRange, self.key().mark(number), ranges);
+        }
+        for ((peer, _), ranges) in std::mem::take(&mut self.peer_ranges) {
+            self.line_of_ports(Shape::PeerRange, self.key().ip(peer), ranges);
+        }
+        for (what, nets) in std::mem::take(&mut self.nets) {
+            let (shape, key) = match what {
+                Match::Proto(proto) => (Shape::NetProto, self.key().proto(proto)),
+                Match::One(proto, port) => (Shape::NetPort, self.key().proto(proto).port(port)),
+                Match::Everything | Match::Range(..) => (Shape::Net, self.key()),
+            };
+            let set = self.set(shape);
+            for (first, last) in ranges::union(nets) {
+                let key = |number| key.clone().ip(address_of(family, number));
                 self.out.push(Element::range(set, key(first), key(last)));
             }
         }
-        for (number, intervals) in std::mem::take(&mut self.group_boxes) {
-            let set = self.set(Shape::GroupRange);
-            for interval in ranges::union(intervals) {
-                for (protos, ports) in ranges::rectangles(interval) {
-                    let key = |proto, port| self.key().mark(number).proto(proto).port(port);
-                    let (first, last) = (key(protos.0, ports.0), key(protos.1, ports.1));
-                    self.out.push(Element::range(set, first, last));
-                }
-            }
-        }
-        let set = self.set(Shape::PeerRange);
+        let set = self.set(Shape::NetRange);
         for cuboid in std::mem::take(&mut self.networks).disjoint() {
             let key = |peer, proto, port| {
                 let peer = address_of(family, peer);

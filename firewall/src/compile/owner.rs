@@ -42,17 +42,17 @@ pub(super) enum Focus<'a> {
 }
 
 impl Focus<'_> {
-    /// Whether what a rule says about somebody may be left out. `ranges`: of ports, among other things.
-    pub(super) fn skips(&self, peer: &Peer, ranges: bool) -> bool {
+    /// Whether what a rule says about somebody may be left out. `boxes`: what it says about addresses is
+    /// cut into boxes with what it says about others.
+    pub(super) fn skips(&self, peer: &Peer, boxes: bool) -> bool {
         let Focus::Peer { peer: other, .. } = self else {
             return false;
         };
         match peer {
-            // a range of ports shares boxes with neighbouring addresses, whosever they are
-            Peer::Container(name) => *name != other.name && !ranges,
+            Peer::Container(name) => *name != other.name && !boxes,
             Peer::Label(label, value) => other.labels.get(label) != Some(value),
-            // networks share sets with the peer's addresses
-            Peer::Net(_) => false,
+            // one address may be the peer's
+            Peer::Net(net) => net.prefix_len() < net.max_prefix_len() && !boxes,
             _ => true,
         }
     }

@@ -31,13 +31,31 @@ pub(super) struct Cuboid {
     pub(super) peers: (u128, u128),
 }
 
+/// Numbers that intervals are made of.
+pub(super) trait Number: Ord + Copy {
+    /// The next one; the highest is its own.
+    fn after(self) -> Self;
+}
+
+impl Number for u32 {
+    fn after(self) -> Self {
+        self.saturating_add(1)
+    }
+}
+
+impl Number for u128 {
+    fn after(self) -> Self {
+        self.saturating_add(1)
+    }
+}
+
 /// Sorts, and makes one of those that overlap or touch.
-pub(super) fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
+pub(super) fn union<T: Number>(mut intervals: Vec<(T, T)>) -> Vec<(T, T)> {
     intervals.sort_unstable();
-    let mut merged: Vec<Interval> = Vec::with_capacity(intervals.len());
+    let mut merged: Vec<(T, T)> = Vec::with_capacity(intervals.len());
     for (first, last) in intervals {
         match merged.last_mut() {
-            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            Some(before) if first <= before.1.after() => before.1 = before.1.max(last),
             _ => merged.push((first, last)),
         }
     }

@@ -19,7 +19,7 @@ pub(super) fn family_of(table: Table) -> u8 {
     }
 }
 
-/// Where elements of an interval set of one field end (half open), or the last key of ranges.
+/// Where elements of a line end (half open), or the last key of ranges of several fields.
 pub(super) enum Bounds<'a> {
     /// The key alone
     Exact,
@@ -35,10 +35,10 @@ pub(super) fn bounds<'a>(spec: &SetSpec, element: &'a Element) -> Bounds<'a> {
         return Bounds::Exact;
     }
     let last = element.last.as_ref().unwrap_or(&element.key);
-    if spec.key.len() > 1 {
-        Bounds::Closed(last)
-    } else {
+    if spec.line {
         Bounds::HalfOpen(successor(last))
+    } else {
+        Bounds::Closed(last)
     }
 }
 
@@ -328,7 +328,7 @@ pub(super) fn set_state(spec: &SetSpec) -> SetState {
     if spec.interval {
         flags |= nf::SET_F_INTERVAL;
     }
-    if spec.interval && spec.key.len() > 1 {
+    if spec.interval && !spec.line {
         flags |= nf::SET_F_CONCAT;
     }
     if !spec.data.is_empty() {
@@ -340,8 +340,17 @@ pub(super) fn set_state(spec: &SetSpec) -> SetState {
     SetState {
         name: spec.name.clone(),
         flags,
-        key: (type_of(&spec.key), length(&spec.key)),
+        key: (key_type(spec), length(&spec.key)),
         data: (type_of(&spec.data), length(&spec.data)),
+    }
+}
+
+/// nft's number for the type of a set's key. A line of several fields is one number to nft as well:
+/// it crashes (1.0.6) on concatenations that are intervals and yet no boxes.
+fn key_type(spec: &SetSpec) -> u32 {
+    match spec.line && spec.key.len() > 1 {
+        true => nf::datatype::INTEGER,
+        false => type_of(&spec.key),
     }
 }
 

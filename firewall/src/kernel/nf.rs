@@ -126,6 +126,7 @@ pub(super) const REG32_00: u32 = 8;
 /// Numbers by which nft knows the types of keys. A concatenation holds 6 bits for each field.
 pub(super) mod datatype {
     pub(in super::super) const NF_PROTO: u32 = 2;
+    pub(in super::super) const INTEGER: u32 = 4;
     pub(in super::super) const IPADDR: u32 = 7;
     pub(in super::super) const IP6ADDR: u32 = 8;
     pub(in super::super) const ETHERADDR: u32 = 9;

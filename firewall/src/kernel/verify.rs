@@ -26,7 +26,9 @@ impl Tables {
         for id in sets {
             let spec = &specs[&id];
             if spec.counted {
-                for (state, packets) in dump.counted(spec.table, &spec.name)? {
+                let counted = dump.counted(spec.table, &spec.name)?;
+                // the end of one range may be the beginning of another
+                for (state, packets) in counted.into_iter().filter(|(s, _)| !s.interval_end) {
                     found.insert((id, state.key), packets);
                 }
             }

@@ -21,6 +21,8 @@ mod ports;
 mod rate;
 mod read;
 mod rule;
+#[cfg(test)]
+mod schema;
 mod suggest;
 mod window;
 
@@ -178,20 +180,8 @@ impl PolicyFile {
     /// Reads a policy from bytes that may turn out not to be text.
     ///
     /// # Errors
-    /// As [`PolicyFile::parse`]; and where the bytes are not UTF-8, the place of the first such byte.
-    pub fn parse_bytes(file: &str, bytes: &[u8]) -> Result<Self, Diagnostics> {
-        Self::parse_bytes_with(file, bytes, &Groups::default())
-    }
-
-    /// The same with groups.
-    ///
-    /// # Errors
-    /// As [`PolicyFile::parse_bytes`].
-    pub fn parse_bytes_with(
-        file: &str,
-        bytes: &[u8],
-        groups: &Groups,
-    ) -> Result<Self, Diagnostics> {
+    /// As [`PolicyFile::parse_with`]; and where the bytes are not UTF-8, the place of the first such byte.
+    pub fn parse_bytes(file: &str, bytes: &[u8], groups: &Groups) -> Result<Self, Diagnostics> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse_with(file, text, groups),
             Err(error) => Err(read::not_text(file, bytes, error.valid_up_to())),

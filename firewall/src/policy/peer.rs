@@ -48,8 +48,8 @@ impl fmt::Display for Peer {
     }
 }
 
-const WORDS: [&str; 3] = ["world", "host", "any"];
-const KINDS: [&str; 4] = ["container", "zone", "label", "dns"];
+pub(super) const WORDS: [&str; 3] = ["world", "host", "any"];
+pub(super) const KINDS: [&str; 4] = ["container", "zone", "label", "dns"];
 
 /// What is wrong, and what to do about it.
 type Wrong = (String, Option<String>);

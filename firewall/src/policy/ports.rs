@@ -41,7 +41,7 @@ impl From<Traffic> for Ports {
 }
 
 /// Protocols with ports.
-const WITH_PORTS: [(&str, u8); 5] = [
+pub(super) const WITH_PORTS: [(&str, u8); 5] = [
     ("tcp", 6),
     ("udp", 17),
     ("dccp", 33),
@@ -50,7 +50,7 @@ const WITH_PORTS: [(&str, u8); 5] = [
 ];
 
 /// Other protocols by the names of <https://www.iana.org/assignments/protocol-numbers>.
-const OTHERS: [(&str, u8); 11] = [
+pub(super) const OTHERS: [(&str, u8); 11] = [
     ("igmp", 2),
     ("ipip", 4),
     ("ipv6", 41),

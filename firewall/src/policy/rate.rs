@@ -18,7 +18,7 @@ const MOST_A_SECOND: u32 = 1_000_000;
 /// Seconds that an empty bucket may take to fill.
 const LONGEST: u64 = 366 * 86_400;
 
-const UNITS: [(&str, u32); 4] = [
+pub(super) const UNITS: [(&str, u32); 4] = [
     ("second", 1),
     ("minute", 60),
     ("hour", 3_600),
@@ -55,7 +55,8 @@ pub(super) fn parse(text: &str) -> Result<Rate, (String, String)> {
     let number = |text: &str, what: &str| {
         text.parse::<u32>()
             .ok()
-            .filter(|&n| n > 0)
+            // `+5` and `05` are read by parse, and by nobody else
+            .filter(|n| *n > 0 && n.to_string() == text)
             .ok_or_else(|| wrong(what))
     };
     let count = number(count, "has no count from 1 to 4294967295")?;

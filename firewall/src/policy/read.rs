@@ -14,8 +14,8 @@ use super::{AppliesTo, Groups, MAX_BYTES, Mode, PolicyFile, Section};
 use crate::diagnostics::{Diagnostics, Source};
 use crate::sets::Direction;
 
-const FILE_KEYS: [&str; 4] = ["applies-to", "mode", "ingress", "egress"];
-const TARGET_KEYS: [&str; 3] = ["container", "zone", "labels"];
+pub(super) const FILE_KEYS: [&str; 4] = ["applies-to", "mode", "ingress", "egress"];
+pub(super) const TARGET_KEYS: [&str; 3] = ["container", "zone", "labels"];
 
 pub(super) type Span = Range<usize>;
 

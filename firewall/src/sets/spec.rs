@@ -57,6 +57,9 @@ pub struct SetSpec {
     pub data: Vec<Field>,
     /// Whether keys are ranges.
     pub interval: bool,
+    /// Whether only what stands last in the key is a range, and the whole key one number to the kernel:
+    /// see [`Shape`]. Sets of one field always are.
+    pub line: bool,
     /// Whether each element counts the packets that matched it.
     pub counted: bool,
     /// Whether elements may have a time to live.
@@ -70,6 +73,7 @@ impl SetSpec {
             key,
             data: Vec::new(),
             interval: false,
+            line: false,
             counted: false,
             timed: false,
         }
@@ -87,7 +91,20 @@ impl SetSpec {
     }
 
     fn ranges(self, interval: bool) -> Self {
-        Self { interval, ..self }
+        let line = interval && self.key.len() == 1;
+        Self {
+            interval,
+            line,
+            ..self
+        }
+    }
+
+    fn shaped(self, shape: Shape) -> Self {
+        Self {
+            interval: shape.is_range(),
+            line: shape.is_range() && shape != Shape::NetRange,
+            ..self
+        }
     }
 
     fn counted(self) -> Self {
@@ -141,11 +158,20 @@ impl Shape {
             Shape::GroupPort => ("group_port", vec![Mark, Proto, Port]),
             Shape::PeerRange => ("peer_range", vec![ip(f), Proto, Port]),
             Shape::GroupRange => ("group_range", vec![Mark, Proto, Port]),
+            Shape::Net => ("net", vec![ip(f)]),
+            Shape::NetProto => ("net_proto", vec![Proto, ip(f)]),
+            Shape::NetPort => ("net_port", vec![Proto, Port, ip(f)]),
+            Shape::NetRange => ("net_range", vec![ip(f), Proto, Port]),
         }
     }
 
     fn is_range(self) -> bool {
-        matches!(self, Shape::PeerRange | Shape::GroupRange)
+        match self {
+            Shape::Peer | Shape::PeerProto | Shape::PeerPort => false,
+            Shape::Group | Shape::GroupProto | Shape::GroupPort => false,
+            Shape::PeerRange | Shape::GroupRange => true,
+            Shape::Net | Shape::NetProto | Shape::NetPort | Shape::NetRange => true,
+        }
     }
 }
 
@@ -160,13 +186,13 @@ impl SetId {
                 let (shape, rest) = s.spec(f);
                 let name = format!("{}_{}_{shape}", way(d, f), a.as_str());
                 let key = [vec![ip(f)], rest].concat();
-                SetSpec::new(name, key).ranges(s.is_range()).counted()
+                SetSpec::new(name, key).shaped(s).counted()
             }
             SetId::If(d, f, a, s) => {
                 let (shape, rest) = s.spec(f);
                 let name = format!("{}_if_{}_{shape}", way(d, f), a.as_str());
                 let key = [vec![ip(f), Mark], rest].concat();
-                SetSpec::new(name, key).ranges(s.is_range()).counted()
+                SetSpec::new(name, key).shaped(s).counted()
             }
             SetId::Condition(d, f, a) => {
                 let name = format!("{}_if_{}", way(d, f), a.as_str());

@@ -217,7 +217,7 @@ fn match_peer(d: Direction, f: Family, a: Action) -> Chain {
     let n = name(d, f, a);
     let key = [own, NUMBER, peer];
     let mut rules = Vec::from(by_port(f, &key, set(Shape::PeerPort), &matched()));
-    rules.extend(by_port(f, &key, set(Shape::PeerRange), &matched()));
+    rules.extend(by_port(f, &key, set(Shape::NetRange), &matched()));
     rules.push(rule([jump(format!("{}_class", prefix(d, f)))]));
     rules.push(rule([is_group(0), Step::Return]));
     rules.push(rule([

@@ -118,10 +118,16 @@ fn direction(d: Direction, f: Family) -> Chain {
 /// The two lookups of a key that ends in a port: the server's port, or the type of an ICMP message.
 /// Each is closed to the other's protocols: an ICMP id or half a port must not pass for a type.
 pub(super) fn by_port(f: Family, key: &[Load], set: SetId, end: &[Step]) -> [Rule; 2] {
+    by_port_of(f, key, &[], set, end)
+}
+
+/// The same for a key in which something follows the port.
+fn by_port_of(f: Family, key: &[Load], after: &[Load], set: SetId, end: &[Step]) -> [Rule; 2] {
     let proto = Load::Ct(Ct::Protocol);
     let lookup = |gate: Step, port: Ct| {
         let mut key = key.to_vec();
         key.extend([proto, Load::Ct(port)]);
+        key.extend_from_slice(after);
         let mut steps = vec![gate, Step::In(key, set)];
         steps.extend_from_slice(end);
         Rule {
@@ -138,19 +144,32 @@ pub(super) fn by_port(f: Family, key: &[Load], set: SetId, end: &[Step]) -> [Rul
 /// The lookups of one kind of peer, exact ones first: they are the common ones and the cheapest.
 fn lookups(f: Family, key: [Load; 2], sets: [SetId; 4], end: &[Step]) -> Vec<Rule> {
     let [port, proto, all, range] = sets;
-    let lookup = |key: Vec<Load>, set| {
-        let mut steps = vec![Step::In(key, set)];
-        steps.extend_from_slice(end);
-        Rule {
-            steps,
-            comment: None,
-        }
-    };
     let mut rules = Vec::from(by_port(f, &key, port, end));
-    rules.push(lookup(vec![key[0], key[1], Load::Ct(Ct::Protocol)], proto));
-    rules.push(lookup(key.to_vec(), all));
+    let with_proto = vec![key[0], key[1], Load::Ct(Ct::Protocol)];
+    rules.push(lookup(with_proto, proto, end));
+    rules.push(lookup(key.to_vec(), all, end));
     rules.extend(by_port(f, &key, range, end));
     rules
+}
+
+/// The lookups of networks that the peer may be in.
+fn net_lookups(f: Family, [own, peer]: [Load; 2], sets: [SetId; 4], end: &[Step]) -> Vec<Rule> {
+    let [port, proto, all, range] = sets;
+    let mut rules = Vec::from(by_port_of(f, &[own], &[peer], port, end));
+    let with_proto = vec![own, Load::Ct(Ct::Protocol), peer];
+    rules.push(lookup(with_proto, proto, end));
+    rules.push(lookup(vec![own, peer], all, end));
+    rules.extend(by_port(f, &[own, peer], range, end));
+    rules
+}
+
+fn lookup(key: Vec<Load>, set: SetId, end: &[Step]) -> Rule {
+    let mut steps = vec![Step::In(key, set)];
+    steps.extend_from_slice(end);
+    Rule {
+        steps,
+        comment: None,
+    }
 }
 
 /// What a match of `a` means at the end of a lookup.
@@ -170,7 +189,14 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
         set(Shape::Peer),
         set(Shape::PeerRange),
     ];
+    let nets = [
+        set(Shape::NetPort),
+        set(Shape::NetProto),
+        set(Shape::Net),
+        set(Shape::NetRange),
+    ];
     let mut rules = lookups(f, [own, peer], sets, &[verdict(a)]);
+    rules.extend(net_lookups(f, [own, peer], nets, &[verdict(a)]));
     rules.push(rule([jump(format!("{}_class", prefix(d, f)))]));
     rules.push(match a {
         Action::Allow => rule([is_group(0), goto(condition::name(d, f, a))]),

@@ -146,7 +146,7 @@ impl Container {
         Element {
             last: Some(key(net.broadcast(), ports.1)),
             ..element(
-                SetId::Rule(d, Family::of(own), a, Shape::PeerRange),
+                SetId::Rule(d, Family::of(own), a, Shape::NetRange),
                 key(net.network(), ports.0),
             )
         }

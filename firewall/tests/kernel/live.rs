@@ -145,7 +145,7 @@ fn a_stream_of_replies_alone_stops_too() {
 }
 
 /// Asks by UDP again and again; counts answers and silences.
-struct Probe {
+pub(crate) struct Probe {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
     answered: Arc<AtomicUsize>,
@@ -153,7 +153,7 @@ struct Probe {
 
 impl Probe {
     /// A new connection each time, or one for all.
-    fn start(lab: &Lab, to: IpAddr, each_new: bool) -> Self {
+    pub(crate) fn start(lab: &Lab, to: IpAddr, each_new: bool) -> Self {
         let probe = Self {
             stop: Arc::default(),
             asked: Arc::default(),
@@ -194,7 +194,7 @@ impl Probe {
     }
 
     /// (asked, answered)
-    fn end(self) -> (usize, usize) {
+    pub(crate) fn end(self) -> (usize, usize) {
         self.stop.store(true, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(700));
         (
@@ -205,14 +205,14 @@ impl Probe {
 }
 
 /// Sends denied packets without waiting for anything.
-struct Blast {
+pub(crate) struct Blast {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
     server: UdpSocket,
 }
 
 impl Blast {
-    fn start(lab: &Lab) -> Self {
+    pub(crate) fn start(lab: &Lab) -> Self {
         let server = lab.c(3).ns.run(|| UdpSocket::bind("0.0.0.0:82").unwrap());
         server.set_nonblocking(true).unwrap();
         let blast = Self {
@@ -236,7 +236,7 @@ impl Blast {
     }
 
     /// (sent, arrived)
-    fn end(self) -> (usize, usize) {
+    pub(crate) fn end(self) -> (usize, usize) {
         self.stop.store(true, Ordering::Relaxed);
         let mut arrived = 0;
         while self.server.recv(&mut [0; 16]).is_ok() {

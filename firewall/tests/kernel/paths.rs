@@ -380,7 +380,7 @@ fn a_neighbour_does_not_reach_what_is_published_on_loopback() {
     // Machines that believe the host's loopback to be behind its address.
     let lie = |gateway4: &str, gateway6: &str, dev: &str| {
         format!(
-            "ip route flush table local 127.0.0.0/8; ip -6 route del local ::1 dev lo table local
+            "ip route flush table local root 127.0.0.0/8; ip -6 route del local ::1 dev lo table local
              echo 1 > /proc/sys/net/ipv4/conf/{dev}/route_localnet
              ip route add 127.0.0.1 via {gateway4} dev {dev}; ip -6 route add ::1 via {gateway6} dev {dev}"
         )
@@ -405,6 +405,14 @@ fn a_neighbour_does_not_reach_what_is_published_on_loopback() {
             }
         }
     }
+    // Nor one way only, without an answer.
+    let led = sh("conntrack -L 2>/dev/null; conntrack -L -f ipv6 2>/dev/null");
+    let led: Vec<_> = led
+        .lines()
+        .filter(|line| line.contains("dst=127.0.0.1 ") || line.contains("dst=::1 "))
+        .filter(|line| !line.contains("src=127.0.0.1 ") && !line.contains("src=::1 "))
+        .collect();
+    assert!(led.is_empty(), "{led:#?}");
 }
 
 #[test]

@@ -54,6 +54,15 @@ fn fields(set: SetId, key: &Key) -> Vec<&[u8]> {
     fields
 }
 
+/// The sides of the box that an element is: one for each field, or one of all fields for a line.
+fn sides<'a>(set: SetId, first: &'a Key, last: &'a Key) -> Vec<(&'a [u8], &'a [u8])> {
+    let parts = fields(set, first).into_iter().zip(fields(set, last));
+    match set.spec().line {
+        true => vec![(&first.0, &last.0)],
+        false => parts.collect(),
+    }
+}
+
 /// The address that a key begins with.
 fn owner(key: &Key) -> IpAddr {
     match key.0.len() {
@@ -99,19 +108,16 @@ impl Kernel {
             return;
         };
         assert!(set.spec().interval, "{element:?} is a range");
-        let (new_first, new_last) = (fields(set, &element.key), fields(set, last));
+        let new = sides(set, &element.key, last);
         assert!(
-            new_first.iter().zip(&new_last).all(|(a, b)| a <= b),
+            new.iter().all(|(a, b)| a <= b),
             "{element:?} ends before it begins"
         );
         let ranges = self.ranges.entry(set).or_default();
         for (first, (last, _)) in ranges.iter() {
-            let (first, last) = (fields(set, first), fields(set, last));
-            let apart = first
-                .iter()
-                .zip(&last)
-                .zip(new_first.iter().zip(&new_last))
-                .any(|((a, b), (c, d))| b < c || d < a);
+            let there = sides(set, first, last);
+            let mut pairs = there.iter().zip(&new);
+            let apart = pairs.any(|((a, b), (c, d))| b < c || d < a);
             assert!(apart, "{element:?} overlaps {first:?} to {last:?}");
         }
         ranges.insert(element.key.clone(), (last.clone(), element.data.clone()));
@@ -161,11 +167,12 @@ impl Kernel {
                 .get(&set)
                 .is_some_and(|set| set.contains_key(key));
         }
-        let wanted = fields(set, key);
+        let wanted = sides(set, key, key);
         self.ranges.get(&set).is_some_and(|ranges| {
             ranges.iter().any(|(first, (last, _))| {
-                let ends = fields(set, first).into_iter().zip(fields(set, last));
-                ends.zip(&wanted).all(|((a, b), x)| a <= *x && *x <= b)
+                let ends = sides(set, first, last);
+                let mut pairs = ends.iter().zip(&wanted);
+                pairs.all(|((a, b), (x, _))| a <= x && x <= b)
             })
         })
     }
@@ -315,7 +322,7 @@ impl Kernel {
             };
             let groups = |mark: u32| found(Shape::GroupPort, Shape::GroupRange, own().mark(mark));
             let peer_key = Key::new().ip(peer);
-            let matches = found(Shape::PeerPort, Shape::PeerRange, own().ip(peer))
+            let matches = found(Shape::PeerPort, Shape::NetRange, own().ip(peer))
                 || match self.class(family, owner(&own()), peer, packet.hook) {
                     0 => false,
                     group::CONTAINER => {
@@ -349,11 +356,16 @@ impl Kernel {
     ) -> bool {
         let set = |shape| SetId::Rule(direction, family, action, shape);
         let key = || Key::new().ip(own).ip(peer);
+        let proto = || Key::new().ip(own).proto(packet.proto);
         let ported = key().proto(packet.proto).port(packet.port);
         if self.has(set(Shape::PeerPort), &ported)
             || self.has(set(Shape::PeerProto), &key().proto(packet.proto))
             || self.has(set(Shape::Peer), &key())
             || self.has(set(Shape::PeerRange), &ported)
+            || self.has(set(Shape::Net), &key())
+            || self.has(set(Shape::NetProto), &proto().ip(peer))
+            || self.has(set(Shape::NetPort), &proto().port(packet.port).ip(peer))
+            || self.has(set(Shape::NetRange), &ported)
         {
             return true;
         }

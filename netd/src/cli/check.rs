@@ -18,6 +18,7 @@ use zone::{ContainerName, ZoneFile, ZoneName};
 
 use super::Context;
 use super::output;
+use super::policy::files_in;
 use crate::api;
 use crate::client::Client;
 use crate::error::{Error, exit};
@@ -38,7 +39,7 @@ pub(super) fn check(
     let mut document = Document::default();
     let everything = named.is_empty();
     let mut around = surroundings(&context.dirs.socket());
-    let zones = match toml_files(&context.dirs.config.join("zones")) {
+    let zones = match files_in(&context.dirs.config.join("zones")) {
         // zones that were not asked about are of use, and no more
         Err(_) if !everything => Vec::new(),
         zones => zones?,
@@ -106,12 +107,12 @@ fn summary(counted: &[String], errors: usize, warnings: usize) -> String {
 /// The policy files that are named, in folders too, each once.
 fn policy_files(context: &Context, named: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     if named.is_empty() {
-        return toml_files(&context.dirs.policies());
+        return files_in(&context.dirs.policies());
     }
     let mut files = Vec::new();
     for path in named {
         if path.is_dir() {
-            files.extend(toml_files(path)?);
+            files.extend(files_in(path)?);
         } else {
             files.push(path.clone());
         }
@@ -136,7 +137,7 @@ fn check_policies(
         match String::from_utf8(bytes) {
             Ok(text) => texts.push((file, text)),
             Err(error) => {
-                let found = PolicyFile::parse_bytes(&file, error.as_bytes());
+                let found = PolicyFile::parse_bytes(&file, error.as_bytes(), groups);
                 let found = found.err().map_or_else(Vec::new, |found| found.0);
                 wrong.insert(place, found);
             }
@@ -297,31 +298,6 @@ fn read(path: &Path, most: usize) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The files a daemon would read in this folder: `*.toml`, no dotfiles, in the order of their names.
-/// A folder that does not exist has none.
-pub(super) fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = |source: io::Error| Error::Read {
-        path: folder.to_owned(),
-        source,
-    };
-    let entries = match fs::read_dir(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if path.extension() == Some(OsStr::new("toml")) && !hidden && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -337,14 +313,14 @@ mod tests {
         }
         let mut document = Document::default();
         let mut around = Surroundings::default();
-        let zones = toml_files(&dir.path().join("zones")).unwrap();
+        let zones = files_in(&dir.path().join("zones")).unwrap();
         zone_files(&zones, true, &mut around, &mut document).unwrap();
         let path = dir.path().join("groups.toml");
         let groups = match path.exists() {
             true => read_groups(&path, true, &mut document).unwrap(),
             false => Groups::default(),
         };
-        let policies = toml_files(&dir.path().join("policies")).unwrap();
+        let policies = files_in(&dir.path().join("policies")).unwrap();
         check_policies(policies, &groups, &around, &mut document).unwrap();
         let dir = format!("{}/", dir.path().display());
         let headlines = document.diagnostics.iter().map(Diagnostic::headline);
@@ -415,25 +391,6 @@ mod tests {
         check_policies(vec![a, b], &groups, &around, &mut document).unwrap();
         let lines: Vec<u32> = document.diagnostics.iter().map(|d| d.line).collect();
         assert_eq!(lines, [2, 1]);
-    }
-
-    #[test]
-    fn a_folder_has_the_files_a_daemon_would_read() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["b.toml", "a.toml", ".c.toml", "d.toml~", "e.txt"] {
-            fs::write(dir.path().join(name), "").unwrap();
-        }
-        fs::create_dir(dir.path().join("f.toml")).unwrap();
-        let files = toml_files(dir.path()).unwrap();
-        let names: Vec<&str> = files
-            .iter()
-            .map(|f| f.file_name().unwrap().to_str().unwrap())
-            .collect();
-        assert_eq!(names, ["a.toml", "b.toml"]);
-        assert_eq!(
-            toml_files(&dir.path().join("none")).unwrap(),
-            Vec::<PathBuf>::new()
-        );
     }
 
     #[test]

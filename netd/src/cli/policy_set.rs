@@ -5,9 +5,9 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use firewall::policy::{MAX_BYTES, PolicyFile};
+use firewall::policy::{Groups, MAX_BYTES, PolicyFile};
 
-use super::check::toml_files;
+use super::policy::files_in;
 use crate::api::{PolicyText, PolicyTexts};
 use crate::error::Error;
 
@@ -19,7 +19,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<PolicyTexts, Error> {
     let mut texts = PolicyTexts::default();
     for path in paths {
         let files = if path.is_dir() {
-            let files = toml_files(path)?;
+            let files = files_in(path)?;
             if files.is_empty() {
                 return Err(Error::NoPolicies { path: path.clone() });
             }
@@ -62,7 +62,7 @@ fn read_one(path: &Path) -> Result<PolicyText, Error> {
     let shown = path.display().to_string();
     let text = String::from_utf8(bytes).map_err(|e| {
         // the parser knows the place of the first byte that is none of a text
-        let wrong = PolicyFile::parse_bytes(&shown, e.as_bytes()).err();
+        let wrong = PolicyFile::parse_bytes(&shown, e.as_bytes(), &Groups::default()).err();
         Error::BadPolicy(wrong.unwrap_or_default().to_string())
     })?;
     Ok(PolicyText {

@@ -82,11 +82,6 @@ impl<T: Parsed> Files<T> {
         })
     }
 
-    /// Where they are.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.dir
-    }
-
     /// What the meaning of files depends on.
     pub(crate) fn with(&self) -> &T::With {
         &self.with
@@ -108,6 +103,11 @@ impl<T: Parsed> Files<T> {
             .chain(bads.map(|(stem, _)| stem));
         self.stale.extend(stems.cloned());
         self.stale.clone()
+    }
+
+    /// Where they are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.dir
     }
 
     /// The path of the file with this stem.

@@ -237,4 +237,60 @@ mod tests {
             assert_eq!(&got[..length], b"pong");
         });
     }
+
+    #[test]
+    fn each_half_of_a_connection_is_closed_for_itself_and_all_ends_with_the_door() {
+        run(async {
+            let server = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.unwrap();
+            let door = Door {
+                proto: 6,
+                port: free_port(),
+                to: Ipv6Addr::LOCALHOST.into(),
+                to_port: server.local_addr().unwrap().port(),
+            };
+            let mut doors = Doors::default();
+            doors.follow(&[door]);
+            tokio::task::yield_now().await;
+            let mut client = TcpStream::connect(door.outside()).await.unwrap();
+            let (mut accepted, _) = server.accept().await.unwrap();
+            client.write_all(b"question").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut question = Vec::new();
+            accepted.read_to_end(&mut question).await.unwrap();
+            accepted.write_all(b"answer").await.unwrap();
+            drop(accepted);
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(
+                (question.as_slice(), answer.as_slice()),
+                (&b"question"[..], &b"answer"[..])
+            );
+
+            let mut client = TcpStream::connect(door.outside()).await.unwrap();
+            let (mut accepted, _) = server.accept().await.unwrap();
+            client.write_all(b"?").await.unwrap();
+            accepted.read_exact(&mut [0]).await.unwrap();
+            doors.follow(&[]);
+            assert!(matches!(client.read(&mut [0]).await, Ok(0) | Err(_)));
+            assert!(matches!(accepted.read(&mut [0]).await, Ok(0) | Err(_)));
+        });
+    }
+
+    #[test]
+    fn where_nobody_answers_the_client_is_reset() {
+        run(async {
+            let door = Door {
+                proto: 6,
+                port: free_port(),
+                to: Ipv6Addr::LOCALHOST.into(),
+                to_port: free_port(),
+            };
+            let mut doors = Doors::default();
+            doors.follow(&[door]);
+            tokio::task::yield_now().await;
+            let mut client = TcpStream::connect(door.outside()).await.unwrap();
+            let error = client.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        });
+    }
 }

@@ -88,11 +88,9 @@ pub(super) fn peer_covers(wide: &Peer, narrow: &Peer, around: &Surroundings) -> 
 
 /// Whether files that apply like `wide` apply to all to whom those apply that do like `narrow`.
 pub(super) fn target_covers(wide: &AppliesTo, narrow: &AppliesTo) -> bool {
-    let same = |wide: Option<&str>, narrow: Option<&str>| wide.is_none() || wide == narrow;
-    let name = |target: &AppliesTo| target.container.as_ref().map(|n| n.as_str().to_owned());
-    let zone = |target: &AppliesTo| target.zone.as_ref().map(|n| n.as_str().to_owned());
-    same(name(wide).as_deref(), name(narrow).as_deref())
-        && same(zone(wide).as_deref(), zone(narrow).as_deref())
+    let container = &wide.container;
+    (container.is_none() || *container == narrow.container)
+        && (wide.zone.is_none() || wide.zone == narrow.zone)
         && wide
             .labels
             .iter()

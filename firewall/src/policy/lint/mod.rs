@@ -118,9 +118,10 @@ pub fn check(
             places: &one.places,
         })
         .collect();
+    let others = shadow::Others::of(&subjects);
     let mut found = subjects.iter().enumerate().map(|(place, subject)| {
         let mut out = Vec::new();
-        shadow::find(&subjects, place, around, &mut out);
+        shadow::find(&others, place, around, &mut out);
         wide::find(subject, around, &mut out);
         reach::find(subject, around, &mut out);
         names::find(subject, around, &mut out);

@@ -103,9 +103,13 @@ fn families(zone: &str, has_v6: bool, rule: &Rule, place: &RulePlace, out: &mut 
         let help = "name IPv4 networks, or give the zone IPv6 (subnet6)";
         out.push(Finding::new(UNREACHABLE, first, message, help));
     }
-    // all of IPv4 is told of elsewhere
-    let whole = |peer: &Peer| matches!(peer, Peer::Net(net) if net.prefix_len() == 0);
-    if has_v6 && all_nets(rule, |a| a.is_ipv4()) && !rule.peers.iter().any(whole) {
+    // all of IPv4, and loopback, are told of elsewhere
+    let elsewhere = |peer: &Peer| matches!(peer, Peer::Net(net) if net.prefix_len() == 0 || net.network().is_loopback());
+    // a host that is let in by its address may have no other; one that is kept out comes by another
+    let network =
+        |peer: &Peer| matches!(peer, Peer::Net(net) if net.prefix_len() < net.max_prefix_len());
+    let meant = rule.action == Action::Deny || rule.peers.iter().any(network);
+    if has_v6 && meant && all_nets(rule, |a| a.is_ipv4()) && !rule.peers.iter().any(elsewhere) {
         let what = match rule.action {
             Action::Allow => "it lets nobody through there",
             Action::Deny => "it closes nothing there",

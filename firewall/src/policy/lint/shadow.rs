@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use zone::ContainerName;
 
 use super::cover::{Extent, target_covers};
 use super::{COVERED, DENIES_ONLY, Finding, SHADOWED, Subject, Surroundings};
@@ -42,14 +43,46 @@ impl<'a> ByPeer<'a> {
     }
 }
 
+/// Files in force, by the container that they are for; those that name none are for any.
+pub(super) struct Others<'a> {
+    all: &'a [Subject<'a>],
+    by_container: BTreeMap<Option<&'a ContainerName>, Vec<usize>>,
+}
+
+impl<'a> Others<'a> {
+    pub(super) fn of(all: &'a [Subject<'a>]) -> Self {
+        let mut by_container: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (place, subject) in all.iter().enumerate() {
+            if subject.file.mode == Mode::Enforce {
+                let name = subject.file.applies_to.container.as_ref();
+                by_container.entry(name).or_default().push(place);
+            }
+        }
+        Self { all, by_container }
+    }
+
+    /// The other files that apply to all to whom the one at `place` applies.
+    fn beside(&self, place: usize) -> impl Iterator<Item = &'a Subject<'a>> {
+        let target = &self.all[place].file.applies_to;
+        let named = target.container.as_ref();
+        let own = named.and_then(|name| self.by_container.get(&Some(name)));
+        let places = self.by_container.get(&None).into_iter().chain(own);
+        places
+            .flatten()
+            .filter(move |other| **other != place)
+            .map(|other| &self.all[*other])
+            .filter(move |other| target_covers(&other.file.applies_to, target))
+    }
+}
+
 /// Looks at the file at `place` among all.
 pub(super) fn find(
-    all: &[Subject<'_>],
+    others: &Others<'_>,
     place: usize,
     around: &Surroundings,
     out: &mut Vec<Finding>,
 ) {
-    let subject = &all[place];
+    let subject = &others.all[place];
     for direction in Direction::ALL {
         let Some(section) = subject.file.section(direction) else {
             continue;
@@ -78,9 +111,9 @@ pub(super) fn find(
                 out.push(Finding::new(COVERED, &place.span, message, help));
             }
         }
-        denies_only(all, subject, direction, out);
+        denies_only(others, place, direction, out);
     }
-    other_files(all, place, around, out);
+    other_files(others, place, around, out);
 }
 
 const WINS: &str = "a deny always wins, rules have no order: narrow the deny, or remove this rule";
@@ -131,22 +164,16 @@ fn covered(own: &ByPeer<'_>, at: usize, around: &Surroundings) -> Option<String>
 }
 
 /// A section of denies alone, to which no other file adds something that passes.
-fn denies_only(
-    all: &[Subject<'_>],
-    subject: &Subject<'_>,
-    direction: Direction,
-    out: &mut Vec<Finding>,
-) {
-    let rules = subject.file.section(direction).map(|s| &s.rules);
+fn denies_only(others: &Others<'_>, place: usize, direction: Direction, out: &mut Vec<Finding>) {
+    let subject = &others.all[place];
     let denies = |rule: &Rule| rule.action == Action::Deny;
-    if !rules.is_some_and(|rules| !rules.is_empty() && rules.iter().all(denies)) {
+    let section = subject.file.section(direction);
+    if !section.is_some_and(|s| !s.rules.is_empty() && s.rules.iter().all(denies)) {
         return;
     }
-    let opened = all.iter().any(|other| {
-        let rules = other.file.section(direction).map(|s| &s.rules);
-        other.file.mode == Mode::Enforce
-            && rules.is_some_and(|rules| !rules.iter().all(denies))
-            && target_covers(&other.file.applies_to, &subject.file.applies_to)
+    let opened = others.beside(place).any(|other| {
+        let section = other.file.section(direction);
+        section.is_some_and(|s| !s.rules.iter().all(denies))
     });
     if let (false, Some(first)) = (opened, subject.places.of(direction).first()) {
         let word = direction.as_str();
@@ -159,15 +186,9 @@ fn denies_only(
 }
 
 /// Allows that denies in other files close, which apply to all the same containers.
-fn other_files(all: &[Subject<'_>], place: usize, around: &Surroundings, out: &mut Vec<Finding>) {
-    let subject = &all[place];
-    let denying = all.iter().enumerate().filter(|(at, other)| {
-        *at != place
-            && other.file.mode == Mode::Enforce
-            && other.file.rules().any(|rule| rule.action == Action::Deny)
-            && target_covers(&other.file.applies_to, &subject.file.applies_to)
-    });
-    for (_, other) in denying {
+fn other_files(others: &Others<'_>, place: usize, around: &Surroundings, out: &mut Vec<Finding>) {
+    let subject = &others.all[place];
+    for other in others.beside(place) {
         for direction in Direction::ALL {
             let sections = (
                 subject.file.section(direction),
@@ -178,6 +199,9 @@ fn other_files(all: &[Subject<'_>], place: usize, around: &Surroundings, out: &m
             };
             let denies = theirs.rules.iter().filter(|r| r.action == Action::Deny);
             let denies = ByPeer::of(denies);
+            if denies.all.is_empty() {
+                continue;
+            }
             for (rule, place) in own.rules.iter().zip(subject.places.of(direction)) {
                 if let Some(deny) = shadow(&Extent::of(rule), &denies, around) {
                     let message = format!(

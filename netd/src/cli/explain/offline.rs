@@ -1,7 +1,7 @@
 //! Answers from files alone: no daemon is asked or started, and nothing but the files is read.
 //!
 //! ```text
-//! DIR/zones/*.toml ─► zones      DIR/policies/*.toml ─► policies
+//! DIR/zones/*.toml ─► zones      DIR/groups.toml, DIR/policies/*.toml ─► policies
 //! --in NAME=ZONE, FROM, TO, applies-to ─► containers, each with the next free addresses of its zone
 //! ```
 
@@ -18,8 +18,8 @@ use firewall::model::{Container, World};
 use firewall::policy::{Groups, PolicyFile, PolicySet};
 use zone::{ContainerName, Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
-use super::super::check::toml_files;
 use super::super::output;
+use super::super::policy::files_in;
 use crate::api::Explanation;
 use crate::error::{Error, chain};
 use crate::explain::{Asked, Known};
@@ -91,7 +91,7 @@ pub(super) fn explain(
 /// The zones of a folder. Without a subnet they get one, but hardly the one a daemon would give.
 fn zones(folder: &Path) -> Result<BTreeMap<ZoneName, Zone>, Error> {
     let mut files = Vec::new();
-    for path in toml_files(folder)? {
+    for path in files_in(folder)? {
         let text = fs::read_to_string(&path).map_err(|source| Error::Read {
             path: path.clone(),
             source,
@@ -125,32 +125,29 @@ fn zones(folder: &Path) -> Result<BTreeMap<ZoneName, Zone>, Error> {
     Ok(zones)
 }
 
-/// The policies of a config dir, with its groups; what is wrong with them is told in full.
+/// The policies and groups of a folder; what is wrong with them is told in full.
 fn policies(folder: &Path) -> Result<PolicySet, Error> {
+    let read = |path: &Path| {
+        fs::read(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })
+    };
     let mut set = PolicySet::default();
     let mut wrong = Vec::new();
     let groups = folder.join("groups.toml");
     let shown = groups.display().to_string();
-    let groups = match fs::read(&groups) {
-        Ok(bytes) => Groups::parse_bytes(&shown, &bytes).unwrap_or_else(|Diagnostics(found)| {
+    let groups = if groups.exists() {
+        Groups::parse_bytes(&shown, &read(&groups)?).unwrap_or_else(|Diagnostics(found)| {
             wrong.extend(found);
             Groups::unusable(&shown)
-        }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Groups::default(),
-        Err(source) => {
-            return Err(Error::Read {
-                path: groups,
-                source,
-            });
-        }
+        })
+    } else {
+        Groups::default()
     };
-    for path in toml_files(&folder.join("policies"))? {
-        let bytes = fs::read(&path).map_err(|source| Error::Read {
-            path: path.clone(),
-            source,
-        })?;
+    for path in files_in(&folder.join("policies"))? {
         let shown = path.display().to_string();
-        match PolicyFile::parse_bytes_with(&shown, &bytes, &groups) {
+        match PolicyFile::parse_bytes(&shown, &read(&path)?, &groups) {
             Ok(file) => {
                 set.0.insert(shown, Arc::new(file));
             }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use firewall::diagnostics::Diagnostics;
+use firewall::policy::lint::{self, Surroundings};
 use firewall::policy::{Groups, PolicyFile};
 use tokio::time::{Duration, Instant};
 
@@ -50,14 +52,10 @@ impl Engine {
         }
         // what was edited by hand and is not read yet is a part of what a rollback brings back
         self.reload()?;
-        let parsed = self.parse_set("apply", texts)?;
-        let step = self.step_to(texts)?;
-        let warnings = parsed
-            .values()
-            .flat_map(|file| file.warnings.iter().map(|w| w.headline()));
+        self.parse_set("apply", texts)?;
         let mut step = api::PolicyStep {
-            warnings: warnings.collect(),
-            ..step
+            warnings: self.lint_set(texts),
+            ..self.step_to(texts)?
         };
         if same_files(&step) && self.groups_stay(texts) {
             return Ok(step);
@@ -235,6 +233,7 @@ impl Engine {
         self.follow_clock();
         let set = self.policy_set();
         let changes = self.firewall.set_policies(set);
+        self.look_at_all_published();
         self.apply(&changes)
     }
 
@@ -275,14 +274,11 @@ impl Engine {
                 "{what}: not a single policy file is given; remove files by hand where none is wanted"
             )));
         }
-        let groups = match &texts.groups {
-            None => self.policy_files.with().clone(),
-            Some(file) => Arc::new(Groups::parse(&file.path, &file.text).map_err(|wrong| {
-                refused(format!(
-                    "{what}: the groups have errors, so nothing changes\n{wrong}"
-                ))
-            })?),
-        };
+        let groups = self.groups_of(texts).map_err(|wrong| {
+            refused(format!(
+                "{what}: the groups have errors, so nothing changes\n{wrong}"
+            ))
+        })?;
         let mut parsed = Parsed::new();
         let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
         let mut wrong = Vec::new();
@@ -313,6 +309,27 @@ impl Engine {
             texts.files.len(),
             wrong.join("\n")
         )))
+    }
+
+    /// The groups of a set: its own, else those that are in force.
+    fn groups_of(&self, texts: &api::PolicyTexts) -> Result<Arc<Groups>, Diagnostics> {
+        match &texts.groups {
+            Some(groups) => Groups::parse(&groups.path, &groups.text).map(Arc::new),
+            None => Ok(self.policy_files.with().clone()),
+        }
+    }
+
+    /// What a set probably does not mean as it stands.
+    fn lint_set(&self, texts: &api::PolicyTexts) -> Vec<String> {
+        let Ok(groups) = self.groups_of(texts) else {
+            return Vec::new();
+        };
+        let texts_of = |file: &api::PolicyText| (file.path.clone(), file.text.clone());
+        let files: Vec<_> = texts.files.iter().map(texts_of).collect();
+        let own = texts.groups.as_ref().map(|_| groups.warnings.clone());
+        let found = lint::check(&files, &groups, &Surroundings::default());
+        let all = own.iter().chain(&found).flat_map(Diagnostics::iter);
+        all.map(|warning| warning.headline()).collect()
     }
 
     fn groups_stay(&self, texts: &api::PolicyTexts) -> bool {

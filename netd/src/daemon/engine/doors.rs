@@ -87,6 +87,18 @@ fn doors(record: &Record) -> Vec<Door> {
         .collect()
 }
 
+/// As it was asked for.
+pub(super) fn shown(publish: &Publish) -> Publish {
+    let aside = publish.address == Some(ASIDE.into());
+    Publish {
+        address: match aside {
+            true => Some(Ipv6Addr::LOCALHOST.into()),
+            false => publish.address,
+        },
+        ..publish.clone()
+    }
+}
+
 /// What is published, and what the doors need besides.
 pub(super) fn with_aside(published: impl Iterator<Item = Publish>) -> Vec<Publish> {
     let loopback = Some(IpAddr::V6(Ipv6Addr::LOCALHOST));

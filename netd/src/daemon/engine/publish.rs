@@ -57,7 +57,7 @@ impl Engine {
                 return refuse(format!(
                     "port {}/{port} is published by container {owner} already, as {} (choose another one, or detach {owner})",
                     publish::proto(publish.proto),
-                    publish::text(other)
+                    publish::text(&super::doors::shown(other))
                 ));
             }
             if let Some(why) = self.listened_on(publish) {
@@ -161,6 +161,14 @@ impl Engine {
             .collect();
         if !closed.is_empty() {
             self.closed_ports.insert(name.clone(), closed);
+        }
+    }
+
+    /// The same for everybody.
+    pub(super) fn look_at_all_published(&mut self) {
+        let names: Vec<ContainerName> = self.ports.keys().cloned().collect();
+        for name in names {
+            self.look_at_published(&name);
         }
     }
 

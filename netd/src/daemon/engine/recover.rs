@@ -163,10 +163,7 @@ impl Engine {
         self.match_links(records);
         self.restore_leases(stored);
         self.follow_doors();
-        let names: Vec<ContainerName> = self.ports.keys().cloned().collect();
-        for name in names {
-            self.look_at_published(&name);
-        }
+        self.look_at_all_published();
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }

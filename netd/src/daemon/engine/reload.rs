@@ -198,6 +198,14 @@ impl Engine {
                 (self.policy_key(&stem), good.map(|good| good.value.clone()))
             })
             .collect();
+        self.policies_into_force(edits)
+    }
+
+    /// Some policies, each by its key, are others than before (or none any more): in one batch.
+    pub(super) fn policies_into_force(
+        &mut self,
+        edits: Vec<(String, Option<Arc<PolicyFile>>)>,
+    ) -> Result<(), api::Error> {
         self.follow_clock();
         let mut files: Vec<Arc<PolicyFile>> = Vec::new();
         for (key, new) in &edits {

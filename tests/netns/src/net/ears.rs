@@ -103,15 +103,27 @@ impl Ears {
 
     /// Opens the sockets of a place; returns ports on which somebody else listens already.
     pub fn add(&self, place: &Place) -> Vec<String> {
-        let (sockets, taken) = place.netns.enter(|| sockets(place));
-        let name: Arc<str> = place.name.as_str().into();
+        let raw = place.netns.enter(raw_sockets);
+        self.hear(&place.name, raw);
+        let (servers, taken) = place.netns.enter(|| servers(place));
+        self.hear(&place.name, servers);
+        taken
+    }
+
+    /// Opens more servers at a place that is heard already.
+    pub fn add_servers(&self, place: &Place) {
+        let (sockets, _) = place.netns.enter(|| servers(place));
+        self.hear(&place.name, sockets);
+    }
+
+    fn hear(&self, name: &str, sockets: Vec<Socket>) {
+        let name: Arc<str> = name.into();
         for socket in sockets {
             self.shared.add(Source {
                 name: name.clone(),
                 socket,
             });
         }
-        taken
     }
 
     /// What arrived of a key, wherever.
@@ -172,8 +184,8 @@ pub fn lost(netns: &Netns) -> u64 {
     })
 }
 
-/// Every socket of a place; for a thread inside of it.
-fn sockets(place: &Place) -> (Vec<Socket>, Vec<String>) {
+/// Sockets that see every packet; for a thread inside.
+fn raw_sockets() -> Vec<Socket> {
     let mut sockets = Vec::new();
     for (v6, proto) in [(false, 1), (true, 58)].into_iter().chain(
         [6, 17, BARE]
@@ -184,6 +196,12 @@ fn sockets(place: &Place) -> (Vec<Socket>, Vec<String>) {
         sockopt::set_socket_recv_buffer_size_force(&fd, ROOM).unwrap();
         sockets.push(Socket::Raw { fd, proto, v6 });
     }
+    sockets
+}
+
+/// Sockets that answer, and ports that somebody else holds; for a thread inside.
+fn servers(place: &Place) -> (Vec<Socket>, Vec<String>) {
+    let mut sockets = Vec::new();
     let mut taken = Vec::new();
     // Linux makes a socket on [::] take IPv4 too.
     let every = IpAddr::V6(Ipv6Addr::UNSPECIFIED);

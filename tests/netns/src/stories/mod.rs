@@ -16,6 +16,10 @@ mod oci;
 mod policies;
 mod proof;
 mod publish;
+mod publish_bound;
+mod publish_conflict;
+mod publish_live;
+mod publish_policy;
 mod reachability;
 mod restart;
 mod run;
@@ -45,6 +49,13 @@ stories! {
         zones_meet_only_where_both_sides_say_so, internal_zones_have_no_world, a_zone_keeps_to_its_uplink, beside_bridge_netfilter;
     publish: published_ports_are_open_to_world_and_host, the_loopback_of_v6_leads_to_the_container_too,
         policy_judges_what_comes_through_a_published_port, a_port_is_published_once, an_internal_zone_publishes_nothing;
+    publish_bound: a_range_is_one_element_and_leads_port_by_port, bound_addresses_are_met_there_only,
+        nobody_but_the_host_reaches_its_loopback, hairpins_in_both_families_by_host_and_by_gateway;
+    publish_conflict: programs_of_the_host_are_named, containers_are_named_and_nothing_is_half_made;
+    publish_live: a_client_that_keeps_its_port_reaches_who_is_there_now,
+        connections_live_through_restarts_and_end_with_the_container, the_loopback_of_v6_carries_whatever_the_host_is_like;
+    publish_policy: a_closed_port_is_warned_of_everywhere, a_published_port_opens_to_world_and_host_in_any_default,
+        run_and_runtimes_publish_alike, an_internal_zone_refuses_and_a_zone_that_becomes_internal_closes;
     policies: labels_zones_and_names_as_peers, addresses_and_ranges_as_peers, a_deny_always_wins,
         files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
     apply: a_set_opens_and_closes_in_one_step_and_rolls_back, one_bad_file_refuses_all,
@@ -68,7 +79,7 @@ stories! {
     crash: killed_at_random_moments;
     bad_input: wrong_requests, wrong_zone_files, garbage_on_the_socket, garbage_in_dhcp, a_full_disk, a_truncated_store;
     decisions: a_file_on_trial_changes_nothing_and_is_recorded, a_rule_that_logs_is_recorded_with_what_it_did,
-        what_is_over_a_rate_is_told_with_it, a_flood_harms_no_packet_and_no_disk,
+        what_is_over_a_rate_is_told_with_it, rules_count_what_they_match, a_flood_harms_no_packet_and_no_disk,
         what_is_learned_allows_what_was_seen_and_nothing_else, the_journal_is_told_and_a_log_can_be_followed;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,

@@ -13,7 +13,7 @@ use crate::world::World;
 const RUNTIMES: [&str; 2] = ["crun", "runc"];
 
 /// Makes a bundle whose container runs a script, with netd as its hook where it has annotations.
-fn bundle(world: &World, runtime: &str, script: &str, annotations: &Value) -> PathBuf {
+pub fn bundle(world: &World, runtime: &str, script: &str, annotations: &Value) -> PathBuf {
     let bundle = world.dir.join(format!("bundle-{runtime}"));
     let _ = fs::remove_dir_all(&bundle);
     fs::create_dir_all(&bundle).unwrap();
@@ -48,7 +48,7 @@ fn bundle(world: &World, runtime: &str, script: &str, annotations: &Value) -> Pa
 }
 
 /// Runs a bundle. crun refuses the hybrid of both cgroup versions, so there it gets the newer one for itself.
-fn start(world: &World, runtime: &str, id: &str, bundle: &Path) -> Ran {
+pub fn start(world: &World, runtime: &str, id: &str, bundle: &Path) -> Ran {
     let cgroup =
         "[ ! -d /sys/fs/cgroup/unified ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec \"$@\"";
     let mut command = Command::new("unshare");

@@ -1,20 +1,19 @@
 //! One question, three answers: real packets, `netd explain`, and the oracle.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use firewall::model::Traffic;
+use firewall::oracle;
 use firewall::policy::PolicySet;
 use firewall::sets::{Action, Family};
-use firewall::{explain, oracle};
 use serde_json::Value;
 
 use super::draw::question::said;
 use super::draw::scene::{Judged, Seen};
 use super::draw::{Kind, Question, Scene};
-use super::explained::{end, explained};
+use super::explained::{Typed, end, explained};
 use super::stage::Stage;
 use super::tally::Tally;
 use crate::net::ears::Arrival;
@@ -219,7 +218,7 @@ fn packets(stage: &Stage, asked: &Asked, hit: &Hit, keys: &[u16]) -> Packets {
         // The host hears what is sent to its own closed port.
         arrivals.retain(|arrival| arrival.at != "host");
     }
-    if asked.question.to == IpAddr::V6(Ipv6Addr::LOCALHOST) {
+    if judged.in_user_space(&asked.question) {
         // Forwarded in user space: the host hears it, and what the container hears is another packet.
         arrivals.clear();
     }
@@ -272,34 +271,37 @@ fn packets(stage: &Stage, asked: &Asked, hit: &Hit, keys: &[u16]) -> Packets {
 
 /// What `netd explain` says of each.
 fn explain_all(stage: &Stage, asked: &[Asked]) -> Vec<(bool, Value)> {
-    let direct = |asked: &&Asked| {
-        asked
-            .judged
-            .flow
-            .as_ref()
-            .is_some_and(|flow| !flow.published)
-    };
-    let flows: Vec<_> = asked
-        .iter()
-        .filter(direct)
-        .filter_map(|a| a.judged.flow.clone())
-        .collect();
+    let questions: Vec<Typed> = asked.iter().filter_map(typed).collect();
     let socket = stage.world.folder("runtime").join("netd.sock");
-    let mut told = explained(&socket, &flows).into_iter();
-    let scene = &stage.scene;
-    let each = asked.iter().map(|asked| match &asked.judged.flow {
-        None => (false, Value::Null),
-        // The command is not asked about connections behind a translation: its words are judged here.
-        Some(flow) if flow.published => {
-            let explanation = explain::explain(&scene.world, &scene.policies, flow);
-            let reasons = explanation.reasons.iter().map(|reason| {
-                serde_json::json!({ "file": reason.file, "line": reason.line, "text": reason.text })
-            });
-            (explanation.verdict == Action::Allow, reasons.collect())
-        }
+    let mut told = explained(&socket, &questions).into_iter();
+    let each = asked.iter().map(|asked| match typed(asked) {
         Some(_) => told.next().unwrap(),
+        // A closed port of the host is the host's own business.
+        None => (false, Value::Null),
     });
     each.collect()
+}
+
+/// The question as somebody would type it: to a published port as it is seen from outside.
+fn typed(asked: &Asked) -> Option<Typed> {
+    let Asked {
+        question, judged, ..
+    } = asked;
+    let flow = judged.flow.as_ref()?;
+    let from = match question.from.as_str() {
+        "host" => "host".to_owned(),
+        _ => end(&flow.from),
+    };
+    Some(Typed {
+        from,
+        to: if flow.published {
+            question.to.to_string()
+        } else {
+            end(&flow.to)
+        },
+        traffic: said(question.traffic),
+        v6: question.to.is_ipv6(),
+    })
 }
 
 /// Fires one probe for each question, from all namespaces at once; the keys are those of the probes.

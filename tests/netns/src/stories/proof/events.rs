@@ -15,10 +15,12 @@ pub enum Event {
     Detach(String),
     /// A container comes.
     Attach(Container),
-    /// It goes and comes back with other labels.
+    /// It goes and comes back with other labels, and perhaps other published ports.
     Relabel(Container),
     /// A zone gets another default.
     Default(usize, String),
+    /// The groups mean others.
+    Groups(Vec<Vec<String>>),
     /// Everything is read again, though nothing changed.
     Reload,
     /// The daemon is killed and started again.
@@ -40,7 +42,7 @@ pub fn some(dice: &mut Dice, plan: &Plan) -> Vec<Event> {
 
 fn one(dice: &mut Dice, plan: &Plan, number: usize) -> Event {
     let attached = (!plan.containers.is_empty()).then(|| dice.pick(&plan.containers).clone());
-    match (dice.below(12), attached) {
+    match (dice.below(14), attached) {
         (0..4, _) => {
             let mut file = draw::file(dice, plan, 10 + number);
             // Often one that is there already gets another text.
@@ -55,12 +57,26 @@ fn one(dice: &mut Dice, plan: &Plan, number: usize) -> Event {
         (5, Some(container)) if plan.containers.len() > 3 => Event::Detach(container.name()),
         (6 | 7, Some(mut container)) => {
             container.labels = draw::labels(dice);
+            if !container.publish.is_empty() && dice.chance(40) {
+                container.publish.pop();
+                let another = draw::publish(dice, container.index, 5 + number % 4);
+                container.publish.push(another);
+            }
             Event::Relabel(container)
         }
         (8 | 9, _) => {
             let zone = dice.pick(&plan.zones).index;
             let default = (*dice.pick(&["egress", "deny", "allow"])).to_owned();
             Event::Default(zone, default)
+        }
+        (12, _) if !plan.groups.is_empty() => {
+            let mut groups = plan.groups.clone();
+            let other = dice.below(groups.len());
+            // Of those before it only, so that none is in itself.
+            let mut before = plan.clone();
+            before.groups.truncate(other);
+            groups[other] = draw::group(dice, &before);
+            Event::Groups(groups)
         }
         (10, _) => Event::Kill,
         (11, _) => Event::Reload,
@@ -98,6 +114,7 @@ impl Event {
                     zone.default.clone_from(default);
                 }
             }
+            Self::Groups(groups) => plan.groups.clone_from(groups),
             Self::Reload | Self::Kill => {}
         }
     }
@@ -130,6 +147,7 @@ impl Event {
                     self.on_paper(&mut stage.plan);
                 }
             }
+            Self::Groups(groups) => stage.regroup(groups),
             Self::Reload => _ = stage.world.netd("reload").ok(),
             Self::Kill => {
                 stage.world.kill_netd();
@@ -157,6 +175,7 @@ impl Event {
             Self::Attach(_) => "attached",
             Self::Relabel(_) => "labels changed",
             Self::Default(..) => "defaults changed",
+            Self::Groups(_) => "groups changed",
             Self::Reload => "reloads",
             Self::Kill => "daemon killed and started",
         }
@@ -182,6 +201,13 @@ impl Event {
                 format!("netd detach {}; {}", container.name(), attach(container))
             }
             Self::Default(index, default) => format!("netd zone set z{index} --default {default}"),
+            Self::Groups(groups) => {
+                let plan = Plan {
+                    groups: groups.clone(),
+                    ..Plan::default()
+                };
+                format!("# groups.toml\n{}", plan.groups_text().trim_end())
+            }
             Self::Reload => "netd reload".to_owned(),
             Self::Kill => "kill -9 the daemon; start it again".to_owned(),
         }

@@ -5,32 +5,38 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use firewall::model::{Endpoint, Flow};
-use firewall::sets::Family;
+use firewall::model::Endpoint;
 use serde_json::{Value, json};
-
-use super::draw::question::said;
 
 /// Questions that are sent before the first answer is read: what the socket's buffers hold for certain.
 const AHEAD: usize = 32;
 
-/// What the daemon says of each flow: whether it is allowed, and why.
-pub fn explained(socket: &Path, flows: &[Flow]) -> Vec<(bool, Value)> {
-    if flows.is_empty() {
+/// A question as somebody types it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Typed {
+    pub from: String,
+    pub to: String,
+    pub traffic: String,
+    pub v6: bool,
+}
+
+/// What the daemon says of each: whether it is allowed, and why.
+pub fn explained(socket: &Path, questions: &[Typed]) -> Vec<(bool, Value)> {
+    if questions.is_empty() {
         return Vec::new();
     }
     let mut stream = UnixStream::connect(socket)
         .unwrap_or_else(|error| panic!("connect to {}: {error}", socket.display()));
     let mut answers = BufReader::new(stream.try_clone().unwrap());
-    let mut all = Vec::with_capacity(flows.len());
-    for chunk in flows.chunks(AHEAD) {
+    let mut all = Vec::with_capacity(questions.len());
+    for chunk in questions.chunks(AHEAD) {
         let mut calls = Vec::new();
-        for flow in chunk {
-            serde_json::to_writer(&mut calls, &call(flow)).unwrap();
+        for typed in chunk {
+            serde_json::to_writer(&mut calls, &call(typed)).unwrap();
             calls.push(0);
         }
         stream.write_all(&calls).unwrap();
-        for flow in chunk {
+        for typed in chunk {
             let mut answer = Vec::new();
             answers.read_until(0, &mut answer).unwrap();
             answer.pop();
@@ -40,7 +46,7 @@ pub fn explained(socket: &Path, flows: &[Flow]) -> Vec<(bool, Value)> {
             let allowed = match explanation["verdict"].as_str() {
                 Some("allow") => true,
                 Some("deny") => false,
-                _ => panic!("explain {flow:?}: {answer}"),
+                _ => panic!("explain {typed:?}: {answer}"),
             };
             all.push((allowed, explanation["reasons"].clone()));
         }
@@ -48,18 +54,14 @@ pub fn explained(socket: &Path, flows: &[Flow]) -> Vec<(bool, Value)> {
     all
 }
 
-fn call(flow: &Flow) -> Value {
-    let family = match flow.family {
-        Family::V4 => 4,
-        Family::V6 => 6,
-    };
+fn call(typed: &Typed) -> Value {
     json!({
         "method": "io.netd.Control.Explain",
         "parameters": {
-            "from": end(&flow.from),
-            "to": end(&flow.to),
-            "traffic": said(flow.traffic),
-            "family": family,
+            "from": typed.from,
+            "to": typed.to,
+            "traffic": typed.traffic,
+            "family": if typed.v6 { 6 } else { 4 },
         }
     })
 }

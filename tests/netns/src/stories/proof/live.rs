@@ -2,7 +2,6 @@
 //! what it allowed and allows must live.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -49,13 +48,11 @@ enum Fate {
 impl Flows {
     /// Opens a flow for each question that may be: TCP and UDP, direct or published.
     pub fn open(stage: &mut Stage, questions: &[Question], most: usize) -> Self {
-        let ported = |question: &&Question| {
-            matches!(question.traffic, Traffic::Port(..))
-                && question.to != IpAddr::V6(Ipv6Addr::LOCALHOST)
-        };
+        let ported = |question: &&Question| matches!(question.traffic, Traffic::Port(..));
         let questions: Vec<Question> = questions.iter().filter(ported).cloned().collect();
         let asked = foreseen(&stage.scene, &questions, None);
         let asked = asked.into_iter().filter(|asked| asked.allowed);
+        let asked = asked.filter(|asked| !asked.judged.in_user_space(&asked.question));
         // What neither comes from a container nor goes to one is nobody's to end.
         let asked = asked.filter(|asked| {
             stage.scene.container(&asked.question.from).is_some()
@@ -185,7 +182,10 @@ fn fate(stage: &Stage, flow: &Flow, unplugged: Option<&str>) -> Fate {
     let Some(judged) = scene.judged(&flow.question) else {
         return Fate::Ends;
     };
-    if judged.server != flow.server || judged.flow.is_none() {
+    if judged.flow.is_none() {
+        return Fate::Ends;
+    }
+    if judged.server != flow.server {
         return Fate::Open;
     }
     let allowed = judged

@@ -21,6 +21,7 @@ enum Part {
     File(usize),
     Zone(usize),
     Publishing(usize),
+    Group(usize),
     Labels(usize),
     Section(usize, bool),
     Rule(usize, bool, usize),
@@ -96,6 +97,7 @@ fn parts(case: &Case) -> Vec<Part> {
     parts.extend(down(plan.zones.len()).map(Part::Zone));
     parts.extend(down(plan.containers.len()).map(Part::Publishing));
     parts.extend(down(plan.containers.len()).map(Part::Labels));
+    parts.extend(down(plan.groups.len()).map(Part::Group));
     for (file, text) in plan.files.iter().enumerate() {
         for (ingress, section) in [(true, &text.ingress), (false, &text.egress)] {
             parts.push(Part::Section(file, ingress));
@@ -128,6 +130,8 @@ fn without(case: &Case, part: Part) -> Option<Case> {
             (!lived_in).then(|| plan.zones.remove(n))?;
         }
         Part::Publishing(n) => plan.containers.get_mut(n)?.publish.pop().map(|_| ())?,
+        // One that is named must be there, but may mean fewer.
+        Part::Group(n) => plan.groups.get_mut(n)?.pop().map(|_| ())?,
         Part::Labels(n) => plan.containers.get_mut(n)?.labels.pop_last().map(|_| ())?,
         Part::Section(file, ingress) => {
             let file = plan.files.get_mut(file)?;

@@ -1,6 +1,7 @@
 //! A plan made real: a host, a world outside, a daemon, and every container attached by `netd attach`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -68,6 +69,10 @@ impl Stage {
         };
         let world = stage.world.outside.clone();
         stage.listen("world", world, more);
+        if !plan.groups.is_empty() {
+            let path = stage.world.folder("config").join("groups.toml");
+            fs::write(path, plan.groups_text()).unwrap();
+        }
         for file in &plan.files {
             stage.world.write_policy(&file.name, &file.text());
         }
@@ -77,6 +82,7 @@ impl Stage {
         }
         stage.plan.zones.clone_from(&plan.zones);
         stage.plan.files.clone_from(&plan.files);
+        stage.plan.groups.clone_from(&plan.groups);
         stage.plan.today = plan.today;
         let gateways = plan.zones.iter().flat_map(|zone| zone.gateways());
         let host = places::HOST.iter().map(|text| (*text).to_owned());
@@ -123,6 +129,33 @@ impl Stage {
         });
     }
 
+    /// Opens the ports of a container to which its doors lead, as far as they are not among those of everybody.
+    fn listen_behind_doors(&mut self, container: &Container) {
+        let name = container.name();
+        let mut place = Place {
+            netns: self.netns[&name].clone(),
+            tcp: Vec::new(),
+            udp: Vec::new(),
+            addresses: Vec::new(),
+            name,
+        };
+        for publish in &container.publish {
+            let (ports, known) = if publish.udp {
+                (&mut place.udp, &places::UDP[..])
+            } else {
+                (&mut place.tcp, &places::TCP[..])
+            };
+            let last = publish.port + (publish.last - publish.first);
+            for port in [publish.port, last] {
+                if !known.contains(&port) && !ports.contains(&port) {
+                    ports.push(port);
+                }
+            }
+        }
+        // Those of an earlier time are open already.
+        self.ears.add_servers(&place);
+    }
+
     fn listen(&mut self, name: &str, netns: Netns, addresses: Vec<IpAddr>) -> Vec<String> {
         let place = Place {
             name: name.to_owned(),
@@ -147,6 +180,7 @@ impl Stage {
             netns.sh("ip link set lo up");
             self.listen(&name, netns, Vec::new());
         }
+        self.listen_behind_doors(container);
         let path = self.netns[&name].path();
         let line = container.command(&zone, &path.display().to_string());
         self.world.netd(&line).ok();
@@ -172,6 +206,14 @@ impl Stage {
             }
             None => self.world.no_policy(name),
         }
+    }
+
+    /// Writes groups.toml anew and waits until that is in force.
+    pub fn regroup(&mut self, groups: &[Vec<String>]) {
+        self.plan.groups = groups.to_vec();
+        let path = self.world.folder("config").join("groups.toml");
+        fs::write(path, self.plan.groups_text()).unwrap();
+        self.world.netd("reload").ok();
     }
 
     /// Asks the daemon what there is, and holds it to what there should be.

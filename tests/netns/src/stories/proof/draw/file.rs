@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use firewall::policy::PolicyFile;
-
 use super::Dice;
 use super::places::{self, PORTS};
 use super::plan::{File, Plan, Rule};
@@ -42,11 +40,6 @@ const LIMITS: [&str; 3] = [
 /// Days of the week as files name them.
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
-/// Whether the language knows this yet.
-fn understood(text: &str) -> bool {
-    PolicyFile::parse("policies/try.toml", text).is_ok()
-}
-
 /// Hours around today, or on other days; midnight changes nothing.
 fn hours(dice: &mut Dice, today: usize) -> String {
     let day = |after: usize| DAYS[(today + after) % 7];
@@ -75,7 +68,7 @@ pub fn file(dice: &mut Dice, plan: &Plan, number: usize) -> File {
     File {
         name,
         applies,
-        audit: dice.chance(15) && understood("mode = \"audit\"\negress = []\n"),
+        audit: dice.chance(12),
         ingress: section(dice, plan),
         egress: section(dice, plan),
     }
@@ -169,7 +162,6 @@ fn rule(dice: &mut Dice, plan: &Plan) -> Rule {
             .collect()
     });
     let limit = (!deny && dice.chance(15)).then(|| *dice.pick(&LIMITS));
-    let limit = limit.filter(|limit| understood(&format!("[[egress]]\n{limit}")));
     Rule {
         deny,
         peers,
@@ -179,7 +171,20 @@ fn rule(dice: &mut Dice, plan: &Plan) -> Rule {
     }
 }
 
+/// The peers of a group; seldom none, and those before it may be among them.
+pub fn group(dice: &mut Dice, plan: &Plan) -> Vec<String> {
+    let count = if dice.chance(8) {
+        0
+    } else {
+        dice.between(1, 3)
+    };
+    (0..count).map(|_| peer(dice, plan)).collect()
+}
+
 fn peer(dice: &mut Dice, plan: &Plan) -> String {
+    if !plan.groups.is_empty() && dice.chance(10) {
+        return format!("@g{}", dice.below(plan.groups.len()));
+    }
     match dice.below(16) {
         0..3 => format!("container:{}", some_container(dice, plan)),
         3..6 => format!("zone:z{}", dice.below(plan.zones.len() + 1)),

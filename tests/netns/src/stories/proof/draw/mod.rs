@@ -15,7 +15,7 @@ pub mod question;
 pub mod scene;
 
 pub use dice::Dice;
-pub use file::{file, labels};
+pub use file::{file, group, labels};
 pub use plan::Plan;
 pub use question::{Kind, Question};
 pub use scene::Scene;
@@ -42,6 +42,10 @@ pub fn plan(seed: u64, today: usize) -> Plan {
         let published = !plan.zones[zone].internal;
         plan.containers
             .push(container(&mut dice, index, zone, published));
+    }
+    for _ in 0..dice.between(0, 3) {
+        let group = file::group(&mut dice, &plan);
+        plan.groups.push(group);
     }
     for number in 0..dice.between(2, 6) {
         let file = file(&mut dice, &plan, number);
@@ -90,8 +94,9 @@ fn container(dice: &mut Dice, index: usize, zone: usize, published: bool) -> Con
     }
 }
 
-/// Host ports that nobody else has, with room between them.
-fn publish(dice: &mut Dice, container: usize, number: usize) -> Publish {
+/// Host ports that nobody else has, with room between them: one port or a few that become others, a range that
+/// stays as it is, or one so long that it is not written out.
+pub fn publish(dice: &mut Dice, container: usize, number: usize) -> Publish {
     let addresses = [
         None,
         None,
@@ -101,12 +106,17 @@ fn publish(dice: &mut Dice, container: usize, number: usize) -> Publish {
         Some("127.0.0.1"),
         Some("::1"),
     ];
-    let first = places::DOORS.start + (container * 100 + number * 10 + 5) as u16;
     let udp = dice.chance(35);
-    let (port, more) = *if udp {
-        dice.pick(&UDP)
-    } else {
-        dice.pick(&TCP)
+    let start = places::DOORS.start;
+    let mut first = start + (container * 100 + number * 10 + 5) as u16;
+    let (port, more) = match dice.below(8) {
+        0 | 1 => (first, dice.below(4) as u16),
+        2 if number == 0 => {
+            first = start + 1000 + (container * 280 + 5) as u16;
+            (6000, 270)
+        }
+        _ if udp => *dice.pick(&UDP),
+        _ => *dice.pick(&TCP),
     };
     Publish {
         address: dice.pick(&addresses).map(str::to_owned),

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use firewall::model::{self, Clock, World};
-use firewall::policy::{PolicyFile, PolicySet};
+use firewall::policy::{Groups, PolicyFile, PolicySet};
 use zone::{ContainerName, DefaultPolicy, ZoneName};
 
 use super::places::{self, address};
-use super::plan::{Container, File, Plan, Publish, Zone};
+use super::plan::{Container, Plan, Publish, Zone};
 use super::scene::Scene;
 
 /// What a plan will be.
@@ -30,7 +30,7 @@ pub fn scene(plan: &Plan) -> Scene {
     }
     Scene {
         world,
-        policies: policies(&plan.files),
+        policies: policies(plan),
     }
 }
 
@@ -40,11 +40,16 @@ fn noon(day: usize) -> Clock {
 }
 
 /// The files, read.
-pub fn policies(files: &[File]) -> PolicySet {
-    let read = files.iter().map(|file| {
+pub fn policies(plan: &Plan) -> PolicySet {
+    let groups = match plan.groups.is_empty() {
+        true => Groups::default(),
+        false => Groups::parse("groups.toml", &plan.groups_text())
+            .unwrap_or_else(|wrong| panic!("groups were drawn that do not parse: {wrong}")),
+    };
+    let read = plan.files.iter().map(|file| {
         let name = format!("policies/{}.toml", file.name);
         let text = file.text();
-        match PolicyFile::parse(&name, &text) {
+        match PolicyFile::parse_with(&name, &text, &groups) {
             Ok(file) => (name, Arc::new(file)),
             Err(wrong) => panic!("a file was drawn that does not parse: {wrong}\n{text}"),
         }
@@ -103,8 +108,8 @@ fn model_container(container: &Container, zone: &Zone) -> model::Container {
     }
 }
 
-/// What a published port is to the model: one on `::1` is judged as one on IPv4's loopback, because it is
-/// forwarded in user space.
+/// What a published port is to the model. One on `::1` is judged as one on IPv4's loopback, too: that is how it is
+/// reached where the container has no IPv6, forwarded in user space.
 pub fn publish(publish: &Publish) -> Vec<model::Publish> {
     let one = |address: Option<IpAddr>| model::Publish {
         address,

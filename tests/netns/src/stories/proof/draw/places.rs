@@ -30,7 +30,7 @@ pub const METADATA: &str = "169.254.169.254";
 pub const FIRST_KEY: u16 = 10_000;
 
 /// Ports that the host publishes, and those beside them.
-pub const DOORS: std::ops::Range<u16> = 3000..5000;
+pub const DOORS: std::ops::Range<u16> = 2000..5000;
 
 /// What rules are about.
 pub const PORTS: [&str; 18] = [

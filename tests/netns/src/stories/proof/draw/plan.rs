@@ -12,6 +12,8 @@ pub struct Plan {
     pub containers: Vec<Container>,
     /// Policy files.
     pub files: Vec<File>,
+    /// Names for lists of peers: `g0`, `g1` …
+    pub groups: Vec<Vec<String>>,
     /// The day of the week on which it is made, from Monday; rules with hours are drawn around it.
     pub today: usize,
 }
@@ -246,6 +248,14 @@ impl Plan {
         self.containers.iter().find(|one| one.name() == name)
     }
 
+    /// What stands in groups.toml.
+    pub fn groups_text(&self) -> String {
+        let groups = self.groups.iter().enumerate();
+        groups
+            .map(|(n, peers)| format!("g{n} = {peers:?}\n"))
+            .collect()
+    }
+
     /// All of it, as somebody would type it.
     pub fn script(&self) -> String {
         let mut text = String::new();
@@ -257,6 +267,9 @@ impl Plan {
                 let netns = format!("/run/netns/{}", container.name());
                 let _ = writeln!(text, "netd {}", container.command(zone, &netns));
             }
+        }
+        if !self.groups.is_empty() {
+            let _ = write!(text, "# groups.toml\n{}", self.groups_text());
         }
         for file in &self.files {
             let _ = writeln!(

@@ -33,6 +33,14 @@ pub struct Judged {
     pub seen: Seen,
 }
 
+impl Judged {
+    /// Whether the daemon itself forwards it: then the container is asked by another packet.
+    pub fn in_user_space(&self, question: &Question) -> bool {
+        let family = self.flow.as_ref().map(|flow| flow.family);
+        family.is_some_and(|family| family != Family::of(question.to))
+    }
+}
+
 /// Whom a server sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
@@ -85,7 +93,7 @@ impl Scene {
     fn from(&self, question: &Question, published: bool, family: Family) -> Option<Endpoint> {
         Some(match question.from.as_str() {
             // Sent to an address of its own, the host speaks from it.
-            "host" if published && question.to == IpAddr::V6(Ipv6Addr::LOCALHOST) => {
+            "host" if published && family != Family::of(question.to) => {
                 Endpoint::Address(Ipv4Addr::LOCALHOST.into())
             }
             "host" if published => Endpoint::Address(question.to),
@@ -202,27 +210,28 @@ impl Scene {
         if question.to.is_loopback() && question.from != "host" {
             return None;
         }
-        // IPv6's loopback leads where that of IPv4 leads: it is forwarded in user space.
-        let family = match question.to {
-            IpAddr::V6(Ipv6Addr::LOCALHOST) => Family::V4,
-            to => Family::of(to),
-        };
         let zone_of = |container: &Container| self.world.zones.get(&container.zone);
         let containers = self.world.containers.values();
         let mut doors = containers
             .filter(|container| zone_of(container).is_some_and(|zone| !zone.internal))
-            .filter(|container| self.own_address(container, family).is_some())
             .flat_map(|container| container.publish.iter().map(move |p| (container, p)));
-        let (container, publish) = doors.find(|(_, publish)| {
+        let family = |container: &Container| match question.to {
+            // To a container without IPv6 it is forwarded in user space, by IPv4.
+            to if self.own_address(container, Family::of(to)).is_some() => Some(Family::of(to)),
+            IpAddr::V6(Ipv6Addr::LOCALHOST) => Some(Family::V4),
+            _ => None,
+        };
+        let (container, publish) = doors.find(|(container, publish)| {
             let Publish { first, last, .. } = publish;
             publish.proto == proto
                 && (*first..=*last).contains(&port)
                 && publish.address.is_none_or(|only| only == question.to)
+                && family(container).is_some()
         })?;
         Some(Door {
             server: container.name.clone(),
             traffic: Traffic::Port(proto, publish.port + (port - publish.first)),
-            family,
+            family: family(container)?,
         })
     }
 }
