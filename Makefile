@@ -5,10 +5,11 @@ PREFIX ?= /usr/local
 BINDIR  = $(PREFIX)/bin
 NETD    = target/release/netd
 
-.PHONY: help build test static unit stories demo bench install uninstall clean
+.PHONY: help build test static unit stories proof demo bench install uninstall clean
 
 help:
 	@echo "make test     formatting, lints, licences, documentation, unit tests, stories with real packets"
+	@echo "make proof    100,000 probes in worlds of chance: packets, explain and oracle must agree; writes docs/proof.md"
 	@echo "make demo     netd shown in a namespace of its own: zones, containers, verdicts, a live edit"
 	@echo "make bench    netd beside its floor and its peers"
 	@echo "make build    the optimised binary, $(NETD)"
@@ -41,6 +42,15 @@ stories:
 	.ci/setup test
 	$(CARGO) build --locked --workspace --bin netd
 	$(CARGO) test --locked --workspace --test stories -- $(STORY)
+
+# PROBES and SEED choose how many, and where to begin.
+PROBES ?= 100000
+SEED   ?= 1000
+proof:
+	.ci/setup test
+	$(CARGO) build --locked --workspace --bin netd
+	NETD_PROOF_PROBES=$(PROBES) NETD_PROOF_SEED=$(SEED) NETD_PROOF_REPORT=$(CURDIR)/docs/proof.md NETD_LONGEST=7200 \
+	  $(CARGO) test --locked --workspace --test stories -- proof::worlds
 
 demo:
 	.ci/setup demo

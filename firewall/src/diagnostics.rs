@@ -3,6 +3,7 @@
 //! A `Source` knows the text while it is read, a [`Diagnostic`] keeps only the one line it is about,
 //! so that it can be shown and sent long after the text is gone.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 
@@ -41,6 +42,9 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// What is wrong.
     pub message: String,
+    /// Of warnings that have one: the name under which docs/policies.md explains it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lint: Option<&'static str>,
     /// What to do about it, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
@@ -50,15 +54,45 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// `FILE:LINE:COLUMN: error: MESSAGE`
+    /// An error that somebody else found in `text`. Line and column count from 1.
+    pub fn error_at(
+        file: &str,
+        text: &str,
+        (line, column): (usize, usize),
+        message: String,
+        help: Option<String>,
+    ) -> Self {
+        let before = text.split_inclusive('\n').take(line.saturating_sub(1));
+        let start: usize = before.map(str::len).sum();
+        let rest = text[start..].lines().next().unwrap_or_default();
+        let within: usize = rest
+            .chars()
+            .take(column.saturating_sub(1))
+            .map(char::len_utf8)
+            .sum();
+        let source = Source::new(file, text);
+        source.diagnose(
+            Severity::Error,
+            start + within..start + within,
+            message,
+            help,
+        )
+    }
+
+    /// `FILE:LINE:COLUMN: error: MESSAGE`, and `[LINT]` where it has a name.
     pub fn headline(&self) -> String {
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
+        let lint = self.lint.map(|lint| format!(" [{lint}]"));
         format!(
-            "{}:{}:{}: {severity}: {}",
-            self.file, self.line, self.column, self.message
+            "{}:{}:{}: {severity}: {}{}",
+            self.file,
+            self.line,
+            self.column,
+            self.message,
+            lint.unwrap_or_default()
         )
     }
 
@@ -125,7 +159,8 @@ impl std::error::Error for Diagnostics {}
 /// Longest excerpt of a line, in bytes, that is kept on each side of what is meant.
 const EXCERPT: usize = 120;
 
-/// More errors than this are only counted: a file of garbage must not become megabytes of messages.
+/// More errors than this are only counted, and more warnings too: a file of garbage must not become
+/// megabytes of messages.
 const MOST: usize = 100;
 
 /// A text that is being read, and what was found wrong with it so far.
@@ -134,6 +169,8 @@ pub(crate) struct Source<'a> {
     text: &'a str,
     /// Byte offset of the begin of every line.
     lines: Vec<usize>,
+    /// The place that was asked for last: most of the next ones are near it, and a line may be long.
+    last: Cell<(usize, Position)>,
     found: Vec<(usize, Diagnostic)>,
     uncounted: usize,
 }
@@ -146,21 +183,50 @@ impl<'a> Source<'a> {
             file,
             text,
             lines,
+            last: Cell::new((0, Position { line: 1, column: 1 })),
             found: Vec::new(),
             uncounted: 0,
         }
+    }
+
+    /// Whether more errors would only be counted: what remains need not be looked at.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count(Severity::Error) >= MOST
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.count(Severity::Error) > 0
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        let same = self.found.iter().filter(|(_, d)| d.severity == severity);
+        same.count()
     }
 
     /// Line and column of a byte offset.
     pub(crate) fn position(&self, offset: usize) -> Position {
         let offset = self.boundary(offset);
         let line = self.lines.partition_point(|&start| start <= offset) - 1;
-        let column = self.text[self.lines[line]..offset].chars().count();
+        let start = self.lines[line];
+        let (last, at) = self.last.get();
+        let chars = |from: usize, to: usize| self.text[from..to].chars().count();
+        let before = at.column as usize - 1;
+        let column = if last < start || at.line as usize != line + 1 {
+            chars(start, offset)
+        } else if last <= offset {
+            before + chars(last, offset)
+        } else if offset - start < last - offset {
+            chars(start, offset)
+        } else {
+            before - chars(offset, last)
+        };
         let count = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
-        Position {
+        let position = Position {
             line: count(line),
             column: count(column),
-        }
+        };
+        self.last.set((offset, position));
+        position
     }
 
     pub(crate) fn error(&mut self, span: Range<usize>, message: String, help: Option<String>) {
@@ -169,6 +235,21 @@ impl<'a> Source<'a> {
 
     pub(crate) fn warning(&mut self, span: Range<usize>, message: String, help: Option<String>) {
         self.add(Severity::Warning, span, message, help);
+    }
+
+    /// A warning with a name.
+    pub(crate) fn lint(
+        &mut self,
+        lint: &'static str,
+        span: Range<usize>,
+        message: String,
+        help: Option<String>,
+    ) {
+        let known = self.found.len();
+        self.warning(span, message, help);
+        if let Some((_, added)) = self.found.get_mut(known) {
+            added.lint = Some(lint);
+        }
     }
 
     /// The lines that have an error already.
@@ -183,21 +264,34 @@ impl<'a> Source<'a> {
         message: String,
         help: Option<String>,
     ) {
-        if self.found.len() >= MOST {
+        // warnings never keep an error out: the file would be taken
+        if self.count(severity) >= MOST {
             self.uncounted += 1;
             return;
         }
+        let start = span.start;
+        let diagnostic = self.diagnose(severity, span, message, help);
+        self.found.push((start, diagnostic));
+    }
+
+    fn diagnose(
+        &self,
+        severity: Severity,
+        span: Range<usize>,
+        message: String,
+        help: Option<String>,
+    ) -> Diagnostic {
         let at = self.position(span.start);
-        let diagnostic = Diagnostic {
+        Diagnostic {
             file: self.file.to_owned(),
             line: at.line,
             column: at.column,
             severity,
             message,
+            lint: None,
             help,
-            excerpt: self.excerpt(span.clone(), at),
-        };
-        self.found.push((span.start, diagnostic));
+            excerpt: self.excerpt(span, at),
+        }
     }
 
     /// The line of `span`, or so much around the span as a person wants to see.
@@ -306,6 +400,33 @@ web.toml:2:14: error: wrong
     }
 
     #[test]
+    fn places_are_the_same_in_whatever_order_they_are_asked_for() {
+        let text = "aö\nbüü-c\n\n  ä=1, ö=2, ü=3\nx";
+        let alone: Vec<Position> = (0..=text.len())
+            .map(|offset| Source::new("f", text).position(offset))
+            .collect();
+        let source = Source::new("f", text);
+        for step in [1, 2, 5, 7, 11, 13] {
+            for n in 0..=text.len() {
+                let offset = n * step % (text.len() + 1);
+                assert_eq!(source.position(offset), alone[offset], "{offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_that_somebody_else_found_is_shown_at_its_place() {
+        let text = "one\n  tä = 7\n";
+        let found = Diagnostic::error_at("z.toml", text, (2, 6), "wrong".into(), None);
+        assert_eq!((found.line, found.column), (2, 6));
+        assert!(found.to_string().contains("2 |   tä = 7"), "{found}");
+        for place in [(0, 0), (1, 9), (7, 3)] {
+            let found = Diagnostic::error_at("z.toml", text, place, "wrong".into(), None);
+            assert!(found.to_string().contains('^'), "{found}");
+        }
+    }
+
+    #[test]
     fn a_very_long_line_is_cut() {
         let text = format!("x = '{}'", "ö".repeat(100_000));
         assert!(one(&text, 100_001..100_003).to_string().len() < 2000);
@@ -320,5 +441,15 @@ web.toml:2:14: error: wrong
         let all = source.finish().unwrap_err();
         assert_eq!(all.0.len(), MOST);
         assert!(all.to_string().contains("900 more are not shown"));
+    }
+
+    #[test]
+    fn an_error_after_many_warnings_is_an_error() {
+        let mut source = Source::new("web.toml", "");
+        for _ in 0..1000 {
+            source.warning(0..0, "odd".into(), None);
+        }
+        source.error(0..0, "wrong".into(), None);
+        assert_eq!(source.finish().unwrap_err().0.len(), MOST + 1);
     }
 }

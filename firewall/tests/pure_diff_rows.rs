@@ -39,7 +39,11 @@ fn row(row: &Change) -> String {
         (Some(file), Some(line)) => format!("{file}:{line}"),
         _ => "default".to_owned(),
     };
-    let places = |reasons: &[Reason]| reasons.iter().map(place).collect::<Vec<_>>().join(", ");
+    let places = |reasons: &[Reason]| {
+        let mut places: Vec<_> = reasons.iter().map(place).collect();
+        places.dedup();
+        places.join(", ")
+    };
     let family = match row.family {
         Some(Family::V4) => " IPv4",
         Some(Family::V6) => " IPv6",
@@ -310,4 +314,32 @@ fn a_second_address_of_a_container_has_rows_of_its_own() {
         "10.89.0.77 -> db tcp/80 deny -> allow (db.toml:1 -> db.toml:1)".to_owned(),
     )]);
     assert_eq!(rows, expected.into_values().collect::<Vec<_>>());
+}
+
+#[test]
+fn too_much_is_cut_off_and_counted() {
+    let mut story = Story::new().zone("web", DefaultPolicy::Deny);
+    let mut files = BTreeMap::new();
+    for n in 0..24 {
+        let name = format!("c{n:03}");
+        story = story.container(&name, "web", "", "");
+        let text = format!(
+            "[[egress]]\nports = [\"tcp/{}\"]\n[[ingress]]\nports = [\"tcp/80-90\"]\n",
+            80 + n % 10
+        );
+        let file = PolicyFile::parse(&format!("{name}.toml"), &text).unwrap();
+        files.insert(format!("{name}.toml"), Arc::new(file));
+    }
+    let (old, new) = (PolicySet::default(), PolicySet(files));
+    let difference = diff_within(story.world(), &old, &new, 2_000, 1_000);
+    assert!(difference.unasked > 0 && !difference.rows.is_empty());
+    assert!(!difference.is_empty());
+    // containers that rules tell apart, and more questions: everything is told
+    let whole = diff(story.world(), &old, &new);
+    assert_eq!(whole.unasked, 0);
+    let pairs = whole.rows.iter().filter(|row| {
+        let container = |ends: &[End]| ends.iter().all(|end| matches!(end, End::Container(_)));
+        container(&row.from) && container(&row.to)
+    });
+    assert_eq!(pairs.count(), 24 * 24);
 }

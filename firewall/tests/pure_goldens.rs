@@ -1,4 +1,6 @@
-//! Goldens: `golden/wrong/*.toml` → what is said about them; `golden/elements/*.toml` → what they become.
+//! Goldens: `golden/wrong/*.toml` → what is said about them (those with `NAME.groups` beside them use these
+//! groups); `golden/groups/*.toml` → what is said about a groups.toml; `golden/elements/*.toml` → what
+//! policies become.
 //!
 //! `BLESS=1 cargo test -p firewall --test pure_goldens` rewrites them; the diff is the review.
 
@@ -10,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use firewall::explain::policy_of;
 use firewall::model::DefaultPolicy;
-use firewall::policy::PolicyFile;
+use firewall::policy::lint::{self, Surroundings};
+use firewall::policy::{Groups, PolicyFile};
 use pure::print;
 use pure::story::Story;
 
@@ -43,8 +46,24 @@ fn what_is_said_about_wrong_files() {
     for case in cases("wrong") {
         let name = case.file_name().unwrap().to_str().unwrap();
         let text = std::fs::read_to_string(&case).unwrap();
-        let shown = match PolicyFile::parse(name, &text) {
-            Ok(file) => format!("accepted\n{}", file.warnings),
+        let groups = match std::fs::read_to_string(case.with_extension("groups")) {
+            Ok(text) => Groups::parse("groups.toml", &text).unwrap(),
+            Err(_) => Groups::default(),
+        };
+        let accepted = PolicyFile::parse_with(name, &text, &groups).is_ok();
+        let file = (name.to_owned(), text);
+        let said = lint::check(&[file], &groups, &Surroundings::default());
+        let shown = format!("{}{}", if accepted { "accepted\n" } else { "" }, said[0]);
+        compare(&case.with_extension("txt"), &shown);
+    }
+}
+
+#[test]
+fn what_is_said_about_groups() {
+    for case in cases("groups") {
+        let text = std::fs::read_to_string(&case).unwrap();
+        let shown = match Groups::parse("groups.toml", &text) {
+            Ok(groups) => format!("accepted\n{}", groups.warnings),
             Err(wrong) => wrong.to_string(),
         };
         compare(&case.with_extension("txt"), &shown);

@@ -293,6 +293,26 @@ pub(crate) struct Fix {
     pub(crate) text: String,
 }
 
+/// A rule or default in force for a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct PolicyRule {
+    /// The policy file; absent for a default or a built-in rule.
+    pub(crate) file: Option<String>,
+    /// Counted from 1.
+    pub(crate) line: Option<i64>,
+    /// Counted from 1.
+    pub(crate) column: Option<i64>,
+    /// `egress` or `ingress`; absent where neither fits.
+    pub(crate) direction: Option<String>,
+    /// `allow` or `deny`.
+    pub(crate) action: String,
+    /// A sentence for people.
+    pub(crate) text: String,
+    /// How many packets it has matched since it is in force for this container: about one for each
+    /// connection. Absent for a default or a built-in rule.
+    pub(crate) hits: Option<i64>,
+}
+
 /// The policy in force for one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct PolicyView {
@@ -303,7 +323,7 @@ pub(crate) struct PolicyView {
     /// Policy files that apply to it.
     pub(crate) files: Vec<String>,
     /// What holds, rule by rule and default by default.
-    pub(crate) rules: Vec<Reason>,
+    pub(crate) rules: Vec<PolicyRule>,
     /// The rules it became, as `nft` text or JSON, when asked for.
     pub(crate) nft: Option<String>,
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod attach;
+mod check;
 mod decisions;
 mod explain;
 mod output;
@@ -136,7 +137,9 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Status { container } => show::status(&context, container.as_ref()),
         Command::Stop(args) => stop::stop(&context, &args),
         Command::Reload => policy::reload(&context),
-        Command::Policy(PolicyCommand::Check { files }) => policy::check(&context, &files),
+        Command::Policy(PolicyCommand::Check { files, groups }) => {
+            check::check(&context, &files, groups.as_deref())
+        }
         Command::Policy(PolicyCommand::Show { container, nft }) => {
             policy::show(&context, &container, nft)
         }

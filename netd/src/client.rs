@@ -66,6 +66,12 @@ impl Client {
         Self::connect_patiently(socket, PATIENCE)
     }
 
+    /// As [`Client::connect`], for questions that one can do without: a daemon that does not answer soon
+    /// counts as none.
+    pub(crate) fn connect_briefly(socket: &Path) -> Result<Self, Error> {
+        Self::connect_patiently(socket, Duration::from_secs(2))
+    }
+
     fn connect_patiently(socket: &Path, patience: Duration) -> Result<Self, Error> {
         let unreachable = |source: io::Error| Error::Unreachable {
             socket: socket.to_owned(),

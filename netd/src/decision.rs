@@ -191,6 +191,26 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_schema_has_these_fields_and_no_others() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/schema/decision.json")).unwrap();
+        let decision = Decision::new(&record(Traffic::Icmp(8), Action::Deny), UNIX_EPOCH, 0);
+        let line = serde_json::to_value(&decision).unwrap();
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(keys(&schema["properties"]), keys(&line));
+        assert_eq!(
+            keys(&schema["properties"]["to"]["properties"]),
+            keys(&line["to"])
+        );
+        assert_eq!(
+            schema["required"].as_array().unwrap().len(),
+            keys(&line).len()
+        );
+    }
+
+    #[test]
     fn protocols_by_name() {
         for (traffic, protocol, port, icmp_type) in [
             (Traffic::Port(17, 53), "udp", Some(53), None),

@@ -63,6 +63,7 @@ pub(crate) fn explain(
     let invalid = |message: String| api::Error::Invalid {
         message: format!("explain: {message}"),
     };
+    order_host(&mut world);
     let from = endpoint(&world, asked.from)?;
     let to = endpoint(&world, asked.to)?;
     let traffic: Traffic =
@@ -103,6 +104,19 @@ pub(crate) fn explain(
         fix: decides.fix,
         families: answers,
     })
+}
+
+/// The host's addresses as others meet them: loopback is nobody else's, link-local ones come last.
+fn order_host(world: &mut World) {
+    world.host.retain(|address| !address.is_loopback());
+    world.host.sort_by_key(is_link_local);
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => a.is_link_local(),
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    }
 }
 
 /// Who is meant by a word. `container:NAME` is a container, also one that is called `host`.
@@ -153,7 +167,9 @@ fn families(
     }
     let has =
         |end: &Endpoint, other: &Endpoint, family| match oracle::party(world, end, other, family) {
-            Ok(party) => *end != Endpoint::Host || party.address.is_some(),
+            Ok(party) => {
+                *end != Endpoint::Host || party.address.is_some_and(|a| !is_link_local(&a))
+            }
             Err(_) => false,
         };
     let both = |family: &Family| has(from, to, *family) && has(to, from, *family);
@@ -255,9 +271,19 @@ mod tests {
         let wrong = asked(Endpoint::World, address("10.0.0.1"), Some(6)).unwrap_err();
         assert_eq!(wrong, "10.0.0.1 is no IPv6 address");
         assert!(asked(Endpoint::World, Endpoint::World, Some(5)).is_err());
+        let both = asked(Endpoint::World, Endpoint::World, None).unwrap();
+        assert_eq!(both.len(), 2);
+        // a host without IPv6, but for what every interface has
+        let mut world = World {
+            host: ["::1", "fe80::1", "127.0.0.1", "192.0.2.1"]
+                .map(|a| a.parse().unwrap())
+                .into(),
+            ..World::default()
+        };
+        order_host(&mut world);
         assert_eq!(
-            asked(Endpoint::World, Endpoint::World, None).unwrap().len(),
-            2
+            families(&world, &Endpoint::World, &Endpoint::Host, None),
+            Ok(vec![Family::V4])
         );
     }
 }

@@ -71,10 +71,15 @@ impl Conditions {
                 }
                 let mut hasher = DefaultHasher::new();
                 (&file.file, direction).hash(&mut hasher);
-                // the rule without its place in the file
+                // the rule without its place in the file, and groups by name: whoever comes into one or
+                // goes empties nobody's bucket
                 format!(
                     "{:?}{:?}{:?}{:?}{:?}",
-                    rule.action, rule.peers, rule.ports, rule.rate, rule.max_connections
+                    rule.action,
+                    rule.who(),
+                    rule.ports,
+                    rule.rate,
+                    rule.max_connections
                 )
                 .hash(&mut hasher);
                 let bytes = hasher.finish().to_le_bytes();

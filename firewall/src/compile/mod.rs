@@ -17,6 +17,7 @@
 mod collect;
 mod condition;
 mod difference;
+mod hits;
 mod index;
 mod links;
 mod numbers;
@@ -34,6 +35,7 @@ use crate::model::{Clock, Container, Publish, World, Zone};
 use crate::policy::{AppliesTo, PolicyFile, PolicySet};
 use crate::sets::{Changes, Element, Limit};
 use condition::Conditions;
+pub use hits::RuleElements;
 use index::{FileIndex, FileKey};
 use numbers::{LabelSets, ZoneNumbers};
 use owner::{Applying, Focus, View};

@@ -300,6 +300,7 @@ fn closed(group: &Group<'_>) -> Arc<PolicyFile> {
         mode: Mode::Enforce,
         ingress: Some(section.clone()),
         egress: Some(section),
+        groups: BTreeSet::new(),
         warnings: crate::diagnostics::Diagnostics::default(),
     })
 }

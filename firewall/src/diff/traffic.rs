@@ -106,12 +106,18 @@ impl Pieces {
             .collect();
         let every_icmp = icmp.iter().all(|index| within[*index] != Some(false))
             && icmp.iter().any(|index| within[*index] == Some(true));
+        // what cannot be goes with the greater part, so that few words are needed
+        let count = |is: bool| within.iter().filter(|piece| **piece == Some(is)).count();
+        let mostly = count(true) > count(false);
         for (index, piece) in within.iter().enumerate() {
             filled.push(piece.unwrap_or_else(|| {
                 let before = within[..index].iter().rev().find_map(|real| *real);
                 let after = within[index..].iter().find_map(|real| *real);
+                let (before, after) = (before.or(after), after.or(before));
+                let (before, after) = (before.unwrap_or(false), after.unwrap_or(false));
                 (every_icmp && icmp.contains(&index))
-                    || before.or(after).unwrap_or(false) && after.or(before).unwrap_or(false)
+                    || before && after
+                    || mostly && (before || after)
             }));
         }
         let mut set: Vec<Interval> = Vec::new();

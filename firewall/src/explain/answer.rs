@@ -104,6 +104,8 @@ pub fn answer(
         after = steps::after(world, &route.flow, from, to, way);
         if let Some(ruleset) = surroundings.foreign
             && (is_container(from) || is_container(to))
+            && !is_nobody(from)
+            && !is_nobody(to)
         {
             let seen = after.as_ref().and_then(|step| step.to.parse().ok());
             let journeys = journeys(world, &route, (from, to), seen, way);
@@ -115,7 +117,7 @@ pub fn answer(
                     reasons.push(foreign_reason(obstacle, remedy));
                 }
             }
-            found.extend(legacy(ruleset, question.family));
+            found.extend(legacy(ruleset, route.flow.family, (from, to)));
         }
     }
     let after = after.filter(|_| verdict == Action::Allow);
@@ -140,6 +142,11 @@ fn is_container(party: Party<'_>) -> bool {
     matches!(party.who, Who::Container(_))
 }
 
+/// What comes from or goes to an address that nobody has gets to no other table's chains.
+fn is_nobody(party: Party<'_>) -> bool {
+    matches!(party.who, Who::Unused(_))
+}
+
 fn foreign_reason(obstacle: &Obstacle, remedy: Option<String>) -> Reason {
     let mut text = format!("table {}: {}", obstacle.table, obstacle.text);
     if let Some(remedy) = remedy {
@@ -149,7 +156,14 @@ fn foreign_reason(obstacle: &Obstacle, remedy: Option<String>) -> Reason {
 }
 
 /// Tables of the old iptables, which cannot be read: they may drop.
-fn legacy(ruleset: &Ruleset, family: Family) -> Vec<Obstacle> {
+fn legacy(ruleset: &Ruleset, family: Family, (from, to): (Party<'_>, Party<'_>)) -> Vec<Obstacle> {
+    let chain = if is_host(to) {
+        "INPUT"
+    } else if is_host(from) {
+        "OUTPUT"
+    } else {
+        "FORWARD"
+    };
     let program = match family {
         Family::V4 => "iptables ",
         Family::V6 => "ip6tables ",
@@ -161,7 +175,7 @@ fn legacy(ruleset: &Ruleset, family: Family) -> Vec<Obstacle> {
         .filter(|(_, table)| *table != "nat")
         .map(|(name, table)| Obstacle {
             table: format!("{program}(legacy) {table}"),
-            chain: "FORWARD".to_owned(),
+            chain: chain.to_owned(),
             certain: false,
             text: format!(
                 "{name} of the old iptables is in use and cannot be read here: `{}-legacy-save` shows it",

@@ -120,5 +120,5 @@ pub(super) fn rule_words(rule: &Rule, direction: Direction) -> String {
         None => "every protocol and port".into(),
         Some(ports) => policy::list(ports),
     };
-    format!("{preposition} {} on {ports}", policy::list(&rule.peers))
+    format!("{preposition} {} on {ports}", rule.who())
 }

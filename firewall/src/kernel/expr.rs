@@ -3,7 +3,7 @@
 use super::nf;
 use super::wire::Writer;
 use crate::sets::{Family, SetId};
-use crate::skeleton::ir::{Base, Bucket, Ct, Load, Meta, Refusal, Step};
+use crate::skeleton::ir::{Base, Bucket, Ct, FibOf, Load, Meta, Refusal, Step};
 use crate::skeleton::{LOG_BYTES, LOG_GROUP};
 
 /// Writes the expressions of one step.
@@ -178,14 +178,22 @@ fn load(w: &mut Writer, load: Load, reg: u32) {
             w.be32(3, u32::from(offset));
             w.be32(4, u32::from(len));
         }),
-        Load::FibType { iif } => {
+        Load::FibType(of) => {
+            // enum nft_fib_result, enum nft_fib_flags
             const RESULT_ADDRTYPE: u32 = 3;
+            const F_SADDR: u32 = 1;
             const F_DADDR: u32 = 2;
             const F_IIF: u32 = 8;
+            const F_OIF: u32 = 16;
+            let flags = match of {
+                FibOf::Daddr => F_DADDR,
+                FibOf::DaddrOnIif => F_DADDR | F_IIF,
+                FibOf::SaddrOnOif => F_SADDR | F_OIF,
+            };
             expression(w, "fib", |w| {
                 w.be32(1, reg);
                 w.be32(2, RESULT_ADDRTYPE);
-                w.be32(3, if iif { F_DADDR | F_IIF } else { F_DADDR });
+                w.be32(3, flags);
             });
         }
     }

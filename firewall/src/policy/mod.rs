@@ -10,10 +10,13 @@
 //! checked and then refused, because a rule that is silently left out would open or close what the
 //! file says otherwise.
 
+mod groups;
 mod icmp;
-mod lint;
+pub mod limits;
+pub mod lint;
 mod number;
 mod peer;
+mod place;
 mod ports;
 mod rate;
 mod read;
@@ -21,7 +24,7 @@ mod rule;
 mod suggest;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,6 +34,7 @@ use crate::diagnostics::{Diagnostics, Position};
 use crate::model::Container;
 use crate::sets::{Action, Direction};
 
+pub use groups::{Group, Groups};
 pub use icmp::counterpart as icmp_counterpart;
 pub use number::{Counts, number};
 pub use peer::Peer;
@@ -86,8 +90,11 @@ pub struct Rule {
     pub at: Position,
     /// What a match does.
     pub action: Action,
-    /// The other side: `from` or `to`. Never empty; [`Peer::Any`] when the file gives none.
+    /// The other side: `from` or `to`, groups expanded, each peer once. [`Peer::Any`] when the file gives
+    /// none; empty, and so about nobody, only where it names nothing but empty groups.
     pub peers: Vec<Peer>,
+    /// The other side as the file has it, where it names groups: `@office, container:db`.
+    pub written: Option<Box<str>>,
     /// Protocols and ports. `None`: every one. Never an empty list.
     pub ports: Option<Vec<Ports>>,
     /// New connections of each source.
@@ -104,6 +111,14 @@ impl Rule {
     /// Whether more than who and what decides: how often, how many at one time, or when.
     pub fn is_conditional(&self) -> bool {
         self.rate.is_some() || self.max_connections.is_some() || self.time.is_some()
+    }
+
+    /// The other side as the file has it: with its groups, not with what is in them.
+    pub fn who(&self) -> String {
+        match &self.written {
+            Some(written) => written.to_string(),
+            None => list(&self.peers),
+        }
     }
 
     /// Whether it counts at a time.
@@ -136,18 +151,28 @@ pub struct PolicyFile {
     pub ingress: Option<Section>,
     /// Whom the containers may open connections to. `None`: the file does not mention it.
     pub egress: Option<Section>,
+    /// Names of the groups that it uses: when they change, it is to be read again.
+    pub groups: BTreeSet<String>,
     /// What the file probably does not mean as it stands.
     pub warnings: Diagnostics,
 }
 
 impl PolicyFile {
+    /// Reads a policy where there are no groups: see [`PolicyFile::parse_with`].
+    ///
+    /// # Errors
+    /// All that is wrong with the file, each with line and column.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Diagnostics> {
+        Self::parse_with(file, text, &Groups::default())
+    }
+
     /// Reads a policy. `file` is how messages name it; its last part without `.toml` is the container
     /// that the file applies to unless it says otherwise.
     ///
     /// # Errors
     /// All that is wrong with the file, each with line and column.
-    pub fn parse(file: &str, text: &str) -> Result<Self, Diagnostics> {
-        read::file(file, text)
+    pub fn parse_with(file: &str, text: &str, groups: &Groups) -> Result<Self, Diagnostics> {
+        read::file(file, text, groups)
     }
 
     /// Reads a policy from bytes that may turn out not to be text.
@@ -155,8 +180,20 @@ impl PolicyFile {
     /// # Errors
     /// As [`PolicyFile::parse`]; and where the bytes are not UTF-8, the place of the first such byte.
     pub fn parse_bytes(file: &str, bytes: &[u8]) -> Result<Self, Diagnostics> {
+        Self::parse_bytes_with(file, bytes, &Groups::default())
+    }
+
+    /// The same with groups.
+    ///
+    /// # Errors
+    /// As [`PolicyFile::parse_bytes`].
+    pub fn parse_bytes_with(
+        file: &str,
+        bytes: &[u8],
+        groups: &Groups,
+    ) -> Result<Self, Diagnostics> {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Self::parse(file, text),
+            Ok(text) => Self::parse_with(file, text, groups),
             Err(error) => Err(read::not_text(file, bytes, error.valid_up_to())),
         }
     }

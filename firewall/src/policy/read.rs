@@ -7,8 +7,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zone::ContainerName;
 
+use super::limits::{Count, MAX_RULES};
+use super::place::{Places, RulePlace};
 use super::suggest::nearest;
-use super::{AppliesTo, MAX_BYTES, Mode, PolicyFile, Section, lint};
+use super::{AppliesTo, Groups, MAX_BYTES, Mode, PolicyFile, Section};
 use crate::diagnostics::{Diagnostics, Source};
 use crate::sets::Direction;
 
@@ -23,8 +25,32 @@ fn stem(file: &str) -> &str {
     name.strip_suffix(".toml").unwrap_or(name)
 }
 
-/// See [`PolicyFile::parse`].
-pub(super) fn file(file: &str, text: &str) -> Result<PolicyFile, Diagnostics> {
+/// A file that was read, with what its places are and what was found wrong so far.
+pub(super) struct Read<'a> {
+    pub(super) file: PolicyFile,
+    pub(super) places: Places,
+    pub(super) source: Source<'a>,
+}
+
+/// See [`PolicyFile::parse_with`].
+pub(super) fn file(file: &str, text: &str, groups: &Groups) -> Result<PolicyFile, Diagnostics> {
+    let read = read(file, text, groups)?;
+    let warnings = read.source.finish()?;
+    Ok(PolicyFile {
+        warnings,
+        ..read.file
+    })
+}
+
+/// Reads what can be read of a file.
+///
+/// # Errors
+/// It is too large to be looked at.
+pub(super) fn read<'a>(
+    file: &'a str,
+    text: &'a str,
+    groups: &'a Groups,
+) -> Result<Read<'a>, Diagnostics> {
     let mut source = Source::new(file, text);
     if text.len() > MAX_BYTES {
         let message = format!(
@@ -38,23 +64,13 @@ pub(super) fn file(file: &str, text: &str) -> Result<PolicyFile, Diagnostics> {
         );
         return Err(source.finish().err().unwrap_or_default());
     }
-    let (table, errors) = DeTable::parse_recoverable(text);
-    let mut lines = BTreeSet::new();
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        // the others of a line mostly follow from its first
-        if lines.insert(source.position(span.start).line) {
-            source.error(span, error.message().to_owned(), None);
-        }
-    }
-    // what was left out of a line that cannot be read says nothing about the rest of it
-    let unreadable = source.lines_with_errors();
-    let mut reader = Reader { source, unreadable };
+    let (table, mut reader) = Reader::start(source, text, groups);
     let read = reader.file(file, table.get_ref());
-    reader
-        .source
-        .finish()
-        .map(|warnings| PolicyFile { warnings, ..read })
+    Ok(Read {
+        file: read,
+        places: reader.places,
+        source: reader.source,
+    })
 }
 
 /// See [`PolicyFile::parse_bytes`].
@@ -74,10 +90,8 @@ pub(super) fn applies_to(file: &str, text: &str) -> Option<AppliesTo> {
     let text = text.get(..MAX_BYTES.min(text.len())).unwrap_or_default();
     let (table, errors) = DeTable::parse_recoverable(text);
     let table = table.get_ref();
-    let mut reader = Reader {
-        source: Source::new(file, text),
-        unreadable: Vec::new(),
-    };
+    let none = Groups::default();
+    let mut reader = Reader::new(Source::new(file, text), &none);
     let target = reader.applies_to(file, table);
     let told = match table.get("applies-to") {
         // what cannot be read up to its line may have cut it
@@ -100,11 +114,51 @@ pub(super) fn applies_to(file: &str, text: &str) -> Option<AppliesTo> {
 
 pub(super) struct Reader<'a> {
     pub(super) source: Source<'a>,
+    pub(super) groups: &'a Groups,
+    /// Groups that were used.
+    pub(super) used: BTreeSet<String>,
+    pub(super) places: Places,
+    pub(super) counted: Count,
     /// Lines with syntax errors.
     unreadable: Vec<u32>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(source: Source<'a>, groups: &'a Groups) -> Self {
+        Self {
+            source,
+            groups,
+            used: BTreeSet::new(),
+            places: Places::default(),
+            counted: Count::default(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    /// The table of a text, and a reader for it that knows what of it cannot be read.
+    pub(super) fn start<'t>(
+        mut source: Source<'a>,
+        text: &'t str,
+        groups: &'a Groups,
+    ) -> (Spanned<DeTable<'t>>, Self) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let mut lines = BTreeSet::new();
+        for error in &errors {
+            let span = error.span().unwrap_or(0..0);
+            // the others of a line mostly follow from its first
+            if lines.insert(source.position(span.start).line) {
+                source.error(span, error.message().to_owned(), None);
+            }
+        }
+        // what was left out of a line that cannot be read says nothing about the rest of it
+        let unreadable = source.lines_with_errors();
+        let reader = Self {
+            unreadable,
+            ..Self::new(source, groups)
+        };
+        (table, reader)
+    }
+
     pub(super) fn error(&mut self, span: Span, message: impl Into<String>, help: Option<String>) {
         let line = self.source.position(span.start).line;
         if !self.unreadable.contains(&line) {
@@ -117,6 +171,11 @@ impl Reader<'_> {
         let message = format!("{what} is not supported yet");
         let help = "remove it: netd refuses the file rather than put a part of it in force";
         self.error(span, message, Some(help.into()));
+    }
+
+    /// Names of the world are not resolved yet.
+    pub(super) fn unsupported_dns(&mut self, span: Span) {
+        self.unsupported(span, "`dns:`");
     }
 
     pub(super) fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, key: &str, expected: &str) {
@@ -140,6 +199,7 @@ impl Reader<'_> {
             .map_or(Mode::Enforce, |value| self.mode(value));
         let ingress = self.section(table, Direction::Ingress);
         let egress = self.section(table, Direction::Egress);
+        self.pieces([ingress.as_ref(), egress.as_ref()]);
         PolicyFile {
             name: stem(file).to_owned(),
             file: file.to_owned(),
@@ -147,6 +207,7 @@ impl Reader<'_> {
             mode,
             ingress,
             egress,
+            groups: std::mem::take(&mut self.used),
             warnings: Diagnostics::default(),
         }
     }
@@ -173,6 +234,7 @@ impl Reader<'_> {
             }
             return target;
         };
+        self.places.target = value.span();
         let DeValue::Table(keys) = value.get_ref() else {
             self.wrong_type(value, "applies-to", "a table such as { zone = \"dmz\" }");
             return target;
@@ -263,24 +325,38 @@ impl Reader<'_> {
             .first()
             .map_or(key.span(), |rule| rule.span().start..rule.span().end);
         let at = self.source.position(key.span().start.min(first.start));
+        let before = self.places.rules();
+        if before + rules.len() > MAX_RULES {
+            let message = format!(
+                "this is rule {} of the file; at most {MAX_RULES} are allowed",
+                MAX_RULES + 1
+            );
+            let span = rules.get(MAX_RULES - before).map(Spanned::span);
+            let help = "split it: the rules of several files that apply to one container add up";
+            self.error(span.unwrap_or_default(), message, Some(help.into()));
+            return None;
+        }
         let mut read = Vec::with_capacity(rules.len());
-        let mut spans = Vec::with_capacity(rules.len());
         for rule in rules.iter() {
+            if self.source.is_full() {
+                break;
+            }
             match rule.get_ref() {
                 DeValue::Table(keys) => {
-                    read.push(self.rule(rule.span(), keys, direction));
-                    spans.push(rule.span());
+                    let mut place = RulePlace::new(rule.span());
+                    read.push(self.rule(&mut place, keys, direction));
+                    self.places.of_mut(direction).push(place);
                 }
                 _ => self.wrong_type(rule, word, "a list of rules"),
             }
         }
-        lint::section(&mut self.source, direction, &read, &spans);
+        self.conditional(direction, &read);
         Some(Section { at, rules: read })
     }
 }
 
 /// With its article.
-fn a(word: &str) -> String {
+pub(super) fn a(word: &str) -> String {
     match word.bytes().next() {
         Some(b'a' | b'e' | b'i' | b'o' | b'u') => format!("an {word}"),
         _ => format!("a {word}"),

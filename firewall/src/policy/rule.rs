@@ -3,30 +3,34 @@
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use std::collections::BTreeSet;
+
+use super::limits::{MAX_PEERS, MAX_PORTS};
+use super::place::RulePlace;
 use super::read::{Reader, Span};
 use super::suggest::nearest;
 use super::{Peer, Ports, Rate, Rule, Window, lint, peer, ports, rate, window};
 use crate::sets::{Action, Direction};
 
+/// Keys of a rule beside `from` or `to`.
+pub(super) const KEYS: [&str; 6] = ["ports", "action", "rate", "max-connections", "log", "time"];
+
 impl Reader<'_> {
-    pub(super) fn rule(&mut self, span: Span, keys: &DeTable<'_>, direction: Direction) -> Rule {
+    pub(super) fn rule(
+        &mut self,
+        place: &mut RulePlace,
+        keys: &DeTable<'_>,
+        direction: Direction,
+    ) -> Rule {
         let (who, other) = match direction {
             Direction::Ingress => ("from", "to"),
             Direction::Egress => ("to", "from"),
         };
-        let known = [
-            who,
-            "ports",
-            "action",
-            "rate",
-            "max-connections",
-            "log",
-            "time",
-        ];
         let mut rule = Rule {
-            at: self.source.position(span.start),
+            at: self.source.position(place.span.start),
             action: Action::Allow,
             peers: vec![Peer::Any],
+            written: None,
             ports: None,
             rate: None,
             max_connections: None,
@@ -35,25 +39,70 @@ impl Reader<'_> {
         };
         for (key, value) in keys.iter() {
             match &**key.get_ref() {
-                name if name == who => rule.peers = self.peers(value, who, direction),
+                name if name == who => self.peers(value, who, direction, &mut rule, place),
                 name if name == other => {
                     let message = format!("[[{}]] has no `{other}`", direction.as_str());
                     let help = format!("did you mean `{who}`?");
                     self.error(key.span(), message, Some(help));
                 }
-                "ports" => rule.ports = Some(self.ports(value)),
+                "ports" => {
+                    rule.ports = Some(self.ports(value, place));
+                }
                 "action" => rule.action = self.action(value),
-                "rate" => rule.rate = self.rate(value),
-                "max-connections" => rule.max_connections = self.max_connections(value),
+                "rate" => {
+                    rule.rate = self.rate(value);
+                    place.rate = Some(key.span());
+                }
+                "max-connections" => {
+                    rule.max_connections = self.max_connections(value);
+                    place.max_connections = Some(key.span());
+                }
                 "log" => rule.log = self.log(value),
                 "time" => rule.time = self.time(value),
                 name => {
+                    let known: Vec<&str> = [who].into_iter().chain(KEYS).collect();
                     let place = format!("[[{}]]", direction.as_str());
                     self.unknown_key(key.span(), name, &known, &place);
                 }
             }
         }
+        self.limits(&rule, place);
+        self.count(&rule, place.span.clone());
         rule
+    }
+
+    /// Limits that have no meaning where they stand.
+    fn limits(&mut self, rule: &Rule, place: &RulePlace) {
+        let given = [
+            (&place.rate, "rate"),
+            (&place.max_connections, "max-connections"),
+        ];
+        for (span, key) in given {
+            if let Some(span) = span
+                && rule.action == Action::Deny
+            {
+                let message = format!(
+                    "`{key}` has no meaning in a rule that denies: a deny closes, and nothing of it passes"
+                );
+                let help =
+                    format!("to let so many through, write `{key}` into the rule that allows them");
+                self.error(span.clone(), message, Some(help));
+            }
+        }
+        let icmp = |ports: &Ports| matches!(ports, Ports::Icmp(_) | Ports::EveryIcmp);
+        if let (Some(span), Some(ports)) = (&place.max_connections, &rule.ports)
+            && !ports.is_empty()
+            && ports.iter().all(icmp)
+        {
+            let message = "`max-connections` counts for little here: ICMP has no connections, only a message and its answer";
+            let help = "write `rate` to limit how often messages come";
+            self.source.lint(
+                lint::POINTLESS,
+                span.clone(),
+                message.into(),
+                Some(help.into()),
+            );
+        }
     }
 
     /// The strings of a list that may not be empty, with their places.
@@ -62,6 +111,7 @@ impl Reader<'_> {
         value: &'v Spanned<DeValue<'_>>,
         key: &str,
         empty: &str,
+        most: usize,
     ) -> Vec<(Span, &'v str)> {
         let DeValue::Array(items) = value.get_ref() else {
             self.wrong_type(value, key, "a list of strings");
@@ -74,12 +124,23 @@ impl Reader<'_> {
                 Some(empty.to_owned()),
             );
         }
+        if items.len() > most {
+            self.too_many_entries(value.span(), key, items.len(), most);
+            return Vec::new();
+        }
         self.strings_of(items, key)
     }
 
-    fn strings_of<'v>(&mut self, items: &'v DeArray<'_>, key: &str) -> Vec<(Span, &'v str)> {
+    pub(super) fn strings_of<'v>(
+        &mut self,
+        items: &'v DeArray<'_>,
+        key: &str,
+    ) -> Vec<(Span, &'v str)> {
         let mut strings = Vec::with_capacity(items.len());
         for item in items.iter() {
+            if self.source.is_full() {
+                break;
+            }
             match item.get_ref().as_str() {
                 Some(text) => strings.push((item.span(), text)),
                 None => self.wrong_type(item, key, "a list of strings"),
@@ -93,31 +154,92 @@ impl Reader<'_> {
         value: &Spanned<DeValue<'_>>,
         key: &str,
         direction: Direction,
-    ) -> Vec<Peer> {
+        rule: &mut Rule,
+        place: &mut RulePlace,
+    ) {
         let help = format!("leave `{key}` out to mean anybody");
-        let mut peers: Vec<(Peer, Span)> = Vec::new();
-        for (span, text) in self.strings(value, key, &help) {
-            match peer::parse(text) {
-                Ok(Peer::Dns(_)) if direction == Direction::Ingress => {
-                    let message = "`dns:` opens addresses of the world to containers: it has no meaning in `from`";
-                    self.error(span, message, None);
+        let mut written: Vec<String> = Vec::new();
+        let mut has_groups = false;
+        for (span, text) in self.strings(value, key, &help, MAX_PEERS) {
+            if self.source.is_full() {
+                break;
+            }
+            let found = match text.strip_prefix('@') {
+                Some(name) => {
+                    has_groups = true;
+                    self.group(name, span.clone())
                 }
-                Ok(peer) => {
-                    if matches!(peer, Peer::Dns(_)) {
-                        self.unsupported(span.clone(), "`dns:`");
-                    }
-                    peers.push((peer, span));
-                }
-                Err((message, help)) => self.error(span, message, help),
+                None => self.peer(text, span.clone()).map(|peer| vec![peer]),
+            };
+            let Some(found) = found else { continue };
+            if direction == Direction::Ingress
+                && let Some(name) = found.iter().find(|p| matches!(p, Peer::Dns(_)))
+            {
+                let by = if text.starts_with('@') {
+                    format!(" (`{text}` has {name})")
+                } else {
+                    String::new()
+                };
+                let message = format!(
+                    "`dns:` opens addresses of the world to containers: it has no meaning in `from`{by}"
+                );
+                self.error(span.clone(), message, None);
+            }
+            let shown = match found.as_slice() {
+                [peer] if !text.starts_with('@') => peer.to_string(),
+                _ => text.to_owned(),
+            };
+            place.peers.push((found, span));
+            written.push(shown);
+        }
+        let mut said = BTreeSet::new();
+        for (text, (_, span)) in written.iter().zip(&place.peers) {
+            if !said.insert(text) {
+                lint::twice(&mut self.source, span.clone(), text);
             }
         }
-        lint::once(&mut self.source, peers)
+        let mut seen = BTreeSet::new();
+        let all = place.peers.iter().flat_map(|(peers, _)| peers);
+        rule.peers = all.filter(|peer| seen.insert(*peer)).cloned().collect();
+        if rule.peers.len() > MAX_PEERS {
+            self.too_many_entries(value.span(), key, rule.peers.len(), MAX_PEERS);
+        }
+        if has_groups {
+            rule.written = Some(written.join(", ").into());
+        }
     }
 
-    fn ports(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<Ports> {
+    fn peer(&mut self, text: &str, span: Span) -> Option<Peer> {
+        match peer::parse(text) {
+            Ok(peer) => {
+                if matches!(peer, Peer::Dns(_)) {
+                    self.unsupported_dns(span);
+                }
+                Some(peer)
+            }
+            Err((message, help)) => {
+                self.error(span, message, help);
+                None
+            }
+        }
+    }
+
+    /// The peers of a group.
+    fn group(&mut self, name: &str, span: Span) -> Option<Vec<Peer>> {
+        // also where there is none (yet): the file is to be read again when groups change
+        self.used.insert(name.to_owned());
+        if let Some(group) = self.groups.get(name) {
+            return Some(group.peers.to_vec());
+        }
+        let (message, help) = self.groups.unknown(name);
+        self.error(span, message, help);
+        None
+    }
+
+    fn ports(&mut self, value: &Spanned<DeValue<'_>>, place: &mut RulePlace) -> Vec<Ports> {
         let mut entries: Vec<(Ports, Span)> = Vec::new();
         let help = "leave `ports` out to mean every protocol and port";
-        for (span, text) in self.strings(value, "ports", help) {
+        for (span, text) in self.strings(value, "ports", help, MAX_PORTS) {
             match ports::parse(text) {
                 Ok(entry) => {
                     lint::ports(&mut self.source, entry, &span);
@@ -126,7 +248,9 @@ impl Reader<'_> {
                 Err((message, help)) => self.error(span, message, help),
             }
         }
-        lint::once(&mut self.source, entries)
+        let kept = lint::once(&mut self.source, &entries);
+        place.ports = entries;
+        kept
     }
 
     fn action(&mut self, value: &Spanned<DeValue<'_>>) -> Action {

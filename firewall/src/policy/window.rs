@@ -32,6 +32,19 @@ impl Window {
             .any(|&(first, end)| (first..end).contains(&clock.minute))
     }
 
+    /// Whether that is the whole week.
+    pub(super) fn is_always(&self) -> bool {
+        self.spans == [(0, WEEK)]
+    }
+
+    /// Whether it has all the time of another one.
+    pub(super) fn covers(&self, other: &Window) -> bool {
+        other.spans.iter().all(|&(first, end)| {
+            let mut spans = self.spans.iter();
+            spans.any(|&(from, to)| from <= first && end <= to)
+        })
+    }
+
     /// Minutes until the rule begins or ceases to count, from the beginning of this minute; at least 1.
     /// `None` when it never does either: its windows are the whole week.
     pub fn changes_in(&self, clock: Clock) -> Option<u16> {

@@ -317,7 +317,13 @@ fn input_zone(f: Family) -> Chain {
     let mut rules = Vec::new();
     match f {
         Family::V4 => {
-            rules.extend(no_loopback(f));
+            // Only what a zone begins: answers of what is published on loopback have their destination back
+            // here, and those that are not remembered come this far.
+            let original = Step::Is(Load::Ct(Ct::Direction), Value::byte(0, "original"));
+            rules.extend(no_loopback(f).map(|mut rule| {
+                rule.steps.insert(0, original);
+                rule
+            }));
             let broadcast = Value::ip(std::net::Ipv4Addr::BROADCAST.into());
             rules.push(rule([
                 family(f),
@@ -363,7 +369,7 @@ fn input_zone(f: Family) -> Chain {
     rules.push(rule([
         family(f),
         Step::In(vec![daddr(f)], SetId::Gateways(f)),
-        Step::Is(Load::FibType { iif: true }, Value::bit32(2, "local")),
+        Step::Is(Load::FibType(FibOf::DaddrOnIif), Value::bit32(2, "local")),
         jump(format!("gateway{n}")),
     ]));
     rules.push(rule([goto(format!("judge{n}"))]));
@@ -481,11 +487,13 @@ fn output_zone(f: Family) -> Chain {
             }
         }
     }
-    // Requests over the rate never got in, so these are answers to requests that did.
+    // Requests over the rate never got in, so these are answers to requests that did. Those of another zone's
+    // gateway are judged: its resolver is the host's like any other port.
     for proto in [17, 6] {
         rules.push(judged([
             reply(),
             Step::In(vec![Load::Ct(Ct::Server(f))], SetId::Gateways(f)),
+            Step::Is(Load::FibType(FibOf::SaddrOnOif), Value::bit32(2, "local")),
             l4proto(proto),
             Step::Is(Load::Ct(Ct::ServerPort), Value::be16(53)),
         ]));
@@ -501,7 +509,7 @@ fn output_zone(f: Family) -> Chain {
 fn publish() -> Chain {
     let proto = Load::Meta(Meta::L4proto);
     let mut rules = vec![rule([
-        Step::IsNot(Load::FibType { iif: false }, Value::bit32(2, "local")),
+        Step::IsNot(Load::FibType(FibOf::Daddr), Value::bit32(2, "local")),
         Step::Return,
     ])];
     for f in Family::ALL {

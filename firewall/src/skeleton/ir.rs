@@ -79,11 +79,19 @@ pub enum Load {
         /// As nft writes it
         name: &'static str,
     },
-    /// Type of the destination address; with `iif`, as seen by the interface it came in by
-    FibType {
-        /// Restrict to the incoming interface
-        iif: bool,
-    },
+    /// Type of an address
+    FibType(FibOf),
+}
+
+/// Of which address the type is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FibOf {
+    /// The destination
+    Daddr,
+    /// The destination, as seen by the interface it came in by
+    DaddrOnIif,
+    /// The source, as seen by the interface it goes out by
+    SaddrOnOif,
 }
 
 impl Load {
@@ -95,7 +103,7 @@ impl Load {
             Load::Ct(Ct::Direction | Ct::Protocol) => 1,
             Load::Ct(Ct::ServerPort | Ct::IcmpType) => 2,
             Load::Ct(Ct::Client(Family::V6) | Ct::Server(Family::V6)) => 16,
-            Load::Meta(_) | Load::Ct(_) | Load::FibType { .. } => 4,
+            Load::Meta(_) | Load::Ct(_) | Load::FibType(_) => 4,
             Load::Payload { len, .. } => usize::from(len),
         }
     }

@@ -213,11 +213,12 @@ fn load(load: Load) -> Expr {
             len,
             name,
         } => payload(base, offset, len, name),
-        Load::FibType { iif } => {
-            let mut flags = HashSet::from([FibFlag::Daddr]);
-            if iif {
-                flags.insert(FibFlag::Iif);
-            }
+        Load::FibType(of) => {
+            let flags = match of {
+                FibOf::Daddr => HashSet::from([FibFlag::Daddr]),
+                FibOf::DaddrOnIif => HashSet::from([FibFlag::Daddr, FibFlag::Iif]),
+                FibOf::SaddrOnOif => HashSet::from([FibFlag::Saddr, FibFlag::Oif]),
+            };
             let result = FibResult::Type;
             named(NamedExpression::Fib(Fib { result, flags }))
         }

@@ -150,8 +150,9 @@ fn load(load: Load) -> String {
         Load::Ct(Ct::ServerPort) => "ct reply proto-src".into(),
         Load::Ct(Ct::IcmpType) => "ct original proto-dst & 0xff00".into(),
         Load::Payload { name, .. } => name.to_owned(),
-        Load::FibType { iif: true } => "fib daddr . iif type".into(),
-        Load::FibType { iif: false } => "fib daddr type".into(),
+        Load::FibType(FibOf::Daddr) => "fib daddr type".into(),
+        Load::FibType(FibOf::DaddrOnIif) => "fib daddr . iif type".into(),
+        Load::FibType(FibOf::SaddrOnOif) => "fib saddr . oif type".into(),
     }
 }
 

@@ -204,11 +204,11 @@ impl<'a> Case<'a> {
                     records.extend(side.rules_that_log().map(|r| self.record(side, None, r)));
                 }
                 (Action::Allow, true) => {}
+                // the side that allows it took no part in its refusal
+                (Action::Deny, false) if !agreed && side.allowed => {}
                 (Action::Deny, false) if !agreed => {
-                    if !side.allowed {
-                        let refusals = side.refusals_that_log(&self.flow);
-                        records.extend(refusals.into_iter().map(|r| self.record(side, None, r)));
-                    }
+                    let refusals = side.refusals_that_log(&self.flow);
+                    records.extend(refusals.into_iter().map(|r| self.record(side, None, r)));
                 }
                 (Action::Deny, true) if side.is_limited() => {
                     records.extend(side.limits_that_log().map(|r| self.record(side, None, r)));

@@ -96,3 +96,93 @@ pub(crate) struct PolicyDifference {
     /// How many pairs were not looked at, because there are too many.
     pub(crate) unexamined: i64,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The keys of a document, which the schema must demand, and it must know no others.
+    fn held_to(schema: &Value, document: &Value, place: &str) {
+        let keys = |value: &Value| -> Vec<String> {
+            let mut keys: Vec<String> = match value {
+                Value::Object(map) => map.keys().cloned().collect(),
+                Value::Array(list) => list
+                    .iter()
+                    .filter_map(|k| Some(k.as_str()?.to_owned()))
+                    .collect(),
+                _ => Vec::new(),
+            };
+            keys.sort();
+            keys
+        };
+        match document {
+            Value::Object(map) => {
+                assert_eq!(keys(&schema["properties"]), keys(document), "{place}");
+                assert_eq!(keys(&schema["required"]), keys(document), "{place}");
+                for (key, value) in map {
+                    held_to(&schema["properties"][key], value, &format!("{place}.{key}"));
+                }
+            }
+            Value::Array(list) => {
+                for value in list {
+                    held_to(&schema["items"], value, &format!("{place}[]"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn schema(name: &str) -> Value {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema");
+        let text = std::fs::read_to_string(format!("{folder}/{name}.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn documents_are_as_their_schemas_say() {
+        let step = serde_json::to_value(PolicyStep::default()).unwrap();
+        for name in ["policy-apply", "policy-rollback"] {
+            held_to(&schema(name), &step, name);
+        }
+        let state = AppliedState {
+            state: "waiting".into(),
+            at: 0,
+            remaining: None,
+            kept: None,
+        };
+        let state = serde_json::to_value(state).unwrap();
+        held_to(&schema("status")["properties"]["applied"], &state, "status");
+        let reason = Reason {
+            file: None,
+            line: None,
+            column: None,
+            direction: None,
+            action: "allow".into(),
+            text: String::new(),
+        };
+        let change = PolicyChange {
+            from: vec![],
+            to: vec![],
+            ports: None,
+            except: vec![],
+            family: None,
+            way: None,
+            before: "allow".into(),
+            after: "deny".into(),
+            limits_before: vec![],
+            limits_after: vec![],
+            because_before: vec![reason.clone()],
+            because_after: vec![reason],
+        };
+        let difference = PolicyDifference {
+            changes: vec![change],
+            more: 0,
+            unexamined: 0,
+        };
+        let difference = serde_json::to_value(difference).unwrap();
+        held_to(&schema("policy-diff"), &difference, "policy-diff");
+    }
+}

@@ -300,10 +300,16 @@ pub(crate) struct StopArgs {
 pub(crate) enum PolicyCommand {
     /// Check policy files; needs no daemon
     ///
-    /// Errors point at file, line and column. Exit code 1 if there is one.
+    /// Errors and warnings point at file, line and column. Exit code 1 if there is an error. Zones and
+    /// groups are those of the config dir; where a daemon answers, it is asked which zones and
+    /// containers there are.
     Check {
-        /// Files, or folders of *.toml files; without any, the policies in the config dir
+        /// Files, or folders of *.toml files; without any, the whole config dir: groups.toml, zones and
+        /// policies
         files: Vec<PathBuf>,
+        /// Groups, instead of groups.toml in the config dir
+        #[arg(long, value_name = "FILE")]
+        groups: Option<PathBuf>,
     },
     /// Show the policy in force for a container, and where each part comes from
     Show {

@@ -210,6 +210,9 @@ Zones, one file each.
 \\fI/etc/netd/policies/*.toml\\fR
 Policies.
 .TP
+\\fI/var/lib/netd/decisions.jsonl\\fR
+What rules that log and files on trial recorded.
+.TP
 \\fI/run/netd/netd.sock\\fR
 The control socket: varlink, interface io.netd.Control.
 .TP

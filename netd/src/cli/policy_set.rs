@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use firewall::policy::{MAX_BYTES, PolicyFile};
 
-use super::policy::files_in;
+use super::check::toml_files;
 use crate::api::{PolicyText, PolicyTexts};
 use crate::error::Error;
 
@@ -19,7 +19,7 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<PolicyTexts, Error> {
     let mut texts = PolicyTexts::default();
     for path in paths {
         let files = if path.is_dir() {
-            let files = files_in(path)?;
+            let files = toml_files(path)?;
             if files.is_empty() {
                 return Err(Error::NoPolicies { path: path.clone() });
             }

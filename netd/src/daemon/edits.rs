@@ -25,12 +25,15 @@ impl Edited {
     }
 }
 
-/// A watch on the folders of zones and policies.
+/// A watch on the folders of zones and policies, and on groups.toml.
 pub(crate) struct Edits {
     inotify: Inotify,
     zones_watch: WatchDescriptor,
+    config_watch: WatchDescriptor,
     /// Zone files, since they were taken last.
     pub(crate) zones: Edited,
+    /// groups.toml, since it was read last.
+    pub(crate) groups: bool,
     /// Policy files, since they were taken last.
     pub(crate) policies: Edited,
 }
@@ -56,10 +59,13 @@ impl Edits {
             | WatchMask::DELETE;
         let zones_watch = inotify.watches().add(dirs.zones(), what)?;
         inotify.watches().add(dirs.policies(), what)?;
+        let config_watch = inotify.watches().add(&dirs.config, what)?;
         Ok(Self {
             inotify,
             zones_watch,
+            config_watch,
             zones: Edited::default(),
+            groups: false,
             policies: Edited::default(),
         })
     }
@@ -80,15 +86,23 @@ impl Edits {
                 Err(e) => return Err(e),
             };
             for event in events {
+                let name = event.name.and_then(|name| name.to_str());
+                if event.wd == self.config_watch {
+                    // nothing else that lies there is read
+                    if name == Some("groups.toml") {
+                        self.groups = true;
+                        done |= event.mask != EventMask::MODIFY;
+                    }
+                    continue;
+                }
                 done |= event.mask != EventMask::MODIFY;
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
                     self.zones.any = true;
+                    self.groups = true;
                     self.policies.any = true;
                     continue;
                 }
-                let stem = event
-                    .name
-                    .and_then(|name| name.to_str())
+                let stem = name
                     .filter(|name| !name.starts_with('.'))
                     .and_then(|name| name.strip_suffix(".toml"));
                 let edited = if event.wd == self.zones_watch {
@@ -119,6 +133,12 @@ mod tests {
         std::fs::create_dir(dirs.policies()).unwrap();
         let mut edits = Edits::watch(&dirs).unwrap();
         assert!(!edits.drain().unwrap());
+        for name in ["netd.conf", ".groups.toml.swp", "groups.toml~"] {
+            std::fs::write(dirs.config.join(name), "x").unwrap();
+        }
+        assert!(!edits.drain().unwrap() && !edits.groups);
+        std::fs::write(dirs.config.join("groups.toml"), "x").unwrap();
+        assert!(edits.drain().unwrap() && std::mem::take(&mut edits.groups));
         for name in ["web.toml", ".web.toml.swp", "notes.txt"] {
             std::fs::write(dirs.policies().join(name), "x").unwrap();
         }

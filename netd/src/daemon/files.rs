@@ -7,13 +7,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Ending of what is kept of what a last good text depends on, while that is not what is in force.
+const PART: &str = "part";
+
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 1024 * 1024;
 
 /// One kind of file: how its text becomes a value.
 pub(crate) trait Parsed: Sized {
+    /// What the meaning of a text depends on beside itself.
+    type With: Default;
+
     /// Parses `text`; the error is the whole diagnostic, beginning with `FILE:LINE:COLUMN`.
-    fn parse(path: &Path, text: &str) -> Result<Self, String>;
+    fn parse(path: &Path, text: &str, with: &Self::With) -> Result<Self, String>;
+
+    /// As a text what of `with` this value depends on, so that it can be kept after that has changed.
+    fn part(&self, _with: &Self::With) -> Option<String> {
+        None
+    }
+
+    /// What was kept.
+    fn with_part(_part: &str) -> Option<Self::With> {
+        None
+    }
 }
 
 /// A file that is in force.
@@ -36,9 +52,14 @@ pub(crate) struct Bad {
 
 /// All files of one kind, by file stem.
 #[derive(Debug)]
-pub(crate) struct Files<T> {
+pub(crate) struct Files<T: Parsed> {
     dir: PathBuf,
     good_dir: PathBuf,
+    /// What their meaning depends on, now and before that changed last.
+    with: T::With,
+    with_before: T::With,
+    /// Files whose meaning depends on what has changed since they were read.
+    stale: BTreeSet<String>,
     /// In force; also last good ones of files that are bad now.
     pub(crate) good: BTreeMap<String, Good<T>>,
     /// Bad as they are on disk now.
@@ -53,6 +74,9 @@ impl<T: Parsed> Files<T> {
         Ok(Self {
             dir,
             good_dir,
+            with: T::With::default(),
+            with_before: T::With::default(),
+            stale: BTreeSet::new(),
             good: BTreeMap::new(),
             bad: BTreeMap::new(),
         })
@@ -61,6 +85,29 @@ impl<T: Parsed> Files<T> {
     /// Where they are.
     pub(crate) fn folder(&self) -> &Path {
         &self.dir
+    }
+
+    /// What the meaning of files depends on.
+    pub(crate) fn with(&self) -> &T::With {
+        &self.with
+    }
+
+    /// What the meaning of files depends on has changed. Returns the stems of those concerned, for which
+    /// `good` or `bad` holds; they are to be read again before anything else is.
+    pub(crate) fn set_with(
+        &mut self,
+        with: T::With,
+        good: impl Fn(&T) -> bool,
+        bad: impl Fn(&Bad) -> bool,
+    ) -> BTreeSet<String> {
+        self.with_before = std::mem::replace(&mut self.with, with);
+        let goods = self.good.iter().filter(|(_, file)| good(&file.value));
+        let bads = self.bad.iter().filter(|(_, file)| bad(file));
+        let stems = goods
+            .map(|(stem, _)| stem)
+            .chain(bads.map(|(stem, _)| stem));
+        self.stale.extend(stems.cloned());
+        self.stale.clone()
     }
 
     /// The path of the file with this stem.
@@ -92,6 +139,35 @@ impl<T: Parsed> Files<T> {
 
     /// Reads one file again. Returns whether its value in force changed.
     fn read_one(&mut self, stem: &str, keep: &impl Fn(&str) -> bool) -> bool {
+        let stale = self.stale.remove(stem);
+        let renewed = stale && self.renew(stem);
+        self.read_text_of(stem, stale, keep) || renewed
+    }
+
+    /// What was good last means something else now, whatever its file says by now. Returns whether that
+    /// could be put in force; else it keeps the meaning it had.
+    fn renew(&mut self, stem: &str) -> bool {
+        let path = self.path(stem);
+        let Some(good) = self.good.get_mut(stem) else {
+            return false;
+        };
+        if let Ok(value) = T::parse(&path, &good.text, &self.with) {
+            good.value = value;
+            self.forget_kept(stem, PART);
+            return true;
+        }
+        let kept = self.good_dir.join(format!("{stem}.{PART}"));
+        // one that is there is of an earlier change
+        if let Some(part) = good.value.part(&self.with_before)
+            && !kept.exists()
+            && let Err(e) = write_whole(&kept, &part)
+        {
+            tracing::warn!(file = %kept.display(), error = %e, "cannot keep what the last good text depends on");
+        }
+        false
+    }
+
+    fn read_text_of(&mut self, stem: &str, stale: bool, keep: &impl Fn(&str) -> bool) -> bool {
         let path = self.path(stem);
         if !path.exists() && !path.is_symlink() {
             return self.gone(stem, keep);
@@ -100,15 +176,15 @@ impl<T: Parsed> Files<T> {
             Ok(text) => text,
             Err(message) => return self.refuse(stem, message, String::new()),
         };
-        if self.good.get(stem).is_some_and(|good| good.text == text) {
+        let known = |bad: &Bad| bad.text == text && !text.is_empty();
+        if !stale && self.bad.get(stem).is_some_and(known) {
+            return false;
+        }
+        if !stale && self.good.get(stem).is_some_and(|good| good.text == text) {
             self.bad.remove(stem);
             return false;
         }
-        let known = |bad: &Bad| bad.text == text && !text.is_empty();
-        if self.bad.get(stem).is_some_and(known) {
-            return false;
-        }
-        match T::parse(&path, &text) {
+        match T::parse(&path, &text, &self.with) {
             Ok(value) => {
                 self.accept(stem, text, value);
                 true
@@ -144,6 +220,7 @@ impl<T: Parsed> Files<T> {
         {
             tracing::warn!(file = %kept.display(), error = %e, "cannot keep the last good text");
         }
+        self.forget_kept(stem, PART);
         self.bad.remove(stem);
         self.good.insert(stem.to_owned(), Good { text, value });
     }
@@ -162,7 +239,14 @@ impl<T: Parsed> Files<T> {
         let Ok(text) = std::fs::read_to_string(&kept) else {
             return false;
         };
-        let Ok(value) = T::parse(&self.path(stem), &text) else {
+        let path = self.path(stem);
+        let before = || {
+            let part = self.good_dir.join(format!("{stem}.{PART}"));
+            let part = std::fs::read_to_string(part).ok()?;
+            T::parse(&path, &text, &T::with_part(&part)?).ok()
+        };
+        let now = T::parse(&path, &text, &self.with).ok();
+        let Some(value) = now.or_else(before) else {
             return false;
         };
         self.good.insert(stem.to_owned(), Good { text, value });
@@ -198,7 +282,12 @@ impl<T: Parsed> Files<T> {
     }
 
     fn forget_good(&self, stem: &str) {
-        let kept = self.good_dir.join(format!("{stem}.toml"));
+        self.forget_kept(stem, "toml");
+        self.forget_kept(stem, PART);
+    }
+
+    fn forget_kept(&self, stem: &str, extension: &str) {
+        let kept = self.good_dir.join(format!("{stem}.{extension}"));
         if let Err(e) = std::fs::remove_file(&kept)
             && e.kind() != io::ErrorKind::NotFound
         {
@@ -278,10 +367,23 @@ mod tests {
 
     /// A file whose text is a number.
     impl Parsed for u32 {
-        fn parse(path: &Path, text: &str) -> Result<Self, String> {
-            text.trim()
-                .parse()
-                .map_err(|e| format!("{}:1:1: error: {e}", path.display()))
+        /// What `x` stands for.
+        type With = Option<u32>;
+
+        fn parse(path: &Path, text: &str, with: &Option<u32>) -> Result<Self, String> {
+            let wrong = |e: &str| format!("{}:1:1: error: {e}", path.display());
+            match text.trim() {
+                "x" => with.ok_or_else(|| wrong("there is no x")),
+                text => text.parse().map_err(|_| wrong("no number")),
+            }
+        }
+
+        fn part(&self, with: &Option<u32>) -> Option<String> {
+            with.map(|x| x.to_string())
+        }
+
+        fn with_part(part: &str) -> Option<Option<u32>> {
+            part.parse().ok().map(Some)
         }
     }
 
@@ -301,7 +403,7 @@ mod tests {
         assert!(!first.read(|_| false).unwrap().is_empty());
         assert_eq!(value(&first, "web"), Some(1));
 
-        std::fs::write(first.path("web"), "x").unwrap();
+        std::fs::write(first.path("web"), "?").unwrap();
         assert!(first.read(|_| false).unwrap().is_empty());
         assert_eq!(value(&first, "web"), Some(1));
         assert!(first.bad.contains_key("web"));
@@ -315,6 +417,64 @@ mod tests {
         assert!(!second.read(|_| false).unwrap().is_empty());
         assert_eq!(value(&second, "web"), Some(2));
         assert!(second.bad.is_empty());
+    }
+
+    #[test]
+    fn what_files_depend_on_changes_their_meaning_and_only_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = files(dir.path());
+        let change = |files: &mut Files<u32>, with| {
+            let x = |bad: &Bad| bad.text.contains('x');
+            let stems = files.set_with(with, |_| true, x);
+            files.read_some(stems, |_| false)
+        };
+        std::fs::write(files.path("a"), "x").unwrap();
+        std::fs::write(files.path("b"), "7").unwrap();
+        files.read(|_| false).unwrap();
+        assert_eq!((value(&files, "a"), value(&files, "b")), (None, Some(7)));
+        assert!(files.bad.contains_key("a"));
+        assert!(change(&mut files, Some(1)).contains("a"));
+        assert_eq!(value(&files, "a"), Some(1));
+        assert!(files.bad.is_empty());
+
+        // its file is bad by now: what it said last means something else nevertheless
+        std::fs::write(files.path("a"), "?").unwrap();
+        files.read(|_| false).unwrap();
+        assert!(change(&mut files, Some(2)).contains("a"));
+        assert_eq!(value(&files, "a"), Some(2));
+        assert!(files.bad.contains_key("a"));
+    }
+
+    #[test]
+    fn what_can_mean_nothing_any_more_keeps_its_last_meaning_also_after_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = files(dir.path());
+        let change = |files: &mut Files<u32>, with| {
+            let stems = files.set_with(with, |_| true, |_| true);
+            files.read_some(stems, |_| false)
+        };
+        std::fs::write(first.path("a"), "x").unwrap();
+        change(&mut first, Some(1));
+        first.read(|_| false).unwrap();
+        assert!(change(&mut first, None).is_empty());
+        assert_eq!(value(&first, "a"), Some(1));
+        assert!(first.bad["a"].message.contains("there is no x"));
+        // reading it again for no reason makes it no better
+        assert!(first.read(|_| false).unwrap().is_empty());
+        assert!(first.bad.contains_key("a"));
+        for _ in 0..2 {
+            let mut again = files(dir.path());
+            change(&mut again, None);
+            again.read(|_| false).unwrap();
+            assert_eq!(value(&again, "a"), Some(1));
+            assert!(again.bad.contains_key("a"));
+        }
+        let mut mended = files(dir.path());
+        change(&mut mended, Some(3));
+        mended.read(|_| false).unwrap();
+        assert_eq!(value(&mended, "a"), Some(3));
+        assert!(mended.bad.is_empty());
+        assert!(!dir.path().join("good/a.part").exists());
     }
 
     #[test]

@@ -116,6 +116,15 @@ impl Daemon {
             .during(|| format!("write {}", path.display()))
     }
 
+    /// Removes a policy file; its rules are out of force with the next [`reload`](Self::reload).
+    pub(crate) fn remove_policy(&self, name: &str) -> Result<()> {
+        let path = self
+            .folder
+            .join("etc/policies")
+            .join(format!("{name}.toml"));
+        fs::remove_file(&path).during(|| format!("remove {}", path.display()))
+    }
+
     /// Puts all files in force; an error if netd refuses one.
     pub(crate) fn reload(&mut self) -> Result<()> {
         let reply = self.call("Reload", json!({}))?;
@@ -128,13 +137,30 @@ impl Daemon {
         }
     }
 
-    /// Attaches with a label that policies can name, and returns the address given.
+    /// Makes another zone, v4 only.
+    pub(crate) fn make_zone(&mut self, name: &str, subnet4: &str) -> Result<()> {
+        let settings = json!({ "subnet4": subnet4, "subnet6": "none" });
+        self.call("ZoneCreate", json!({ "name": name, "settings": settings }))
+            .map(|_| ())
+    }
+
+    /// Attaches to the zone with a label that policies can name, and returns the address given.
     pub(crate) fn attach(&mut self, container: &Container, role: &str) -> Result<String> {
+        self.attach_to(ZONE, container, json!({ "role": role }))
+    }
+
+    /// Attaches to a zone with labels, and returns the address given.
+    pub(crate) fn attach_to(
+        &mut self,
+        zone: &str,
+        container: &Container,
+        labels: Value,
+    ) -> Result<String> {
         let request = json!({
             "container": container.name,
-            "zone": ZONE,
+            "zone": zone,
             "netns": container.netns.path(),
-            "labels": { "role": role },
+            "labels": labels,
         });
         let reply = self.call("Attach", json!({ "request": request }))?;
         let address = reply["container"]["addresses"][0].as_str().unwrap_or("");

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::container::{Container, GATEWAY4, GATEWAY6, PREFIX4};
+use crate::crowd;
 use crate::error::{During, Result};
 use crate::nft::Set;
 use crate::ns::Netns;
@@ -16,6 +17,10 @@ use crate::wire::{Batch, Socket};
 
 /// Index of the floor's bridge; host ends count on from here.
 const BRIDGE: u32 = 100;
+/// Index of the bridge before a crowd's second one: beyond the host ends of all.
+const FURTHER_BRIDGES: u32 = 100_000;
+/// Containers with this number and higher ones are a crowd, spread over as many bridges as they need.
+pub(crate) const FIRST_OF_CROWD: u32 = 10_000;
 /// Index of every container's interface inside.
 const INSIDE: u32 = 2;
 /// Group of links that are about to be deleted.
@@ -27,6 +32,8 @@ pub(crate) struct Floor {
     route: Socket,
     set: Set,
     dual_stack: bool,
+    /// Bridges beside the first.
+    further: u32,
 }
 
 /// How long each step of one attach took.
@@ -69,12 +76,34 @@ impl Floor {
             route,
             set,
             dual_stack,
+            further: 0,
         })
     }
 
     /// The host it attaches on.
     pub(crate) fn host(&self) -> &Netns {
         &self.host
+    }
+
+    /// The bridge a container belongs on, made when it is the first there.
+    fn bridge(&mut self, container: &Container) -> Result<u32> {
+        let bridge = container
+            .number
+            .checked_sub(FIRST_OF_CROWD)
+            .map_or(0, crowd::bridge_of);
+        while self.further < bridge {
+            self.further += 1;
+            let number = self.further;
+            let mac = [2, 0, 0, 0, 0xfe, number as u8];
+            let name = format!("vz-floor{number}");
+            let batch = Batch::default();
+            let batch = rt::new_bridge(batch, &name, FURTHER_BRIDGES + number, mac);
+            self.route.send("make another bridge", batch)?;
+        }
+        Ok(match bridge {
+            0 => BRIDGE,
+            further => FURTHER_BRIDGES + further,
+        })
     }
 
     fn index(container: &Container) -> u32 {
@@ -84,11 +113,12 @@ impl Floor {
     /// Attaches, and tells how long each step took. The calling thread is on the host afterwards.
     pub(crate) fn attach(&mut self, container: &Container) -> Result<Steps> {
         let host_end = format!("vb-{}", container.name);
+        let bridge = self.bridge(container)?;
         let (result, link) = timed(|| {
             let veth = Veth {
                 name: &host_end,
                 index: Self::index(container),
-                bridge: BRIDGE,
+                bridge,
                 peer: "host0",
                 peer_index: INSIDE,
                 mac: container.mac(),

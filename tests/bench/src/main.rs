@@ -21,6 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::error::{During, Error, Result};
 
 mod container;
+mod crowd;
 mod daemon;
 mod error;
 mod floor;
@@ -31,6 +32,7 @@ mod paths;
 mod policy;
 mod root;
 mod rt;
+mod rulesets;
 mod sides;
 mod stats;
 mod traffic;
@@ -71,9 +73,9 @@ enum What {
         /// Turns of each side
         #[arg(long, default_value_t = 40)]
         rounds: u32,
-        /// Instead, measure netd and the floor beside this many containers
-        #[arg(long, value_parser = clap::value_parser!(u32).range(2..=1000))]
-        at: Option<u32>,
+        /// Instead, measure netd and the floor beside this many containers; several sizes with commas
+        #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=crowd::MOST))]
+        at: Vec<u32>,
         /// Rules of each container beside
         #[arg(long, default_value_t = 50)]
         rules: u32,
@@ -120,6 +122,29 @@ enum What {
         #[command(flatten)]
         crowd: Crowd,
     },
+    /// Two groups of containers by labels, each open to the other
+    Labels {
+        /// Members of each group
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=crowd::MOST / 2))]
+        members: u32,
+        /// Give each one more label that nobody else has
+        #[arg(long)]
+        own: bool,
+    },
+    /// Linear rules, a chain for each container, and netd: round trips, connections, rules of one container more
+    Contrast {
+        /// Turns of each
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+        #[command(flatten)]
+        crowd: Crowd,
+    },
+    /// What must not grow: attach, edit, round trip and connection among crowds, labels, and the contrast
+    Flat {
+        /// Sizes of the crowds
+        #[arg(long, default_value = "1000,5000")]
+        crowd: String,
+    },
     /// Start /bin/true: netd run with network and policy, systemd-nspawn, runc, podman, crun, bwrap
     Start {
         /// Starts of each
@@ -137,15 +162,30 @@ enum What {
 }
 
 /// The others on netd's host.
-#[derive(clap::Args, Clone, Copy)]
+#[derive(clap::Args, Clone)]
 struct Crowd {
-    /// Other containers on the crowded side
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=1000))]
-    crowd: u32,
+    /// Other containers on the crowded side; several sizes with commas
+    #[arg(long, default_value = "1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=crowd::MOST))]
+    crowd: Vec<u32>,
     /// Rules of each of them
     #[arg(long, default_value_t = 50)]
     rules: u32,
 }
+
+/// Every measure; those of `flat` at 1,000 only.
+const ALL: [&[&str]; 11] = [
+    &["floor"],
+    &["attach"],
+    &["attach", "--at", "1000"],
+    &["sustained"],
+    &["rtt"],
+    &["connect"],
+    &["edit"],
+    &["labels"],
+    &["contrast"],
+    &["start"],
+    &["memory"],
+];
 
 /// What all measures need to know.
 struct Options {
@@ -185,34 +225,50 @@ fn run(arguments: Arguments) -> Result<()> {
         });
     }
     about(&options);
-    // Each measure of `all` runs in a process of its own, so that nothing of one is in another's way.
-    if let What::All = what {
-        return all(&options);
+    // Each measure of several runs in a process of its own, so that nothing of one is in another's way.
+    match &what {
+        What::All => return several(&options, &ALL),
+        What::Flat { crowd } => {
+            return several(
+                &options,
+                &[
+                    &["attach", "--at", crowd],
+                    &["edit", "--crowd", crowd],
+                    &["rtt", "--crowd", crowd],
+                    &["connect", "--crowd", crowd],
+                    &["labels"],
+                    &["labels", "--own"],
+                    &["contrast", "--crowd", crowd],
+                ],
+            );
+        }
+        _ => {}
     }
+    crowd::room_for_namespaces()?;
     ns::privately()?;
     match what {
-        What::Setup | What::All => Ok(()),
+        What::Setup | What::All | What::Flat { .. } => Ok(()),
         What::Floor { rounds } => measures::floor::run(rounds),
-        What::Attach {
-            rounds, at: None, ..
-        } => measures::attach::run(&options, rounds),
-        What::Attach {
-            rounds,
-            at: Some(at),
-            rules,
-        } => measures::attach::run_at(&options, rounds, at, rules),
+        What::Attach { rounds, at, .. } if at.is_empty() => measures::attach::run(&options, rounds),
+        What::Attach { rounds, at, rules } => {
+            measures::attach::run_at(&options, rounds, &at, rules)
+        }
         What::Sustained { count, rounds } => measures::sustained::run(&options, count, rounds),
         What::Detach { rounds } => measures::detach::run(&options, rounds),
         What::Rtt { rounds, crowd } => {
-            measures::rtt::run(&options, rounds, crowd.crowd, crowd.rules)
+            measures::rtt::run(&options, rounds, &crowd.crowd, crowd.rules)
         }
         What::Connect {
             rounds,
             linear,
             crowd,
-        } => measures::connect::run(&options, rounds, linear, crowd.crowd, crowd.rules),
+        } => measures::connect::run(&options, rounds, linear, &crowd.crowd, crowd.rules),
         What::Edit { rounds, crowd } => {
-            measures::edit::run(&options, rounds, crowd.crowd, crowd.rules)
+            measures::edit::run(&options, rounds, &crowd.crowd, crowd.rules)
+        }
+        What::Labels { members, own } => measures::labels::run(&options, members, own),
+        What::Contrast { rounds, crowd } => {
+            measures::contrast::run(&options, rounds, &crowd.crowd, crowd.rules)
         }
         What::Start { rounds } => measures::start::run(&options, rounds),
         What::Memory { count } => measures::memory::run(&options, count),
@@ -251,21 +307,10 @@ fn setup(options: &Options) -> Result<()> {
     succeeded(&command, status)
 }
 
-fn all(options: &Options) -> Result<()> {
+fn several(options: &Options, measures: &[&[&str]]) -> Result<()> {
     let program = std::env::current_exe().during(|| "find this program".into())?;
-    let measures: [&[&str]; 9] = [
-        &["floor"],
-        &["attach"],
-        &["attach", "--at", "1000"],
-        &["sustained"],
-        &["rtt"],
-        &["connect"],
-        &["edit"],
-        &["start"],
-        &["memory"],
-    ];
     let mut failed = Ok(());
-    for words in measures {
+    for &words in measures {
         let mut command = Command::new(&program);
         command
             .args(words)

@@ -25,7 +25,7 @@ pub(crate) struct Path {
 }
 
 enum Host {
-    Floor { _floor: Floor },
+    Floor(Floor),
     Netd(Box<Netd>),
 }
 
@@ -42,9 +42,21 @@ impl Path {
             0 => ("routed", "routed, isolated ports, no rules".to_owned()),
             n => ("linear", format!("{n} linear rules, established shortcut")),
         };
-        let path = Self::on_floor(name, &label)?;
+        let path = Self::routed(name, &label)?;
+        if rules > 0 {
+            path.host().on(|| {
+                let mut nft = std::process::Command::new("nft");
+                run(nft.args(["-f", "-"]), ruleset(rules).as_bytes()).map(|_| ())
+            })?;
+        }
+        Ok(path)
+    }
+
+    /// Routed by the host between isolated ports of one bridge, as netd does, without any rule.
+    pub(crate) fn routed(name: &str, label: &str) -> Result<Self> {
+        let path = Self::on_floor(name, label)?;
         let ports = [&path.client.name, &path._server.name].map(|name| format!("vb-{name}"));
-        let Host::Floor { _floor: floor } = &path.host else {
+        let Host::Floor(floor) = &path.host else {
             return Ok(path);
         };
         floor.host().on(|| {
@@ -60,10 +72,6 @@ impl Path {
             }
             for port in &ports {
                 line(&format!("bridge link set dev {port} isolated on"))?;
-            }
-            if rules > 0 {
-                let mut nft = std::process::Command::new("nft");
-                run(nft.args(["-f", "-"]), ruleset(rules).as_bytes())?;
             }
             Ok(())
         })?;
@@ -83,17 +91,12 @@ impl Path {
             address: server.address4().into(),
             client,
             _server: server,
-            host: Host::Floor { _floor: floor },
+            host: Host::Floor(floor),
         })
     }
 
     /// Through netd, with ten rules for these two, and `crowd` others of `rules` rules each.
-    pub(crate) fn netd(
-        program: &File,
-        prefix: &'static str,
-        crowd: u32,
-        rules: u32,
-    ) -> Result<Self> {
+    pub(crate) fn netd(program: &File, prefix: &str, crowd: u32, rules: u32) -> Result<Self> {
         let mut netd = Netd::crowded(program, prefix, crowd, rules)?;
         let client = Container::create(prefix, 0)?;
         let server = Container::create(prefix, 1)?;
@@ -118,11 +121,24 @@ impl Path {
         &self.client.netns
     }
 
+    /// Its address, on the floor.
+    pub(crate) fn client_address(&self) -> String {
+        self.client.address4().to_string()
+    }
+
+    /// The host between the two.
+    pub(crate) fn host(&self) -> &Netns {
+        match &self.host {
+            Host::Floor(floor) => floor.host(),
+            Host::Netd(netd) => netd.host(),
+        }
+    }
+
     /// netd's side, where this is a path through netd.
     pub(crate) fn netd_mut(&mut self) -> Option<&mut Netd> {
         match &mut self.host {
             Host::Netd(netd) => Some(netd),
-            Host::Floor { .. } => None,
+            Host::Floor(_) => None,
         }
     }
 }

@@ -56,8 +56,8 @@ to     = ["198.51.100.7"]
     )
 }
 
-/// `count` rules for the container `name`, number `number` of many.
-pub(crate) fn many(name: &str, number: u32, count: u32) -> String {
+/// `count` rules for the container `name`, number `number` of a crowd of so many.
+pub(crate) fn many(name: &str, number: u32, crowd: u32, count: u32) -> String {
     let mut text = format!("applies-to = {{ container = \"{name}\" }}\n");
     for rule in 0..count {
         let port = 1024 + (number * 7 + rule * 13) % 60_000;
@@ -66,7 +66,7 @@ pub(crate) fn many(name: &str, number: u32, count: u32) -> String {
         } else {
             ("ingress", "from")
         };
-        let neighbour = (number + rule + 1) % 1000;
+        let neighbour = (number + rule + 1) % crowd.max(1000);
         let (action, peers, ports) = match rule % 50 {
             7 => (
                 "allow",
@@ -109,13 +109,13 @@ mod tests {
     fn files_have_as_many_rules_as_they_say() {
         let rules = |text: &str| text.matches("\n[[").count();
         assert_eq!(rules(&ten("ten")), 10);
-        assert_eq!(rules(&many("n1", 1, 50)), 50);
+        assert_eq!(rules(&many("n1", 1, 1000, 50)), 50);
     }
 
     #[test]
     fn ports_stay_ports() {
-        for number in 0..1000 {
-            for line in many("n", number, 50).lines() {
+        for number in 0..5000 {
+            for line in many("n", number, 5000, 50).lines() {
                 let ports = line
                     .strip_prefix("ports = [\"tcp/")
                     .and_then(|l| l.strip_suffix("\"]"));

@@ -19,6 +19,12 @@ impl Samples {
         self.0.extend(other.0);
     }
 
+    /// Some of them, in the order in which they came.
+    pub(crate) fn part(&self, range: std::ops::Range<usize>) -> Samples {
+        let range = range.start.min(self.0.len())..range.end.min(self.0.len());
+        Samples(self.0[range].to_vec())
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

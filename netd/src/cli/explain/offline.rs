@@ -15,11 +15,11 @@ use std::sync::Arc;
 
 use firewall::diagnostics::Diagnostics;
 use firewall::model::{Container, World};
-use firewall::policy::{PolicyFile, PolicySet};
+use firewall::policy::{Groups, PolicyFile, PolicySet};
 use zone::{ContainerName, Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
+use super::super::check::toml_files;
 use super::super::output;
-use super::super::policy::files_in;
 use crate::api::Explanation;
 use crate::error::{Error, chain};
 use crate::explain::{Asked, Known};
@@ -76,7 +76,7 @@ pub(super) fn explain(
         });
     }
     let zones = zones(&folder.join("zones"))?;
-    let policies = policies(&folder.join("policies"))?;
+    let policies = policies(folder)?;
     let world = world(&zones, &policies, located, [asked.from, asked.to])?;
     let known = Known {
         foreign: None,
@@ -90,7 +90,7 @@ pub(super) fn explain(
 /// The zones of a folder. Without a subnet they get one, but hardly the one a daemon would give.
 fn zones(folder: &Path) -> Result<BTreeMap<ZoneName, Zone>, Error> {
     let mut files = Vec::new();
-    for path in files_in(folder)? {
+    for path in toml_files(folder)? {
         let text = fs::read_to_string(&path).map_err(|source| Error::Read {
             path: path.clone(),
             source,
@@ -124,17 +124,32 @@ fn zones(folder: &Path) -> Result<BTreeMap<ZoneName, Zone>, Error> {
     Ok(zones)
 }
 
-/// The policies of a folder; what is wrong with them is told in full.
+/// The policies of a config dir, with its groups; what is wrong with them is told in full.
 fn policies(folder: &Path) -> Result<PolicySet, Error> {
     let mut set = PolicySet::default();
     let mut wrong = Vec::new();
-    for path in files_in(folder)? {
+    let groups = folder.join("groups.toml");
+    let shown = groups.display().to_string();
+    let groups = match fs::read(&groups) {
+        Ok(bytes) => Groups::parse_bytes(&shown, &bytes).unwrap_or_else(|Diagnostics(found)| {
+            wrong.extend(found);
+            Groups::unusable(&shown)
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Groups::default(),
+        Err(source) => {
+            return Err(Error::Read {
+                path: groups,
+                source,
+            });
+        }
+    };
+    for path in toml_files(&folder.join("policies"))? {
         let bytes = fs::read(&path).map_err(|source| Error::Read {
             path: path.clone(),
             source,
         })?;
         let shown = path.display().to_string();
-        match PolicyFile::parse_bytes(&shown, &bytes) {
+        match PolicyFile::parse_bytes_with(&shown, &bytes, &groups) {
             Ok(file) => {
                 set.0.insert(shown, Arc::new(file));
             }

@@ -201,6 +201,36 @@ mod tests {
         );
     }
 
+    /// The schema names what is printed, no more and no less.
+    #[test]
+    #[allow(clippy::unwrap_used)]
+    fn the_schema_is_kept() {
+        let schema = include_str!("../../../../docs/schema/explain.json");
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let keys = |value: &serde_json::Value| -> std::collections::BTreeSet<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        let six = Answer {
+            family: 6,
+            ..denied()
+        };
+        let said = serde_json::to_value(of(vec![published(), six])).unwrap();
+        assert_eq!(keys(&said), keys(&schema["properties"]));
+        let answer = &schema["properties"]["families"]["items"];
+        assert_eq!(keys(&said["families"][0]), keys(&answer["properties"]));
+        let lists = &schema["$defs"];
+        let first = [
+            ("reasons", &said["reasons"]),
+            ("steps", &said["families"][0]["steps"]),
+            ("foreign", &said["families"][0]["foreign"]),
+            ("fix", &said["fix"]),
+        ];
+        for (name, list) in first {
+            let items = &lists[name]["items"]["properties"];
+            assert_eq!(keys(&list[0]), keys(items), "{name}");
+        }
+    }
+
     #[test]
     fn families_that_differ() {
         let six = Answer {

@@ -81,9 +81,8 @@ fn row(change: &PolicyChange) -> String {
         ends(&change.to),
         ports(change)
     );
-    match change.family {
-        Some(family) => text.push_str(&format!(" over IPv{family}")),
-        None => {}
+    if let Some(family) = change.family {
+        text.push_str(&format!(" over IPv{family}"));
     }
     match change.way.as_deref() {
         Some("published") => text.push_str(" through its published port"),

@@ -259,11 +259,15 @@ pub(crate) fn leases(leases: &[Lease], now: i64) -> String {
 
 /// `FILE:LINE:COLUMN`, or `default`.
 pub(super) fn place(reason: &Reason) -> String {
-    let mut place = match &reason.file {
+    place_of(reason.file.as_ref(), [reason.line, reason.column])
+}
+
+fn place_of(file: Option<&String>, at: [Option<i64>; 2]) -> String {
+    let mut place = match file {
         Some(file) => file.clone(),
         None => return "default".to_owned(),
     };
-    for number in [reason.line, reason.column].into_iter().flatten() {
+    for number in at.into_iter().flatten() {
         place.push_str(&format!(":{number}"));
     }
     place
@@ -294,13 +298,17 @@ pub(crate) fn policy(view: &PolicyView) -> String {
                 or_dash(rule.direction.clone().unwrap_or_default()),
                 rule.action.clone(),
                 rule.text.clone(),
-                place(rule),
+                rule.hits.map_or("-".to_owned(), |hits| hits.to_string()),
+                place_of(rule.file.as_ref(), [rule.line, rule.column]),
             ]
         })
         .collect();
     if !rows.is_empty() {
         text.push('\n');
-        text.push_str(&table(&["DIRECTION", "ACTION", "WHAT", "FROM"], rows));
+        text.push_str(&table(
+            &["DIRECTION", "ACTION", "WHAT", "HITS", "FROM"],
+            rows,
+        ));
     }
     text
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use firewall::policy::PolicyFile;
+use firewall::policy::{Groups, PolicyFile};
 use tokio::time::{Duration, Instant};
 
 use super::{Engine, invalid, refused};
@@ -227,14 +227,21 @@ impl Engine {
             .drain()
             .map_err(|e| refused(format!("ask what was edited: {e}")))?;
         self.edits.policies = Default::default();
+        self.edits.groups = false;
+        self.read_groups();
         self.policy_files
             .read(|_| false)
             .map_err(|e| refused(format!("read {}: {e}", self.dirs.policies().display())))?;
-        self.follow_clock();
-        let set = self.policy_set();
-        let changes = self.firewall.set_policies(set);
-        self.look_at_all_published();
-        self.apply(&changes)
+        let set = self.policy_set().0;
+        let old = &self.firewall.policies().0;
+        let gone = old.keys().filter(|key| !set.contains_key(*key));
+        let mut edits: Vec<_> = gone.map(|key| (key.clone(), None)).collect();
+        for (key, file) in set {
+            if old.get(&key).is_none_or(|old| **old != *file) {
+                edits.push((key, Some(file)));
+            }
+        }
+        self.policies_into_force(edits)
     }
 
     fn settle(&mut self, in_force: Result<(), api::Error>) {
@@ -274,12 +281,14 @@ impl Engine {
                 "{what}: not a single policy file is given; remove files by hand where none is wanted"
             )));
         }
-        if let Some(groups) = &texts.groups {
-            return Err(refused(format!(
-                "{what}: {}:1:1: error: there are no groups yet, so nothing changes",
-                groups.path
-            )));
-        }
+        let groups = match &texts.groups {
+            None => self.policy_files.with().clone(),
+            Some(file) => Arc::new(Groups::parse(&file.path, &file.text).map_err(|wrong| {
+                refused(format!(
+                    "{what}: the groups have errors, so nothing changes\n{wrong}"
+                ))
+            })?),
+        };
         let mut parsed = Parsed::new();
         let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
         let mut wrong = Vec::new();
@@ -293,7 +302,7 @@ impl Engine {
                     file.path, file.name
                 )));
             }
-            match PolicyFile::parse(&file.path, &file.text) {
+            match PolicyFile::parse_with(&file.path, &file.text, &groups) {
                 Ok(policy) => {
                     let key = self.policy_files.path(&file.name).display().to_string();
                     parsed.insert(key, Arc::new(policy));

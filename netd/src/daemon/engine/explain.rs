@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use firewall::compile::RuleElements;
 use firewall::explain::Way;
 use firewall::policy::PolicyFile;
+use firewall::sets::Element;
 
 use super::Engine;
 use crate::api;
@@ -36,13 +38,15 @@ impl Engine {
 
     /// The policy in force for a container.
     pub(crate) fn policy_show(
-        &self,
+        &mut self,
         container: &str,
         nft: bool,
     ) -> Result<api::PolicyView, api::Error> {
+        let name = self.record(container)?.container.clone();
+        let hits = self.hits(&name);
         let record = self.record(container)?;
         let (world, policies) = (self.firewall.world(), self.firewall.policies());
-        let rules = firewall::explain::policy_of(world, policies, &record.container);
+        let reasons = firewall::explain::policy_of(world, policies, &name);
         let model = super::attach::model_of(record);
         let applies = |(_, file): &(&String, &std::sync::Arc<_>)| {
             let file: &PolicyFile = file;
@@ -54,13 +58,56 @@ impl Engine {
             .filter(applies)
             .map(|(path, _)| path.clone())
             .collect();
+        let rule = |reason: &firewall::explain::Reason| {
+            let api::Reason {
+                file,
+                line,
+                column,
+                direction,
+                action,
+                text,
+            } = crate::explain::reason(reason);
+            let hits = hits.iter().find(|(rule, _)| {
+                Some(&rule.file) == reason.file.as_ref()
+                    && Some(rule.at.line) == reason.line
+                    && Some(rule.at.column) == reason.column
+            });
+            api::PolicyRule {
+                file,
+                line,
+                column,
+                direction,
+                action,
+                text,
+                hits: hits.map(|(_, hits)| i64::try_from(*hits).unwrap_or(i64::MAX)),
+            }
+        };
         Ok(api::PolicyView {
-            container: record.container.to_string(),
+            container: name.to_string(),
             zone: record.zone.to_string(),
             files,
-            rules: rules.iter().map(crate::explain::reason).collect(),
+            rules: reasons.iter().map(rule).collect(),
             nft: nft.then(|| self.nft_of(record)),
         })
+    }
+
+    /// What the rules in force for a container have matched; nothing where the kernel does not tell.
+    fn hits(&mut self, container: &zone::ContainerName) -> Vec<(RuleElements, u64)> {
+        let rules = self.firewall.elements_by_rule(container);
+        let all: Vec<Element> = rules.iter().flat_map(|r| r.elements.clone()).collect();
+        let hits = match self.tables.hits(&all) {
+            Ok(hits) => hits,
+            Err(e) => {
+                tracing::warn!(error = %crate::daemon::chain(&e), "read what rules have matched");
+                return Vec::new();
+            }
+        };
+        let mut hits = hits.into_iter();
+        let of_rule = |rule: RuleElements| {
+            let sum = hits.by_ref().take(rule.elements.len()).sum();
+            (rule, sum)
+        };
+        rules.into_iter().map(of_rule).collect()
     }
 
     /// The skeleton, and the elements that are about one container.

@@ -28,7 +28,7 @@ use std::time::Instant;
 
 use firewall::compile::Firewall;
 use firewall::kernel::Tables;
-use firewall::policy::PolicyFile;
+use firewall::policy::{Groups, PolicyFile};
 use ipnet::{Ipv4Net, Ipv6Net};
 use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneName};
@@ -81,6 +81,8 @@ pub(crate) struct Engine {
     tables: Tables,
     firewall: Firewall,
     zone_files: Files<ZoneFile>,
+    /// `groups.toml` alone.
+    group_files: Files<Arc<Groups>>,
     policy_files: Files<Arc<PolicyFile>>,
     edits: Edits,
     /// What was applied in one step, and how to get back.

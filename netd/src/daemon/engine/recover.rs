@@ -66,6 +66,8 @@ impl Engine {
         let records = Records::open(&dirs.runtime).map_err(dir(dirs.runtime.clone()))?;
         let zone_files =
             Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
+        let group_files =
+            Files::open(dirs.config.clone(), dirs.good()).map_err(dir(dirs.config.clone()))?;
         let policy_files = Files::open(dirs.policies(), dirs.good().join("policies"))
             .map_err(dir(dirs.policies()))?;
         let applied = super::apply::open(&dirs)?;
@@ -91,6 +93,7 @@ impl Engine {
             tables,
             firewall: Firewall::new(),
             zone_files,
+            group_files,
             policy_files,
             edits,
             applied,
@@ -168,6 +171,8 @@ impl Engine {
     }
 
     fn read_files(&mut self, records: &[Record]) -> Result<(), StartError> {
+        // policies mean nothing without them
+        self.read_groups();
         self.policy_files
             .read(|_| false)
             .map_err(|source| StartError::Dir {

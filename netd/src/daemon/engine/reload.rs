@@ -1,27 +1,52 @@
 //! Files into force: read again, changed parts applied, bad ones refused and remembered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use firewall::model::Container;
-use firewall::policy::{PolicyFile, PolicySet};
+use firewall::policy::{Groups, PolicyFile, PolicySet};
 use zone::{ZoneFile, ZoneName};
 
 use super::{Engine, refused};
 use crate::api;
 use crate::daemon::files::Parsed;
 
+/// The stem of `groups.toml`.
+const GROUPS: &str = "groups";
+
 impl Parsed for Arc<PolicyFile> {
-    fn parse(path: &Path, text: &str) -> Result<Self, String> {
-        PolicyFile::parse(&path.display().to_string(), text)
+    type With = Arc<Groups>;
+
+    fn parse(path: &Path, text: &str, groups: &Arc<Groups>) -> Result<Self, String> {
+        PolicyFile::parse_with(&path.display().to_string(), text, groups)
+            .map(Arc::new)
+            .map_err(|e| e.to_string())
+    }
+
+    fn part(&self, groups: &Arc<Groups>) -> Option<String> {
+        (!self.groups.is_empty()).then(|| groups.excerpt(&self.groups))
+    }
+
+    fn with_part(part: &str) -> Option<Arc<Groups>> {
+        Groups::parse("groups.toml", part).ok().map(Arc::new)
+    }
+}
+
+impl Parsed for Arc<Groups> {
+    type With = ();
+
+    fn parse(path: &Path, text: &str, (): &()) -> Result<Self, String> {
+        Groups::parse(&path.display().to_string(), text)
             .map(Arc::new)
             .map_err(|e| e.to_string())
     }
 }
 
 impl Parsed for ZoneFile {
-    fn parse(path: &Path, text: &str) -> Result<Self, String> {
+    type With = ();
+
+    fn parse(path: &Path, text: &str, (): &()) -> Result<Self, String> {
         ZoneFile::parse(&path.display().to_string(), text).map_err(|e| e.to_string())
     }
 }
@@ -30,6 +55,7 @@ impl Engine {
     /// Reads all zones and policies again; returns once they are in force, with what was refused.
     pub(crate) fn reload_all(&mut self) -> Result<Vec<api::Problem>, api::Error> {
         self.edits.zones.any = true;
+        self.edits.groups = true;
         self.edits.policies.any = true;
         self.reload()
     }
@@ -120,8 +146,38 @@ impl Engine {
         }
     }
 
+    /// Reads groups.toml again. Returns the stems of the policies that mean something else now; they
+    /// are to be read again.
+    pub(super) fn read_groups(&mut self) -> BTreeSet<String> {
+        let stems = BTreeSet::from([GROUPS.to_owned()]);
+        self.group_files.read_some(stems, |_| false);
+        let groups = match self.group_files.good.get(GROUPS) {
+            Some(good) => good.value.clone(),
+            None if self.group_files.bad.contains_key(GROUPS) => {
+                let path = self.group_files.path(GROUPS);
+                Arc::new(Groups::unusable(&path.display().to_string()))
+            }
+            None => Arc::default(),
+        };
+        let changed = self.policy_files.with().differing(&groups);
+        let same = changed.is_empty() && self.policy_files.with() == &groups;
+        if same {
+            return BTreeSet::new();
+        }
+        self.policy_files.set_with(
+            groups,
+            |file| !file.groups.is_disjoint(&changed),
+            // perhaps it is bad for want of a group
+            |bad| bad.text.contains('@'),
+        )
+    }
+
     fn reload_policies(&mut self) -> Result<(), api::Error> {
-        let edited = std::mem::take(&mut self.edits.policies);
+        let mut edited = std::mem::take(&mut self.edits.policies);
+        if std::mem::take(&mut self.edits.groups) {
+            // with those that were edited themselves, so that all is one change
+            edited.stems.extend(self.read_groups());
+        }
         if edited.is_empty() {
             return Ok(());
         }
@@ -142,6 +198,14 @@ impl Engine {
                 (self.policy_key(&stem), good.map(|good| good.value.clone()))
             })
             .collect();
+        self.policies_into_force(edits)
+    }
+
+    /// Some policies, each by its key, are others than before (or none any more): in one batch.
+    pub(super) fn policies_into_force(
+        &mut self,
+        edits: Vec<(String, Option<Arc<PolicyFile>>)>,
+    ) -> Result<(), api::Error> {
         self.follow_clock();
         let mut files: Vec<Arc<PolicyFile>> = Vec::new();
         for (key, new) in &edits {
@@ -188,12 +252,18 @@ impl Engine {
             .bad
             .iter()
             .map(|(stem, bad)| (self.zone_files.path(stem), bad));
+        let groups = self
+            .group_files
+            .bad
+            .iter()
+            .map(|(stem, bad)| (self.group_files.path(stem), bad));
         let policies = self
             .policy_files
             .bad
             .iter()
             .map(|(stem, bad)| (self.policy_files.path(stem), bad));
         zones
+            .chain(groups)
             .chain(policies)
             .map(|(path, bad)| api::Problem {
                 subject: path.display().to_string(),

@@ -165,32 +165,40 @@ pub(crate) fn run(options: &Options, rounds: u32) -> Result<()> {
     Ok(())
 }
 
-/// `bench attach --at N`: netd's growth with N containers of `rules` rules each present, and the floor's.
-pub(crate) fn run_at(options: &Options, rounds: u32, at: u32, rules: u32) -> Result<()> {
-    let mut all = [
-        Contestant::new("floor, 1 present", FloorSide::crowded("f", 1)),
-        Contestant::new("floor, many present", FloorSide::crowded("g", at)),
-        Contestant::new(
-            "netd, 1 present",
-            Netd::crowded(&options.netd, "k", 1, rules),
-        ),
-        Contestant::new(
-            "netd, many present",
-            Netd::crowded(&options.netd, "m", at, rules),
-        ),
-    ];
+/// `bench attach --at N,…`: netd's growth with N containers of `rules` rules each present, and the floor's.
+pub(crate) fn run_at(options: &Options, rounds: u32, at: &[u32], rules: u32) -> Result<()> {
+    let present = || std::iter::once(1).chain(at.iter().copied());
+    let floors = present().enumerate().map(|(place, count)| {
+        let side = FloorSide::crowded(&format!("f{place}-"), count);
+        Contestant::new(&format!("floor, {count} present"), side)
+    });
+    let netds = present().enumerate().map(|(place, count)| {
+        let side = Netd::crowded(&options.netd, &format!("k{place}-"), count, rules);
+        Contestant::new(&format!("netd, {count} present"), side)
+    });
+    let mut all: Vec<Contestant> = floors.chain(netds).collect();
     take_turns(&mut all, rounds);
-    let title = format!("Attach one container beside {at} others of {rules} rules each");
-    print(&title, &all, 0, |c| &c.attach, &[""; 4]);
-    let growth = |few: usize, many: usize| all[many].attach.median() / all[few].attach.median();
-    let (floor, netd) = (growth(0, 1), growth(2, 3));
-    conclude("the floor's growth: {}", floor, 1.0);
-    conclude("netd's growth: {}", netd, 1.0);
-    conclude(
-        "netd's against the floor's: {} (held to ≤ 1.2×)",
-        netd,
-        floor,
-    );
-    print("Detach in the same run", &all, 2, |c| &c.detach, &[""; 4]);
+    let held = vec![""; all.len()];
+    let title = format!("Attach one container beside others of {rules} rules each");
+    print(&title, &all, 0, |c| &c.attach, &held);
+    let (floors, netds) = all.split_at(at.len() + 1);
+    for (place, count) in at.iter().enumerate() {
+        let growth =
+            |side: &[Contestant]| side[place + 1].attach.median() / side[0].attach.median();
+        let (floor, netd) = (growth(floors), growth(netds));
+        conclude(
+            &format!("{count} present: the floor's growth {{}}"),
+            floor,
+            1.0,
+        );
+        conclude(&format!("{count} present: netd's growth {{}}"), netd, 1.0);
+        conclude(
+            &format!("{count} present: netd's against the floor's {{}} (held to ≤ 1.2×)"),
+            netd,
+            floor,
+        );
+    }
+    let first = floors.len();
+    print("Detach in the same run", &all, first, |c| &c.detach, &held);
     Ok(())
 }

@@ -14,25 +14,25 @@ pub(crate) fn run(
     options: &Options,
     rounds: u32,
     linear: u32,
-    crowd: u32,
+    crowds: &[u32],
     rules: u32,
 ) -> Result<()> {
-    let mut paths = [
-        ("linear rules", Path::linear(linear), Samples::default()),
-        (
+    let side = |label: &str, path, held| (label.to_owned(), path, Samples::default(), held);
+    let mut paths = vec![
+        side("linear rules", Path::linear(linear), ""),
+        side("bridge, no firewall", Path::plain(), ""),
+        side(
             "netd, alone",
             Path::netd(&options.netd, "k", 0, rules),
-            Samples::default(),
+            "≥ 5×",
         ),
-        (
-            "netd, crowded",
-            Path::netd(&options.netd, "m", crowd, rules),
-            Samples::default(),
-        ),
-        ("bridge, no firewall", Path::plain(), Samples::default()),
     ];
+    paths.extend(crowds.iter().enumerate().map(|(place, &crowd)| {
+        let path = Path::netd(&options.netd, &format!("m{place}-"), crowd, rules);
+        side(&format!("netd among {crowd}"), path, "≥ 5×")
+    }));
     for _ in 0..rounds {
-        for (_, path, samples) in &mut paths {
+        for (_, path, samples, _) in &mut paths {
             if let Ok(path) = path {
                 samples.extend(connections(path.client(), path.address, TURN)?);
             }
@@ -42,7 +42,7 @@ pub(crate) fn run(
     let title = "New connections a second, one byte there and back on each";
     let mut table = Comparison::new(title, Unit::PerSecond);
     table.against(a_second(&paths[0].2));
-    for ((label, path, samples), held) in paths.iter().zip(["", "≥ 5×", "≥ 5×", ""]) {
+    for (label, path, samples, held) in &paths {
         match path {
             Ok(path) => table.figure(&path.label, samples.len(), a_second(samples), held),
             Err(error) => table.missing(label, &error.chain()),

@@ -22,23 +22,25 @@ struct Edits {
     process: Samples,
 }
 
-/// `bench edit`: `rounds` edits that close and `rounds` that open, alone and among `crowd` others, in turns.
-pub(crate) fn run(options: &Options, rounds: u32, crowd: u32, rules: u32) -> Result<()> {
-    let mut alone = Path::netd(&options.netd, "k", 1, rules)?;
-    let mut crowded = Path::netd(&options.netd, "m", crowd, rules)?;
-    let mut all = [Edits::default(), Edits::default()];
+/// `bench edit`: `rounds` edits that close and `rounds` that open, beside 1 other and among each crowd, in turns.
+pub(crate) fn run(options: &Options, rounds: u32, crowds: &[u32], rules: u32) -> Result<()> {
+    let mut sides = Vec::new();
+    for (place, others) in std::iter::once(1).chain(crowds.iter().copied()).enumerate() {
+        let path = Path::netd(&options.netd, &format!("m{place}-"), others, rules)?;
+        sides.push((others, path, Edits::default()));
+    }
     for _ in 0..rounds {
-        for (path, edits) in [&mut alone, &mut crowded].into_iter().zip(&mut all) {
+        for (_, path, edits) in &mut sides {
             close_and_open(path, edits)?;
         }
     }
     let mut table = Comparison::new(
-        format!("A policy edit in force: 1, and {crowd} containers of {rules} rules each"),
+        format!("A policy edit in force, beside others of {rules} rules each"),
         Unit::Micros,
     );
-    table.against(all[0].answered.median());
-    for (edits, who) in all.iter().zip(["1", "many"]) {
-        let held = if who == "many" {
+    table.against(sides[0].2.answered.median());
+    for (who, _, edits) in &sides {
+        let held = if *who > 1 {
             "≤ 1.2×, < 1,000 µs"
         } else {
             "< 1,000 µs"
@@ -61,11 +63,13 @@ pub(crate) fn run(options: &Options, rounds: u32, crowd: u32, rules: u32) -> Res
         );
     }
     table.print();
-    conclude(
-        "many against 1, until a connection passes: {} (held to ≤ 1.2×)",
-        all[1].opened.median(),
-        all[0].opened.median(),
-    );
+    for (who, _, edits) in &sides[1..] {
+        conclude(
+            &format!("{who} against 1, until a connection passes: {{}} (held to ≤ 1.2×)"),
+            edits.opened.median(),
+            sides[0].2.opened.median(),
+        );
+    }
     Ok(())
 }
 

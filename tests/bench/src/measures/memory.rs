@@ -95,7 +95,7 @@ fn network_of(pid: u32) -> Result<u64> {
 }
 
 /// Proportional set size in KiB, from proc_pid_smaps(5).
-fn pss(pid: u32) -> Result<u64> {
+pub(crate) fn pss(pid: u32) -> Result<u64> {
     let file = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&file).during(|| format!("read {file}"))?;
     text.lines()

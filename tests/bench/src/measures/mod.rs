@@ -2,9 +2,11 @@
 
 pub(crate) mod attach;
 pub(crate) mod connect;
+pub(crate) mod contrast;
 pub(crate) mod detach;
 pub(crate) mod edit;
 pub(crate) mod floor;
+pub(crate) mod labels;
 pub(crate) mod memory;
 pub(crate) mod rtt;
 pub(crate) mod start;

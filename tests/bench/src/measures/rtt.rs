@@ -10,27 +10,41 @@ use crate::traffic::{Line, pin};
 const TURN: usize = 2_000;
 
 /// `bench rtt`: each path `rounds` turns. The figure is the median of the turns' medians.
-pub(crate) fn run(options: &Options, rounds: u32, crowd: u32, rules: u32) -> Result<()> {
-    let paths = [
-        ("bridge, no firewall", Path::plain()),
-        ("routed, isolated ports, no rules", Path::linear(0)),
-        ("netd, alone", Path::netd(&options.netd, "k", 0, rules)),
+pub(crate) fn run(options: &Options, rounds: u32, crowds: &[u32], rules: u32) -> Result<()> {
+    let mut paths = vec![
         (
-            "netd, crowded",
-            Path::netd(&options.netd, "m", crowd, rules),
+            "bridge, no firewall".to_owned(),
+            Path::plain(),
+            "".to_owned(),
+        ),
+        (
+            "routed, isolated ports, no rules".to_owned(),
+            Path::linear(0),
+            "".to_owned(),
+        ),
+        (
+            "netd, alone".to_owned(),
+            Path::netd(&options.netd, "k", 0, rules),
+            "≤ 1.25×".to_owned(),
         ),
     ];
+    let alone = paths.len() - 1;
+    paths.extend(crowds.iter().enumerate().map(|(place, &crowd)| {
+        let path = Path::netd(&options.netd, &format!("m{place}-"), crowd, rules);
+        let held = "≤ 1.02× netd alone".to_owned();
+        (format!("netd among {crowd}"), path, held)
+    }));
     let mut lines = Vec::new();
-    for (label, path) in paths {
+    for (label, path, held) in paths {
         let opened = path.and_then(|path| {
             let line = Line::open(path.client(), path.address)?;
             Ok((path, line))
         });
-        lines.push((label, opened, Samples::default()));
+        lines.push((label, opened, Samples::default(), held));
     }
     pin()?;
     for _ in 0..rounds {
-        for (_, opened, medians) in &mut lines {
+        for (_, opened, medians, _) in &mut lines {
             if let Ok((_, line)) = opened {
                 let turn = line.round_trips(TURN)?;
                 medians.push(std::time::Duration::from_secs_f64(turn.median() / 1e6));
@@ -41,18 +55,20 @@ pub(crate) fn run(options: &Options, rounds: u32, crowd: u32, rules: u32) -> Res
         "Round trip of one byte over TCP, same zone, both ends on one core; n turns of 2,000";
     let mut table = Comparison::new(title, Unit::Micros);
     table.against(lines[0].2.median());
-    let held = ["", "", "≤ 1.25×", "≤ 1.02× the line above"];
-    for ((label, opened, medians), held) in lines.iter().zip(held) {
+    for (label, opened, medians, held) in &lines {
         match opened {
             Ok((path, _)) => table.samples(&path.label, medians, held),
             Err(error) => table.missing(label, &error.chain()),
         }
     }
     table.print();
-    conclude(
-        "crowded against alone: {} (held to ≤ 1.02×)",
-        lines[3].2.median(),
-        lines[2].2.median(),
-    );
+    let alone = lines[alone].2.median();
+    for (crowd, line) in crowds.iter().rev().zip(lines.iter().rev()) {
+        conclude(
+            &format!("among {crowd} against alone: {{}} (held to ≤ 1.02×)"),
+            line.2.median(),
+            alone,
+        );
+    }
     Ok(())
 }

@@ -105,7 +105,7 @@ impl Side for Cni {
         name
     }
 
-    fn prefix(&self) -> &'static str {
+    fn prefix(&self) -> &str {
         if self.chain.len() == 1 { "c" } else { "d" }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::container::Container;
 use crate::error::Result;
-use crate::floor::Floor;
+use crate::floor::{self, Floor};
 use crate::ns::Netns;
 use crate::sides::Side;
 
@@ -10,38 +10,38 @@ use crate::sides::Side;
 pub(crate) struct FloorSide {
     floor: Floor,
     name: String,
-    prefix: &'static str,
+    prefix: String,
     present: Vec<Container>,
 }
 
 impl FloorSide {
     /// v4 only, as the other tools are set up. `prefix` is that of its containers' names.
-    pub(crate) fn v4(prefix: &'static str) -> Result<Self> {
+    pub(crate) fn v4(prefix: &str) -> Result<Self> {
         Ok(Self {
             floor: Floor::create(&format!("host-floor-{prefix}"), false)?,
             name: "floor".into(),
-            prefix,
+            prefix: prefix.to_owned(),
             present: Vec::new(),
         })
     }
 
     /// With v6 address and route.
-    pub(crate) fn dual_stack(prefix: &'static str) -> Result<Self> {
+    pub(crate) fn dual_stack(prefix: &str) -> Result<Self> {
         Ok(Self {
             floor: Floor::create(&format!("host-floor-{prefix}"), true)?,
             name: "floor, v4 and v6".into(),
-            prefix,
+            prefix: prefix.to_owned(),
             present: Vec::new(),
         })
     }
 
     /// v4 only, with `count` containers attached already.
-    pub(crate) fn crowded(prefix: &'static str, count: u32) -> Result<Self> {
+    pub(crate) fn crowded(prefix: &str, count: u32) -> Result<Self> {
         let mut side = Self::v4(prefix)?;
         side.floor.host().enter()?;
-        // Numbers beyond those of the containers that will be measured.
         for number in 0..count {
-            let container = Container::create(&format!("{prefix}n"), 10_000 + number)?;
+            let container =
+                Container::create(&format!("{prefix}n"), floor::FIRST_OF_CROWD + number)?;
             side.floor.attach_quietly(&container)?;
             side.present.push(container);
         }
@@ -55,8 +55,8 @@ impl Side for FloorSide {
         self.name.clone()
     }
 
-    fn prefix(&self) -> &'static str {
-        self.prefix
+    fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     fn host(&self) -> &Netns {

@@ -19,7 +19,7 @@ pub(crate) trait Side {
     /// How it is called in tables.
     fn name(&self) -> String;
     /// Prefix of its containers' names: short, unlike any other side's.
-    fn prefix(&self) -> &'static str;
+    fn prefix(&self) -> &str;
     /// Its host. The bench enters it before it calls and measures the rest.
     fn host(&self) -> &Netns;
     /// Attaches.

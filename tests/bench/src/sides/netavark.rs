@@ -100,7 +100,7 @@ impl Side for Netavark {
         format!("{}, firewall {}", self.version, self.firewall)
     }
 
-    fn prefix(&self) -> &'static str {
+    fn prefix(&self) -> &str {
         if self.firewall == "none" { "a" } else { "b" }
     }
 

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::container::Container;
+use crate::crowd;
 use crate::daemon::{Daemon, ZONE};
 use crate::error::{Error, Result};
 use crate::ns::Netns;
@@ -22,7 +25,7 @@ pub(crate) enum Door {
 /// netd with a policy of ten rules in force for every container attached.
 pub(crate) struct Netd {
     daemon: Daemon,
-    prefix: &'static str,
+    prefix: String,
     door: Door,
     dual_stack: bool,
     present: Vec<Container>,
@@ -33,7 +36,7 @@ impl Netd {
     /// Starts a daemon on a host of its own. `prefix` is that of its containers' names.
     pub(crate) fn start(
         program: &Path,
-        prefix: &'static str,
+        prefix: &str,
         door: Door,
         dual_stack: bool,
     ) -> Result<Self> {
@@ -42,7 +45,7 @@ impl Netd {
         daemon.reload()?;
         Ok(Self {
             daemon,
-            prefix,
+            prefix: prefix.to_owned(),
             door,
             dual_stack,
             present: Vec::new(),
@@ -51,24 +54,26 @@ impl Netd {
     }
 
     /// The same with `count` containers attached already, each with a policy of `rules` rules of its own.
-    pub(crate) fn crowded(
-        program: &Path,
-        prefix: &'static str,
-        count: u32,
-        rules: u32,
-    ) -> Result<Self> {
+    pub(crate) fn crowded(program: &Path, prefix: &str, count: u32, rules: u32) -> Result<Self> {
         let mut netd = Self::start(program, prefix, Door::Socket, false)?;
         netd.crowd(count, rules)?;
         Ok(netd)
     }
 
     fn crowd(&mut self, count: u32, rules: u32) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
         for number in 0..count {
             let name = format!("n{number}");
-            let text = policy::many(&name, number, rules);
+            let text = policy::many(&name, number, count, rules);
             self.daemon.write_policy(&name, &text)?;
         }
         self.daemon.reload()?;
+        for bridge in 1..=crowd::bridge_of(count - 1) {
+            self.daemon
+                .make_zone(&format!("crowd{bridge}"), &crowd::subnet(bridge))?;
+        }
         for number in 0..count {
             let name = format!("n{number}");
             let netns = Netns::create(&format!("{}-{name}", self.host().name()))?;
@@ -77,7 +82,12 @@ impl Netd {
                 number,
                 netns,
             };
-            self.daemon.attach(&container, "crowd")?;
+            let zone = match crowd::bridge_of(number) {
+                0 => ZONE.to_owned(),
+                bridge => format!("crowd{bridge}"),
+            };
+            let labels = json!({ "role": "crowd" });
+            self.daemon.attach_to(&zone, &container, labels)?;
             self.present.push(container);
         }
         self.rules = rules;
@@ -104,8 +114,8 @@ impl Side for Netd {
         format!("{door}{families}{crowd}")
     }
 
-    fn prefix(&self) -> &'static str {
-        self.prefix
+    fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     fn host(&self) -> &Netns {

@@ -62,7 +62,7 @@ impl Side for Shell {
         "shell script, 7 ip + 1 nft".into()
     }
 
-    fn prefix(&self) -> &'static str {
+    fn prefix(&self) -> &str {
         "s"
     }
 

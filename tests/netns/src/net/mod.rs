@@ -1,10 +1,13 @@
 //! Packets of the stories: namespaces, servers, probes, raw frames and traps.
 
 pub mod clients;
+pub mod ears;
 pub mod frame;
 pub mod netns;
+pub mod packet;
 pub mod probe;
 pub mod raw;
 pub mod server;
 pub mod steady;
 pub mod trap;
+pub mod volley;

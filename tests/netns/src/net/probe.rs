@@ -64,7 +64,8 @@ impl Reach {
         }
     }
 
-    fn from_error(error: &std::io::Error) -> Self {
+    /// What an error of a socket says of the network.
+    pub fn from_error(error: &std::io::Error) -> Self {
         match error.kind() {
             ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Self::Refused,
             ErrorKind::HostUnreachable

@@ -267,6 +267,65 @@ pub fn what_is_over_a_rate_is_told_with_it() {
     );
 }
 
+pub fn rules_count_what_they_match() {
+    let world = World::new("hits");
+    world.zone("web").default("deny").create();
+    let one = world.container("one").in_zone("web").start();
+    let two = world.container("two").in_zone("web").start();
+    let three = world.container("three").in_zone("web").start();
+    world.write_policy(
+        "all",
+        "applies-to = { zone = \"web\" }\n[[egress]]\nto = [\"any\"]\n",
+    );
+    world.policy(
+        "one",
+        "[[ingress]]\nfrom = [\"container:two\"]\nports = [\"tcp/80\"]\n\
+         [[ingress]]\nfrom = [\"zone:web\"]\nports = [\"tcp/81-90\"]\n\
+         [[ingress]]\naction = \"deny\"\nfrom = [\"container:three\"]\nports = [\"tcp/81\"]\n\
+         [[ingress]]\nfrom = [\"host\"]\n",
+    );
+    // One connection of each family in each row.
+    world.verdicts(&[
+        (Allow, "two", "one", "tcp/80"),
+        (Allow, "two", "one", "tcp/81"),
+        (Deny, "three", "one", "tcp/81"),
+    ]);
+    let shown = world.netd("policy show one --json").json();
+    let hits: Vec<Option<u64>> = ingress(&shown).map(|rule| rule["hits"].as_u64()).collect();
+    // A probe may be asked again, so these are at least; the default that closes the rest has none.
+    assert_eq!(hits.len(), 5, "{shown}");
+    assert!(
+        hits[0] >= Some(2) && hits[1] >= Some(2) && hits[2] >= Some(2),
+        "{hits:?}"
+    );
+    assert_eq!((hits[3], hits[4]), (Some(0), None));
+    let before = hits[0].unwrap();
+    for _ in 0..10 {
+        assert!(
+            two.tcp_to(&one, 80)
+                .iter()
+                .all(crate::net::probe::Reach::passed)
+        );
+    }
+    let shown = world.netd("policy show one --json").json();
+    let after = ingress(&shown).next().unwrap()["hits"].as_u64().unwrap();
+    assert!(
+        (before + 20..before + 100).contains(&after),
+        "{before} and then {after}"
+    );
+    let text = world.netd("policy show one").ok();
+    assert!(
+        text.contains("HITS") && text.contains(&after.to_string()),
+        "{text}"
+    );
+    drop(three);
+}
+
+fn ingress(shown: &Value) -> impl Iterator<Item = &Value> {
+    let rules = shown["rules"].as_array().unwrap().iter();
+    rules.filter(|rule| is(rule, "direction", "ingress"))
+}
+
 pub fn a_flood_harms_no_packet_and_no_disk() {
     const FLOOD: u32 = 30_000;
     let world = World::new("flood");

@@ -9,10 +9,12 @@ mod dhcp;
 mod explain;
 mod files;
 mod flat;
+mod groups;
 mod harness;
 mod limits;
 mod oci;
 mod policies;
+mod proof;
 mod publish;
 mod publish_bound;
 mod publish_conflict;
@@ -65,6 +67,8 @@ stories! {
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
         an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
+    groups: one_edit_changes_every_file_that_uses_them, bad_ones_leave_the_last_good_ones_in_force,
+        without_good_ones_what_uses_them_is_refused, a_check_asks_the_daemon_who_is_there;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
         a_command_that_needs_a_daemon_starts_one;
     dhcp: clients_work_with_another_server, real_clients_get_what_netd_told, an_address_survives_restarts_of_daemon_and_container,
@@ -75,11 +79,13 @@ stories! {
     crash: killed_at_random_moments;
     bad_input: wrong_requests, wrong_zone_files, garbage_on_the_socket, garbage_in_dhcp, a_full_disk, a_truncated_store;
     decisions: a_file_on_trial_changes_nothing_and_is_recorded, a_rule_that_logs_is_recorded_with_what_it_did,
-        what_is_over_a_rate_is_told_with_it, a_flood_harms_no_packet_and_no_disk,
+        what_is_over_a_rate_is_told_with_it, rules_count_what_they_match, a_flood_harms_no_packet_and_no_disk,
         what_is_learned_allows_what_was_seen_and_nothing_else, the_journal_is_told_and_a_log_can_be_followed;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
+    proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
+        packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
 }

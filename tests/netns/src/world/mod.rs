@@ -85,7 +85,24 @@ impl World {
         world
     }
 
+    /// A host in a namespace of its own, on which neither a daemon nor any server runs yet.
+    pub fn quiet_beside(title: &str) -> Self {
+        Self::bare(Netns::create(&format!("{title}-host")), title)
+    }
+
     fn on(netns: Netns, title: &str) -> Self {
+        let world = Self::bare(netns, title);
+        // An address of the host in the world's eyes, and of the host's in its own, must answer somewhere.
+        let ports = ["tcp/22", "tcp/80", "udp/123"].map(str::to_owned);
+        let servers = [
+            Server::start(&world.outside, "world", &ports),
+            Server::start(&world.netns, "host", &ports),
+        ];
+        world.servers.lock().unwrap().extend(servers);
+        world
+    }
+
+    fn bare(netns: Netns, title: &str) -> Self {
         let dir = PathBuf::from(std::env::var_os(crate::runner::DIR).unwrap())
             .join(title.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         for folder in ["config/zones", "config/policies", "state", "runtime"] {
@@ -93,19 +110,13 @@ impl World {
         }
         let outside = Netns::create(&format!("{}-world", netns.name()));
         lay_uplink(&netns, &outside);
-        // An address of the host in the world's eyes, and of the host's in its own, must answer somewhere.
-        let ports = ["tcp/22", "tcp/80", "udp/123"].map(str::to_owned);
-        let servers = vec![
-            Server::start(&outside, "world", &ports),
-            Server::start(&netns, "host", &ports),
-        ];
         let host = Host {
             dir,
             netns,
             outside,
             daemon: Mutex::default(),
             places: Mutex::default(),
-            servers: Mutex::new(servers),
+            servers: Mutex::default(),
         };
         Self(Arc::new(host))
     }

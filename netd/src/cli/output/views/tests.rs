@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::*;
-use crate::api::AppliedState;
+use crate::api::{AppliedState, PolicyRule};
 
 pub(in super::super) fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/output/golden/{name}"));
@@ -196,13 +196,26 @@ fn leases_in_a_table() {
     golden("lease-list.txt", &leases(&all, 1_000_000));
 }
 
+/// As a rule in force, with what it has matched where it is a file's.
+fn counted(reason: Reason) -> PolicyRule {
+    PolicyRule {
+        hits: reason.line.map(|line| 40 + line),
+        file: reason.file,
+        line: reason.line,
+        column: reason.column,
+        direction: reason.direction,
+        action: reason.action,
+        text: reason.text,
+    }
+}
+
 #[test]
 fn a_policy() {
     let mut view = PolicyView {
         container: "db".into(),
         zone: "dmz".into(),
         files: vec!["/etc/netd/policies/db.toml".into()],
-        rules: reasons(),
+        rules: reasons().into_iter().map(counted).collect(),
         nft: None,
     };
     golden("policy-show.txt", &policy(&view));

@@ -1,0 +1,106 @@
+//! Which elements a rule became: what they have matched is what the rule has.
+
+use std::collections::BTreeSet;
+
+use zone::ContainerName;
+
+use super::Firewall;
+use super::collect::Collected;
+use super::owner::Focus;
+use crate::diagnostics::Position;
+use crate::policy::{Counts, number};
+use crate::sets::{Direction, Element, SetId};
+
+/// A rule of a file in force, and the elements that it became for one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleElements {
+    /// The file, as the caller named it.
+    pub file: String,
+    /// Where the rule begins.
+    pub at: Position,
+    /// Its direction.
+    pub direction: Direction,
+    /// Its elements in the policy sets, each once. Rules that say the same share elements.
+    pub elements: Vec<Element>,
+}
+
+impl Firewall {
+    /// The elements of each rule that is in force for a container. Ranges of several rules may have
+    /// become one box, or several: a rule has each box of the container that it reaches into.
+    pub fn elements_by_rule(&self, name: &ContainerName) -> Vec<RuleElements> {
+        let Some(container) = self.world.containers.get(name) else {
+            return Vec::new();
+        };
+        let boxes: Vec<Element> = self
+            .elements_of(name)
+            .into_iter()
+            .filter(|element| element.last.is_some() && is_policy(element))
+            .collect();
+        let files = self.files_of(container).enforced;
+        let mut all = Vec::new();
+        for direction in Direction::ALL {
+            let rules = files.iter().flat_map(|file| {
+                let section = file.section(direction);
+                let rules = section.into_iter().flat_map(|section| &section.rules);
+                rules
+                    .enumerate()
+                    .map(move |(place, rule)| ((file, place), rule))
+            });
+            for ((file, place), rule, counts) in number(rules) {
+                let mut alone = Vec::new();
+                for own in self.world.addresses(container) {
+                    let collected = Collected::new(own, direction, rule.action, Focus::Everything);
+                    let collected = match counts {
+                        Counts::LeftOut => continue,
+                        Counts::Always => collected,
+                        Counts::Conditionally(number) => {
+                            let mark = self.conditions.mark(file, direction, place);
+                            collected.conditional(number, mark, &mut alone)
+                        }
+                    };
+                    collected.rule_alone(self.view(), rule, &mut alone);
+                }
+                all.push(RuleElements {
+                    file: file.file.clone(),
+                    at: rule.at,
+                    direction,
+                    elements: in_force(&alone, &boxes),
+                });
+            }
+        }
+        all
+    }
+}
+
+fn is_policy(element: &Element) -> bool {
+    matches!(element.set, SetId::Rule(..) | SetId::If(..))
+}
+
+/// What a rule would be by itself, as it is beside the container's others.
+fn in_force(alone: &[Element], boxes: &[Element]) -> Vec<Element> {
+    let mut elements: BTreeSet<&Element> = BTreeSet::new();
+    for element in alone.iter().filter(|element| is_policy(element)) {
+        if element.last.is_none() {
+            elements.insert(element);
+        } else {
+            elements.extend(boxes.iter().filter(|other| meet(element, other)));
+        }
+    }
+    elements.into_iter().cloned().collect()
+}
+
+/// Whether two ranges of one set have a key in common.
+fn meet(a: &Element, b: &Element) -> bool {
+    let (Some(a_last), Some(b_last)) = (&a.last, &b.last) else {
+        return false;
+    };
+    let mut at = 0;
+    // Of a field in host byte order first and last are the same: any order tells whether two are.
+    a.set == b.set
+        && a.set.spec().key.iter().all(|field| {
+            let bytes = at..at + field.padded();
+            at = bytes.end;
+            let part = |key: &crate::sets::Key| key.0.get(bytes.clone()).map(<[u8]>::to_vec);
+            part(&a.key) <= part(b_last) && part(&b.key) <= part(a_last)
+        })
+}
