@@ -234,10 +234,16 @@ impl Engine {
             .read(|_| false)
             .map_err(|e| refused(format!("read {}: {e}", self.dirs.policies().display())))?;
         self.follow_clock();
-        let set = self.policy_set();
-        let changes = self.firewall.set_policies(set);
-        self.look_at_all_published();
-        self.apply(&changes)
+        let set = self.policy_set().0;
+        let old = &self.firewall.policies().0;
+        let gone = old.keys().filter(|key| !set.contains_key(*key));
+        let mut edits: Vec<_> = gone.map(|key| (key.clone(), None)).collect();
+        for (key, file) in set {
+            if old.get(&key).is_none_or(|old| **old != *file) {
+                edits.push((key, Some(file)));
+            }
+        }
+        self.policies_into_force(edits)
     }
 
     fn settle(&mut self, in_force: Result<(), api::Error>) {
