@@ -78,7 +78,7 @@ install: build
 	install -m 644 dist/70-netd.network $(DESTDIR)$(PREFIX)/lib/systemd/network/
 
 uninstall:
-	rm -rf $(DESTDIR)$(PREFIX)/share/netd
+	rm -f $(DESTDIR)$(PREFIX)/share/netd/schema/policy.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema/groups.toml.json
 	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/netd.fish \

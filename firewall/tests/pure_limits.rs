@@ -247,7 +247,7 @@ proptest! {
         for (peers, ports, time) in &rules {
             let to = list(peers.len(), |n| {
                 let (place, bits) = peers[n];
-                format!("10.0.0.{}/{}", place * 5 >> bits << bits, 32 - bits)
+                format!("10.0.0.{}/{}", ((place * 5) >> bits) << bits, 32 - bits)
             });
             let _ = write!(text, "[[egress]]\nto={to}\n{}", time.unwrap_or_default());
             if let Some(ports) = ports {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`explain`] walks the same steps as the [oracle] and names at each the rule, default or built-in rule that
-//! decided. [`answer`] is about the whole way of a connection, from whom somebody writes to, to the chain of
+//! decided. [`answer()`] is about the whole way of a connection, from whom somebody writes to, to the chain of
 //! another table that would drop it.
 
 mod answer;

@@ -35,6 +35,8 @@ pub(crate) struct PolicyStep {
     pub(crate) changed: Vec<String>,
     /// Names of files that are gone.
     pub(crate) removed: Vec<String>,
+    /// Whether the groups file comes, goes or says something else.
+    pub(crate) groups: bool,
     /// What the files probably do not mean as they stand.
     pub(crate) warnings: Vec<String>,
     /// Seconds in which the step has to be confirmed; absent where it need not be.

@@ -67,12 +67,12 @@ impl Schema {
     ) -> Result<(), String> {
         let wrong = || Err(format!("{value} against {keyword} {asked}"));
         let number = || asked.as_u64().ok_or(format!("{keyword} {asked}"));
-        let size = |size: usize, bad: fn(u64, u64) -> bool| match number() {
-            Ok(most) if bad(size as u64, most) => wrong(),
+        type Compare = fn(&u64, &u64) -> bool;
+        let size = |size: usize, bad: Compare| match number() {
+            Ok(most) if bad(&(size as u64), &most) => wrong(),
             other => other.map(drop),
         };
-        let (more, less): (fn(u64, u64) -> bool, fn(u64, u64) -> bool) =
-            (|n, most| n > most, |n, least| n < least);
+        let (more, less): (Compare, Compare) = (u64::gt, u64::lt);
         match (keyword, value) {
             ("type", _) => match (asked.as_str(), value) {
                 (Some("object"), Value::Object(_))

@@ -16,6 +16,9 @@ pub(crate) fn policy_step(step: &PolicyStep) -> String {
             text.push_str(&format!("{sign} {name}.toml\n"));
         }
     }
+    if step.groups {
+        text.push_str("~ groups.toml (the groups)\n");
+    }
     if text.is_empty() {
         text.push_str("no policy file changes\n");
     }

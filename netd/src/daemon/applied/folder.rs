@@ -4,7 +4,8 @@
 //! FOLDER/NAME.toml        its bytes, mode and owner
 //! FOLDER/groups.toml      the groups file (a policy file of that name is .policy-groups.toml)
 //! FOLDER/.links/NAME.toml where the file was a symbolic link: the link
-//! FOLDER/.good/NAME.toml  what was in force, where the file itself was bad
+//! FOLDER/.good/           what was in force, where the file itself was bad: NAME.toml, NAME.part
+//! FOLDER/.good-groups.toml
 //! FOLDER/.no-groups       there was no groups file
 //! ```
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 const LINKS: &str = ".links";
 const GOOD: &str = ".good";
 const GROUPS: &str = "groups.toml";
+const GOOD_GROUPS: &str = ".good-groups.toml";
 const NO_GROUPS: &str = ".no-groups";
 const POLICY_GROUPS: &str = ".policy-groups.toml";
 /// Where files wait to be renamed into their place: a folder inside, so that it is on the same file system.
@@ -36,8 +38,10 @@ pub(crate) struct Content {
 pub(super) struct Places {
     pub(super) policies: PathBuf,
     pub(super) groups: PathBuf,
-    /// Last good texts.
+    /// Last good texts, and what they depend on.
     pub(super) good: PathBuf,
+    /// The last good groups.
+    pub(super) good_groups: PathBuf,
 }
 
 impl Places {
@@ -48,26 +52,31 @@ impl Places {
         Ok(stems.map(|stem| (stem.clone(), text(&stem))).collect())
     }
 
-    /// Keeps everything as it is now, durably.
-    pub(super) fn keep(&self, folder: &Path, good: &[(String, String)]) -> io::Result<()> {
+    /// Keeps everything as it is now, durably; and what was last good, where that is something else.
+    pub(super) fn keep(&self, folder: &Path) -> io::Result<()> {
         for sub in [LINKS, GOOD] {
             fs::create_dir_all(folder.join(sub))?;
         }
         for stem in stems(&self.policies)? {
             keep_file(&self.policies, folder, &name(&stem))?;
         }
-        for (stem, text) in good {
-            write_whole(&folder.join(GOOD).join(name(stem)), text.as_bytes())?;
+        for stem in stems(&self.good)? {
+            let (name, part) = (name(&stem), part(&stem));
+            let has_part = self.good.join(&part).exists();
+            if has_part || !same(&self.good.join(&name), &self.policies.join(&name)) {
+                copy(&self.good.join(&name), &folder.join(GOOD).join(&name))?;
+            }
+            if has_part {
+                copy(&self.good.join(&part), &folder.join(GOOD).join(&part))?;
+            }
         }
-        match fs::read(&self.groups) {
-            Ok(bytes) => {
-                write_whole(&folder.join(GROUPS), &bytes)?;
-                same_mode(&self.groups, &folder.join(GROUPS))?;
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                File::create(folder.join(NO_GROUPS))?.sync_all()?;
-            }
-            Err(e) => return Err(e),
+        if self.groups.exists() {
+            copy(&self.groups, &folder.join(GROUPS))?;
+        } else {
+            File::create(folder.join(NO_GROUPS))?.sync_all()?;
+        }
+        if self.good_groups.exists() && !same(&self.good_groups, &self.groups) {
+            copy(&self.good_groups, &folder.join(GOOD_GROUPS))?;
         }
         sync_all(folder)
     }
@@ -110,7 +119,7 @@ impl Places {
             self.prepare_file(folder, &waiting, &name(&stem))?;
         }
         let groups = folder.join(GROUPS);
-        if groups.exists() && fs::read(&groups).ok() != fs::read(&self.groups).ok() {
+        if groups.exists() && !same(&groups, &self.groups) {
             copy(&groups, &self.waiting_groups())?;
         }
         sync_dir(&waiting)
@@ -133,7 +142,7 @@ impl Places {
             }
         }
         let is_file = fs::symlink_metadata(&there).is_ok_and(|meta| meta.is_file());
-        if is_file && fs::read(&there).ok() == fs::read(&kept).ok() {
+        if is_file && same(&there, &kept) {
             return Ok(());
         }
         copy(&kept, &waiting.join(name))
@@ -169,16 +178,27 @@ impl Places {
     fn place_good(&self, folder: &Path, stems_of_set: &[String]) -> io::Result<()> {
         for stem in stems(&self.good)? {
             let good = self.good.join(name(&stem));
-            let text = fs::read(&good).ok();
-            let same = |other: PathBuf| text.is_some() && fs::read(other).ok() == text;
-            let of_set = stems_of_set.contains(&stem) && same(kept(folder, &name(&stem)));
-            if !of_set && !same(folder.join(GOOD).join(name(&stem))) {
+            let of_set = stems_of_set.contains(&stem) && same(&good, &kept(folder, &name(&stem)));
+            if !of_set {
                 remove_if_there(&good)?;
             }
+            remove_if_there(&self.good.join(part(&stem)))?;
         }
         for stem in stems(&folder.join(GOOD))? {
-            let text = fs::read(folder.join(GOOD).join(name(&stem)))?;
-            write_whole(&self.good.join(name(&stem)), &text)?;
+            for name in [name(&stem), part(&stem)] {
+                let kept = folder.join(GOOD).join(&name);
+                if kept.exists() {
+                    write_whole(&self.good.join(&name), &fs::read(kept)?)?;
+                }
+            }
+        }
+        let groups = folder.join(GROUPS);
+        if folder.join(GOOD_GROUPS).exists() {
+            write_whole(&self.good_groups, &fs::read(folder.join(GOOD_GROUPS))?)?;
+        } else if folder.join(NO_GROUPS).exists()
+            || groups.exists() && !same(&self.good_groups, &groups)
+        {
+            remove_if_there(&self.good_groups)?;
         }
         Ok(())
     }
@@ -199,6 +219,16 @@ impl Places {
 
 fn name(stem: &str) -> String {
     format!("{stem}.toml")
+}
+
+/// What a last good text depends on, where that has changed since.
+fn part(stem: &str) -> String {
+    format!("{stem}.part")
+}
+
+/// Whether two files have the same bytes. One that cannot be read is like no other.
+fn same(one: &Path, other: &Path) -> bool {
+    fs::read(one).is_ok_and(|bytes| fs::read(other).is_ok_and(|others| bytes == others))
 }
 
 /// Where a kept set has a policy file.

@@ -98,6 +98,7 @@ impl Applied {
         let dir = dirs.state.join("apply");
         let mut applied = Self {
             places: Places {
+                good_groups: dirs.good().join("groups.toml"),
                 policies: dirs.policies(),
                 groups: dirs.groups(),
                 good: dirs.good().join("policies"),
@@ -165,20 +166,18 @@ impl Applied {
     }
 
     /// Makes `next` the files, so that a crash at any moment leaves the old or the new ones; `confirm` is
-    /// how many seconds may pass until somebody confirms. What is in force of files that are bad as they are
-    /// is kept with the old ones (`good`, by stem). To be [settled](Self::settle) once they are in force.
+    /// how many seconds may pass until somebody confirms. To be [settled](Self::settle) once they are in force.
     ///
     /// # Errors
     /// Then the old files are the files still.
     pub(crate) fn apply(
         &mut self,
         next: &Content,
-        good: &[(String, String)],
         now: u64,
         confirm: Option<u64>,
     ) -> Result<(), AppliedError> {
         let before = self.fresh("before", now);
-        self.keep(&before, good)?;
+        self.keep(&before)?;
         let folder = self.fresh("next", now);
         self.places
             .write(&self.dir.join(&folder), next)
@@ -247,7 +246,7 @@ impl Applied {
         };
         let kept = self.fresh("undone", now);
         // What was in force before comes back, even where what is replaced cannot be kept.
-        let kept = match self.keep(&kept, &[]) {
+        let kept = match self.keep(&kept) {
             Ok(()) => Some(self.dir.join(kept)),
             Err(error) => {
                 tracing::error!(error = %super::chain(&error), "the files that are undone cannot be kept");
@@ -291,9 +290,9 @@ impl Applied {
         Ok(())
     }
 
-    fn keep(&self, folder: &str, good: &[(String, String)]) -> Result<(), AppliedError> {
+    fn keep(&self, folder: &str) -> Result<(), AppliedError> {
         self.places
-            .keep(&self.dir.join(folder), good)
+            .keep(&self.dir.join(folder))
             .map_err(self.failed("keep the files of"))
     }
 

@@ -76,7 +76,7 @@ fn a_set_replaces_the_whole_and_comes_back_whole() {
     let old = disk.all();
     let mut applied = disk.open(100);
     assert_eq!(applied.last(), None);
-    applied.apply(&next, &[], 100, None).unwrap();
+    applied.apply(&next, 100, None).unwrap();
     applied.settle().unwrap();
     let new = disk.all();
     let has = |all: &BTreeMap<String, String>, name: &str| all.get(name).cloned();
@@ -110,7 +110,7 @@ fn who_does_not_confirm_gets_the_old_set_back_also_after_a_restart() {
     let (disk, next) = old_and_new();
     let old = disk.all();
     let mut applied = disk.open(100);
-    applied.apply(&next, &[], 100, Some(60)).unwrap();
+    applied.apply(&next, 100, Some(60)).unwrap();
     applied.settle().unwrap();
     let new = disk.all();
     assert_eq!(applied.waits_until(), Some(160));
@@ -131,7 +131,7 @@ fn who_does_not_confirm_gets_the_old_set_back_also_after_a_restart() {
 fn a_clock_that_was_set_back_does_not_prolong_the_wait() {
     let (disk, next) = old_and_new();
     disk.open(1_000_000)
-        .apply(&next, &[], 1_000_000, Some(60))
+        .apply(&next, 1_000_000, Some(60))
         .unwrap();
     assert_eq!(disk.open(5).waits_until(), Some(65));
 }
@@ -140,7 +140,7 @@ fn a_clock_that_was_set_back_does_not_prolong_the_wait() {
 fn who_confirms_keeps_the_new_set() {
     let (disk, next) = old_and_new();
     let mut applied = disk.open(100);
-    applied.apply(&next, &[], 100, Some(60)).unwrap();
+    applied.apply(&next, 100, Some(60)).unwrap();
     applied.settle().unwrap();
     applied.confirm().unwrap();
     let new = disk.all();
@@ -155,7 +155,7 @@ fn what_was_cut_off_is_finished() {
     let (disk, next) = old_and_new();
     let old = disk.all();
     let mut applied = disk.open(100);
-    applied.apply(&next, &[], 100, None).unwrap();
+    applied.apply(&next, 100, None).unwrap();
     let new = disk.all();
     // the journal says that the set is still being placed; files are as some moment left them
     for name in ["a.toml", "b.toml"] {
@@ -181,12 +181,10 @@ fn what_was_cut_off_is_finished() {
 fn a_set_that_cannot_be_in_force_is_as_if_it_had_not_been() {
     let (disk, next) = old_and_new();
     let mut applied = disk.open(100);
-    applied
-        .apply(&content(&[("a", "0")]), &[], 90, None)
-        .unwrap();
+    applied.apply(&content(&[("a", "0")]), 90, None).unwrap();
     applied.settle().unwrap();
     let (old, last) = (disk.all(), applied.last().cloned());
-    applied.apply(&next, &[], 100, Some(5)).unwrap();
+    applied.apply(&next, 100, Some(5)).unwrap();
     applied.give_up();
     applied.settle().unwrap();
     assert_eq!((disk.all(), applied.last().cloned()), (old, last));
@@ -206,7 +204,11 @@ fn links_modes_and_what_was_good_come_back() {
     let b = disk.dirs.policies().join("b.toml");
     fs::set_permissions(&b, fs::Permissions::from_mode(0o640)).unwrap();
     let good = disk.dirs.good().join("policies/a.toml");
-    fs::write(&good, "0").unwrap();
+    let part = disk.dirs.good().join("policies/a.part");
+    let good_groups = disk.dirs.good().join("groups.toml");
+    for (path, text) in [(&good, "0"), (&part, "of 0"), (&good_groups, "good groups")] {
+        fs::write(path, text).unwrap();
+    }
     disk.write("groups.toml", "a policy of a container of that name");
     fs::write(disk.dirs.groups(), "old groups").unwrap();
     let old = disk.all();
@@ -215,12 +217,10 @@ fn links_modes_and_what_was_good_come_back() {
         groups: Some("new groups".into()),
         ..next
     };
-    applied
-        .apply(&next, &[("a".into(), "0".into())], 100, None)
-        .unwrap();
+    applied.apply(&next, 100, None).unwrap();
     applied.settle().unwrap();
     assert_eq!(disk.all()["groups.toml"], "new groups");
-    assert!(!good.exists());
+    assert!(!good.exists() && !part.exists() && !good_groups.exists());
     assert!(!link.is_symlink());
     assert_eq!(
         fs::metadata(&b).unwrap().permissions().mode() & 0o777,
@@ -237,7 +237,9 @@ fn links_modes_and_what_was_good_come_back() {
         fs::metadata(&b).unwrap().permissions().mode() & 0o777,
         0o640
     );
-    assert_eq!(fs::read_to_string(&good).unwrap(), "0");
+    for (path, text) in [(&good, "0"), (&part, "of 0"), (&good_groups, "good groups")] {
+        assert_eq!(fs::read_to_string(path).unwrap(), text);
+    }
 }
 
 #[test]
@@ -248,7 +250,7 @@ fn groups_that_were_not_there_go_again() {
         groups: Some("groups".into()),
         ..next
     };
-    applied.apply(&next, &[], 100, None).unwrap();
+    applied.apply(&next, 100, None).unwrap();
     assert!(disk.dirs.groups().exists());
     applied.undo(200, false).unwrap();
     assert!(!disk.dirs.groups().exists());
@@ -258,7 +260,7 @@ fn groups_that_were_not_there_go_again() {
 fn a_kept_set_that_is_gone_is_not_an_empty_one() {
     let (disk, next) = old_and_new();
     let mut applied = disk.open(100);
-    applied.apply(&next, &[], 100, Some(5)).unwrap();
+    applied.apply(&next, 100, Some(5)).unwrap();
     applied.settle().unwrap();
     let new = disk.all();
     fs::remove_dir_all(disk.dirs.state.join("apply/before-100")).unwrap();

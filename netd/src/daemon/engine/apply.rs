@@ -55,9 +55,10 @@ impl Engine {
         self.parse_set("apply", texts)?;
         let mut step = api::PolicyStep {
             warnings: self.lint_set(texts),
+            groups: !self.groups_stay(texts),
             ..self.step_to(texts)?
         };
-        if same_files(&step) && self.groups_stay(texts) {
+        if same_files(&step) {
             return Ok(step);
         }
         let texts_of = |file: &api::PolicyText| (file.name.clone(), file.text.clone());
@@ -65,9 +66,8 @@ impl Engine {
             files: texts.files.iter().map(texts_of).collect(),
             groups: texts.groups.as_ref().map(|groups| groups.text.clone()),
         };
-        let good = self.good_of_bad();
         self.applied
-            .apply(&content, &good, now(), confirm)
+            .apply(&content, now(), confirm)
             .map_err(|e| refused(format!("apply: nothing changes: {}", chain(&e))))?;
         if let Err(error) = self.read_set() {
             self.applied.give_up();
@@ -137,9 +137,10 @@ impl Engine {
             }
             Some(State::InForce | State::Waiting { .. }) => {}
         }
-        let before = self.texts_on_disk()?;
+        let (before, groups) = (self.texts_on_disk()?, self.applied.groups_on_disk());
         self.undo(false)?;
         let mut step = difference(&before, &self.texts_on_disk()?);
+        step.groups = groups != self.applied.groups_on_disk();
         if let Some(State::Undone { kept, .. }) = self.applied.last().map(|last| &last.state) {
             step.kept = kept.as_ref().map(|kept| kept.display().to_string());
         }
@@ -221,6 +222,8 @@ impl Engine {
     fn read_set(&mut self) -> Result<(), api::Error> {
         self.policy_files.good.clear();
         self.policy_files.bad.clear();
+        self.group_files.good.clear();
+        self.group_files.bad.clear();
         self.edits
             .drain()
             .map_err(|e| refused(format!("ask what was edited: {e}")))?;
@@ -354,13 +357,6 @@ impl Engine {
         let after = texts.files.iter().map(texts_of).collect();
         Ok(difference(&self.texts_on_disk()?, &after))
     }
-
-    /// What is in force of files that are bad as they are.
-    fn good_of_bad(&self) -> Vec<(String, String)> {
-        let files = &self.policy_files;
-        let good = |stem: &String| Some((stem.clone(), files.good.get(stem)?.text.clone()));
-        files.bad.keys().filter_map(good).collect()
-    }
 }
 
 /// Opens what was applied before, for the start.
@@ -389,7 +385,7 @@ fn difference(
 }
 
 fn same_files(step: &api::PolicyStep) -> bool {
-    step.added.is_empty() && step.changed.is_empty() && step.removed.is_empty()
+    !step.groups && step.added.is_empty() && step.changed.is_empty() && step.removed.is_empty()
 }
 
 fn confirm_within(confirm: Option<i64>) -> Result<Option<u64>, api::Error> {

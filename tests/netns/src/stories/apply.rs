@@ -279,6 +279,35 @@ pub fn a_file_that_is_bad_stays_as_good_as_it_was() {
     assert!(problems.contains("one.toml:2:1"), "{problems}");
 }
 
+pub fn groups_go_with_their_set() {
+    let (world, _containers) = two_containers("apply-groups");
+    let old = files(&world);
+    let [one, (_, two)] = opens(81);
+    let mut new = vec![one, ("two", two.replace("container:one", "@clients"))];
+    let folder = set(&world, "new", &new);
+    let said = world
+        .netd(&format!("policy apply {}", folder.display()))
+        .fails(1);
+    assert!(said.contains("@clients"), "{said}");
+    world.verdicts(&AT_80);
+    new.push(("groups", "clients = [\"container:one\"]\n".to_owned()));
+    let folder = set(&world, "new", &new);
+    let row = "one -> two tcp/81 deny -> allow";
+    let told = world
+        .netd(&format!("policy diff {}", folder.display()))
+        .ok();
+    assert!(told.contains(row), "{told}");
+    let said = world
+        .netd(&format!("policy apply {}", folder.display()))
+        .ok();
+    assert!(said.contains("~ groups.toml"), "{said}");
+    world.verdicts(&AT_81);
+    world.netd("policy rollback").ok();
+    assert_eq!(files(&world), old);
+    assert!(!world.folder("config/groups.toml").exists());
+    world.verdicts(&AT_80);
+}
+
 pub fn killed_while_applying() {
     let (world, containers) = two_containers("apply-killed");
     let sets = [80, 81].map(|port| set(&world, &port.to_string(), &opens(port)));

@@ -60,7 +60,7 @@ stories! {
         files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
     apply: a_set_opens_and_closes_in_one_step_and_rolls_back, one_bad_file_refuses_all,
         who_does_not_confirm_in_time_gets_the_old_set_back, a_daemon_that_starts_after_the_deadline_brings_the_old_set_back_first,
-        a_file_that_is_bad_stays_as_good_as_it_was, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
+        a_file_that_is_bad_stays_as_good_as_it_was, groups_go_with_their_set, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
     explain: published_ports_lead_to_the_container, a_zone_off_its_uplink_is_explained, other_tables_are_read,
         what_cannot_be_known_of_other_tables_may_drop, what_is_suggested_opens_it, files_alone_are_enough;
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,

@@ -59,7 +59,7 @@ impl Case {
     fn of(seed: u64) -> Self {
         let plan = draw::plan(seed, today());
         let mut dice = Dice::new(seed).aside(1);
-        let events = if seed % 2 == 0 {
+        let events = if seed.is_multiple_of(2) {
             events::some(&mut dice, &plan)
         } else {
             Vec::new()
