@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The kernel knows nothing of log rules and audit files: it tells of packets of which one side is
-//! watched. Here they are judged again by the same sentences as in the [oracle](crate::oracle), once by
+//! watched. Here they are judged again by the same sentences as in the [oracle], once by
 //! the files in force and once as if those on trial were in force too.
 //!
 //! - A rule with `log = true` is recorded when it takes part in the verdict: an allow rule when the
