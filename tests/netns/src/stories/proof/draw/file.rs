@@ -122,9 +122,8 @@ fn applies(dice: &mut Dice, plan: &Plan, number: usize) -> (String, Vec<String>)
     let name = format!("f{number}");
     let container = some_container(dice, plan);
     let zone = format!("zone = \"z{}\"", dice.pick(&plan.zones).index);
-    let label = match dice.pick(&[("tier", "a"), ("tier", "b"), ("app", "x"), ("app", "y")]) {
-        (key, value) => format!("labels = {{ {key} = {value:?} }}"),
-    };
+    let (key, value) = dice.pick(&[("tier", "a"), ("tier", "b"), ("app", "x"), ("app", "y")]);
+    let label = format!("labels = {{ {key} = {value:?} }}");
     match dice.below(8) {
         0 => (container, Vec::new()),
         1 => (name, vec![format!("container = {container:?}")]),
