@@ -38,7 +38,7 @@ use crate::net::netns;
 /// Probes of a run that nobody asked to go on longer.
 const PROBES: usize = 5_000;
 /// Probes of one world before anything happens to it.
-const OF_A_WORLD: usize = 1_500;
+const OF_A_WORLD: usize = 1_250;
 /// Probes after each event.
 const OF_AN_EVENT: usize = 150;
 /// Connections and flows that are open while something happens.
@@ -137,7 +137,7 @@ fn play(case: &Case, only: Option<&Question>, tally: &mut Tally) -> Option<(usiz
     let title = format!("w{}", WORLDS.fetch_add(1, Ordering::Relaxed));
     let mut stage = Stage::set(&case.plan, &title);
     stage.lie = case.lie;
-    tally.worlds += 1;
+    tally.made(&case.plan);
     let found = perform(&mut stage, case, only, tally);
     let lost = stage.lost();
     assert_eq!(

@@ -8,8 +8,20 @@ use firewall::model::Traffic;
 use firewall::sets::Family;
 
 use super::ask::{Asked, family};
-use super::draw::Kind;
+use super::draw::{Kind, Plan};
 use crate::net::probe::Reach;
+
+/// What is counted in files, and how it is written there.
+const WORDS: [(&str, &str); 8] = [
+    ("rules that allow or deny", "[["),
+    ("rules that deny", "action = \"deny\""),
+    ("rules with hours", "\ntime = "),
+    ("rules with a rate", "\nrate = "),
+    ("rules with a number of connections", "\nmax-connections = "),
+    ("rules that log", "\nlog = "),
+    ("files on trial", "mode = \"audit\""),
+    ("uses of groups", "\"@g"),
+];
 
 /// Counts of a whole run.
 #[derive(Debug, Default)]
@@ -18,6 +30,8 @@ pub struct Tally {
     pub worlds: usize,
     /// Events that happened in them.
     pub events: BTreeMap<&'static str, usize>,
+    /// What stood in their files.
+    words: BTreeMap<&'static str, usize>,
     /// Probes by path, family and verdict.
     paths: BTreeMap<(Kind, bool, bool), usize>,
     /// Probes by protocol and verdict.
@@ -58,6 +72,20 @@ impl Tally {
         }
     }
 
+    /// Counts a world.
+    pub fn made(&mut self, plan: &Plan) {
+        self.worlds += 1;
+        for file in &plan.files {
+            let text = file.text();
+            for (what, written) in WORDS {
+                *self.words.entry(what).or_default() += text.matches(written).count();
+            }
+        }
+        *self.words.entry("containers").or_default() += plan.containers.len();
+        let published = plan.containers.iter().map(|one| one.publish.len());
+        *self.words.entry("published ports and ranges").or_default() += published.sum::<usize>();
+    }
+
     /// Counts an event.
     pub fn happened(&mut self, what: &'static str) {
         *self.events.entry(what).or_default() += 1;
@@ -95,6 +123,11 @@ impl Tally {
                 ));
             }
         }
+        for (what, count) in &self.words {
+            if *count == 0 {
+                empty.push(format!("no {what}"));
+            }
+        }
         for (what, count) in [("ended", self.ended), ("spared", self.spared)] {
             if count == 0 {
                 empty.push(format!("no living flow was {what} by an event"));
@@ -123,6 +156,12 @@ impl Tally {
             };
             let _ = writeln!(text, "| {protocol} | {} | {} |", count(true), count(false));
         }
+        let words: Vec<String> = self
+            .words
+            .iter()
+            .map(|(what, count)| format!("{what} {count}"))
+            .collect();
+        let _ = writeln!(text, "\nIn these worlds: {}.", words.join(", "));
         let _ = writeln!(
             text,
             "\nOf the denied probes that containers and the host sent, {} were refused at once, {} in silence (over the rate at \
