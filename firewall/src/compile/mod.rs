@@ -427,7 +427,7 @@ impl Firewall {
             .min()
     }
 
-    /// The limits that conditional rules have, with their numbers in [`SetId::Limit`].
+    /// The limits that conditional rules have, with their numbers in [`crate::sets::SetId::Limit`].
     pub fn limits(&self) -> Vec<(u32, Limit)> {
         self.conditions.limits()
     }

@@ -7,7 +7,7 @@ use zone::{IfName, MacAddr};
 use super::SetId;
 use crate::policy::Rate;
 
-/// A key or data in register layout. See the [module](self).
+/// A key or data in register layout: see [`crate::sets`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub Vec<u8>);
 
