@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use zone::{ContainerName, ZoneName};
 
 use super::{Kind, Learned, Peer, Times};
-use crate::policy::{self, Ports, parse_ports};
+use crate::policy::{self, Ports, limits, parse_ports};
 use crate::rfc3339;
 use crate::sets::{Action, Direction};
 
@@ -218,11 +218,16 @@ impl Learnt {
             count => format!("{count} times"),
         };
         let _ = writeln!(text, "\n# {times}, {}", span(self.times));
-        let _ = writeln!(text, "[[{}]]", direction.as_str());
         let peers: Vec<String> = self.peers().iter().map(ToString::to_string).collect();
         let ports: Vec<String> = self.ports().iter().map(ToString::to_string).collect();
-        list(&format!("{who:<5}"), &peers, text);
-        list("ports", &ports, text);
+        // as many rules as the ceilings of one rule make of it
+        for peers in peers.chunks(limits::MAX_PEERS) {
+            for ports in ports.chunks(limits::MAX_PORTS) {
+                let _ = writeln!(text, "[[{}]]", direction.as_str());
+                list(&format!("{who:<5}"), peers, text);
+                list("ports", ports, text);
+            }
+        }
     }
 
     /// Networks joined where they are all of a larger one.

@@ -69,7 +69,8 @@ impl Steady {
             }
         });
         flow.threads = vec![sender, receiver];
-        flow.wait_for_answer(Instant::now(), Duration::from_secs(1));
+        // how soon it is there is nobody's claim
+        flow.wait_for_answer(Instant::now(), Duration::from_secs(10));
         flow
     }
 
