@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::config::ServerConfig;
 use crate::error::Error;
+use crate::fqdn::Fqdn;
 use crate::frame::{Endpoint, udp_frame};
 use crate::lease::Mac;
 use crate::options::OptionTable;
@@ -144,6 +145,8 @@ pub(crate) struct Content<'a> {
     pub(crate) message: Option<&'a str>,
     /// Answers a DISCOVER that allowed for it (RFC 4039).
     pub(crate) rapid: bool,
+    /// Whether the zone's resolver answers for `hostname`: it is the server's word, not the client's.
+    pub(crate) served: bool,
 }
 
 /// Every client takes IP datagrams of 576 bytes (RFC 2131 §2).
@@ -207,6 +210,11 @@ pub(crate) fn build(
         writer.must(code::MESSAGE, message.as_bytes())?;
     }
     if kind != Kind::Nak {
+        // RFC 4702 §4: to those that sent it
+        if let Some(fqdn) = octets(&query.options.fqdn).and_then(Fqdn::read) {
+            let name = full_name(config, content.hostname.unwrap_or(&fqdn.name));
+            writer.may(&fqdn.answer(&name, content.served));
+        }
         let mut own = Vec::new();
         if let Some(hostname) = content.hostname {
             wire::push_option(&mut own, code::HOST_NAME, hostname.as_bytes());
@@ -222,6 +230,14 @@ pub(crate) fn build(
         from: config.server,
         to: Destination::of(asked, kind, yiaddr),
     })
+}
+
+/// The whole domain name of a machine that is called so.
+fn full_name(config: &ServerConfig, name: &str) -> String {
+    match &config.domain {
+        Some(domain) if !name.is_empty() && !name.contains('.') => format!("{name}.{domain}"),
+        _ => name.to_owned(),
+    }
 }
 
 fn octets(field: &Option<wire::Octets<255>>) -> Option<&[u8]> {

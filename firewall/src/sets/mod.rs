@@ -244,6 +244,9 @@ pub enum SetId {
     GuardIp4,
     /// Bridge table: interface index . hardware address . IPv6 address (link-local ones too).
     GuardIp6,
+    /// Bridge table: IPv4 addresses of relay agents, which speak DHCP for others. Zones do not overlap, so that an
+    /// address is one container's.
+    GuardRelay,
 }
 
 /// The two tables.
@@ -307,6 +310,7 @@ impl SetId {
             SetId::GuardMac,
             SetId::GuardIp4,
             SetId::GuardIp6,
+            SetId::GuardRelay,
         ]);
         all
     }

@@ -1,21 +1,15 @@
 //! DHCP: what the responder knows, and what becomes durable.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use zone::{Configure, MacAddr, Zone, ZoneName};
+use zone::{Configure, MacAddr, ZoneName};
 
 use super::Engine;
+use super::dhcp_config::is_of;
 use crate::api;
 use crate::daemon::record::Record;
 use crate::daemon::store::Kind;
-
-/// How long a lease lasts. Addresses are kept for names anyway, so this only bounds how long a client
-/// goes on without asking.
-const LEASE: Duration = Duration::from_secs(3600);
-
-/// Interface MTU (RFC 2132 §5.1).
-const OPTION_MTU: u8 = 26;
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
@@ -25,35 +19,6 @@ pub(crate) fn now() -> u64 {
 }
 
 impl Engine {
-    /// A responder for a zone; none without IPv4.
-    pub(super) fn responder(
-        &self,
-        zone: &Zone,
-        what: &str,
-    ) -> Result<Option<dhcp::Responder>, api::Error> {
-        let (Some(gateway), Some(subnet)) = (zone.gateway4, zone.subnet4) else {
-            return Ok(None);
-        };
-        let v4 = |address: &IpAddr| match address {
-            IpAddr::V4(a) => Some(*a),
-            IpAddr::V6(_) => None,
-        };
-        let mut config = dhcp::ServerConfig::new(zone.name.as_str(), gateway, subnet);
-        config.dns = self.resolvers(zone).iter().filter_map(v4).collect();
-        config.domain = Some(zone.domain.clone());
-        config.mtu = u16::try_from(zone.mtu).unwrap_or(u16::MAX);
-        // Few clients ask for the MTU, and all of them need it where it is not the usual one.
-        config.extra.push(dhcp::Extra {
-            code: OPTION_MTU,
-            value: config.mtu.to_be_bytes().to_vec(),
-            when: dhcp::When::Always,
-        });
-        config.lease = LEASE;
-        dhcp::Responder::new(config)
-            .map(Some)
-            .map_err(|e| super::refused(format!("{what}: DHCP: {}", crate::daemon::chain(&e))))
-    }
-
     /// The container's hardware address gets its address from now on.
     pub(super) fn bind_lease(&mut self, record: &Record) {
         let Some(responder) = self
@@ -183,6 +148,25 @@ impl Engine {
                     expires: lease.and_then(|l| i64::try_from(l.expires).ok()),
                 });
             }
+        }
+        for (name, state) in &self.zones {
+            let attached = |address: Ipv4Addr| {
+                let mut records = self.ports.values().filter(|r| r.zone == *name);
+                records.any(|r| is_of(r, address))
+            };
+            let Some(responder) = &state.responder else {
+                continue;
+            };
+            let others = responder.leases().filter(|l| !attached(l.address));
+            leases.extend(others.map(|lease| api::Lease {
+                container: lease.hostname.as_deref().unwrap_or_default().to_owned(),
+                zone: name.to_string(),
+                mac: MacAddr(lease.mac).to_string(),
+                address: lease.address.to_string(),
+                kind: "dhcp".into(),
+                state: format!("{:?}", lease.state).to_lowercase(),
+                expires: i64::try_from(lease.expires).ok(),
+            }));
         }
         leases
     }

@@ -8,6 +8,7 @@ mod attach;
 pub(crate) mod clock;
 mod decide;
 mod detach;
+mod dhcp_config;
 mod diff;
 mod doors;
 mod explain;
