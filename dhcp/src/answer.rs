@@ -13,7 +13,7 @@ use crate::bindings::Bindings;
 use crate::config::ServerConfig;
 use crate::fqdn::Fqdn;
 use crate::lease::{Lease, Mac, State};
-use crate::reply::{self, Content, Kind};
+use crate::reply::{self, Content, Destination, Kind};
 use crate::request::{Claim, Query, Request};
 use crate::reserved::Reserved;
 use crate::responder::{Outcome, Responder};
@@ -325,7 +325,11 @@ impl Responder {
         kind: Kind,
         content: &Content<'_>,
     ) -> Result<reply::Reply, Silence> {
-        reply::build(&self.config, &self.options, query, kind, content)
+        let mut reply = reply::build(&self.config, &self.options, query, kind, content)?;
+        if let Destination::Relay { ip, mac } = &mut reply.to {
+            *mac = self.bindings.owner(*ip);
+        }
+        Ok(reply)
     }
 
     /// The name a machine is to call itself, if it is not its own to choose.

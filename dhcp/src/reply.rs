@@ -64,8 +64,13 @@ pub enum Destination {
         /// The client.
         mac: Mac,
     },
-    /// Port 67 of a relay agent (`giaddr`), by routing.
-    Relay(Ipv4Addr),
+    /// Port 67 of a relay agent (`giaddr`).
+    Relay {
+        /// The agent's address.
+        ip: Ipv4Addr,
+        /// The agent itself, where it is an attached machine; else only routing knows.
+        mac: Option<Mac>,
+    },
     /// Port 68 of an address the client uses already (`ciaddr`): by routing, or in a frame to `mac`.
     Client {
         /// The client's address.
@@ -79,7 +84,10 @@ impl Destination {
     fn of(header: &Header, kind: Kind, yiaddr: Ipv4Addr) -> Self {
         let mac = header.chaddr;
         if header.is_relayed() {
-            Self::Relay(header.giaddr)
+            Self::Relay {
+                ip: header.giaddr,
+                mac: None,
+            }
         } else if kind == Kind::Nak {
             // §4.1: in all cases, when giaddr is zero, a DHCPNAK is broadcast
             Self::Broadcast { mac }
@@ -98,7 +106,7 @@ impl Destination {
         match *self {
             Self::Unicast { ip, .. } | Self::Client { ip, .. } => (ip, CLIENT_PORT),
             Self::Broadcast { .. } => (Ipv4Addr::BROADCAST, CLIENT_PORT),
-            Self::Relay(ip) => (ip, SERVER_PORT),
+            Self::Relay { ip, .. } => (ip, SERVER_PORT),
         }
     }
 
@@ -108,14 +116,14 @@ impl Destination {
             Self::Unicast { mac, .. } | Self::Client { mac, .. } | Self::Broadcast { mac } => {
                 Some(mac)
             }
-            Self::Relay(_) => None,
+            Self::Relay { mac, .. } => mac,
         }
     }
 }
 
 impl Reply {
     /// The whole Ethernet frame, from the hardware address `server` of the zone's own interface.
-    /// `None` for a reply that must be routed, to a relay agent.
+    /// `None` for a reply that must be routed, to a relay agent that is not attached.
     ///
     /// # Errors
     /// None for replies that this crate made: they fit.

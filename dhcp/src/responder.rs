@@ -213,6 +213,12 @@ impl Responder {
         Ok(())
     }
 
+    /// Forgets the lease of an address, as if it had never been given. For what is told by a store entry by entry;
+    /// a machine that has it would lose it.
+    pub fn forget(&mut self, address: Ipv4Addr) -> Option<Lease> {
+        self.table.remove(address)
+    }
+
     /// Answers a message that arrived at `now` (seconds since the epoch).
     ///
     /// A lease whose time has come but that [`Responder::expire`] has not seen yet still counts as
@@ -369,6 +375,11 @@ impl Responder {
     /// All leases by address, offers and memories included.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.table.iter()
+    }
+
+    /// The same from an address on, that one included.
+    pub fn leases_from(&self, first: Ipv4Addr) -> impl Iterator<Item = &Lease> {
+        self.table.iter_from(first)
     }
 
     /// The lease of an address.

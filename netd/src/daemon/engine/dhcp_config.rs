@@ -116,7 +116,11 @@ impl Engine {
                 }
             }
         }
-        // Leases from before the pool was moved.
+        Self::withhold_leases(pool, responder);
+    }
+
+    /// Keeps from containers what others have: leases from before the pool was moved, too.
+    pub(super) fn withhold_leases(pool: &mut Pool, responder: Option<&dhcp::Responder>) {
         for lease in responder.iter().flat_map(|r| r.leases()) {
             let address = lease.address;
             let over = matches!(lease.state, dhcp::State::Released | dhcp::State::Expired);

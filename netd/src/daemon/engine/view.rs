@@ -71,7 +71,7 @@ impl Engine {
                     message,
                 }),
         );
-        if let Some(reason) = self.store.failure() {
+        if let Some(reason) = self.store.failure().or_else(|| self.journal.failure()) {
             problems.push(api::Problem {
                 subject: self.dirs.state.display().to_string(),
                 message: format!("state cannot be stored: {reason}"),

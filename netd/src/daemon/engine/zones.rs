@@ -151,6 +151,7 @@ impl Engine {
         for (kind, key) in self.stored_keys(&name) {
             self.store.put(kind, key, None);
         }
+        self.forget_leases(&name);
         tracing::info!(zone = %name, "zone deleted");
         Ok(true)
     }

@@ -184,7 +184,14 @@ mod tests {
     fn any_entry() -> impl Strategy<Value = Entry> {
         let field = || proptest::option::of(proptest::collection::vec(any::<u8>(), 0..=255));
         let name = proptest::option::of("[a-z0-9.-]{0,60}");
-        let lease = (any::<[u8; 6]>(), field(), any::<u32>(), name, 0u8..5, any::<u64>());
+        let lease = (
+            any::<[u8; 6]>(),
+            field(),
+            any::<u32>(),
+            name,
+            0u8..5,
+            any::<u64>(),
+        );
         let lease = lease.prop_map(|(mac, id, address, hostname, state, expires)| Lease {
             mac,
             client_id: id.map(Box::from),
@@ -196,7 +203,10 @@ mod tests {
         let zone = || "[a-z0-9-]{1,32}";
         prop_oneof![
             (zone(), lease).prop_map(|(zone, lease)| Entry::Put { zone, lease }),
-            (zone(), any::<u32>()).prop_map(|(zone, a)| Entry::Gone { zone, address: a.into() }),
+            (zone(), any::<u32>()).prop_map(|(zone, a)| Entry::Gone {
+                zone,
+                address: a.into()
+            }),
             zone().prop_map(|zone| Entry::ZoneGone { zone }),
             Just(Entry::Whole),
         ]

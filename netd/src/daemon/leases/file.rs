@@ -236,10 +236,20 @@ mod tests {
     #[test]
     fn files_come_in_their_order() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["leases-10.log", "leases-9.log", "leases-x.log", "netd.redb", "leases-1.log.tmp"] {
+        for name in [
+            "leases-10.log",
+            "leases-9.log",
+            "leases-x.log",
+            "netd.redb",
+            "leases-1.log.tmp",
+        ] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
-        let numbers: Vec<u64> = list(dir.path()).unwrap().into_iter().map(|(n, _)| n).collect();
+        let numbers: Vec<u64> = list(dir.path())
+            .unwrap()
+            .into_iter()
+            .map(|(n, _)| n)
+            .collect();
         assert_eq!(numbers, [9, 10]);
     }
 }

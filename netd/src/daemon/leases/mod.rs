@@ -317,7 +317,10 @@ mod tests {
 
     fn told(before: &Before) -> Vec<Entry> {
         let mut entries = Vec::new();
-        assert_eq!(before.tell(|entry| entries.push(entry)), Vec::<String>::new());
+        assert_eq!(
+            before.tell(|entry| entries.push(entry)),
+            Vec::<String>::new()
+        );
         entries
     }
 
@@ -342,13 +345,25 @@ mod tests {
     fn older_files_stay_until_the_new_one_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(dir.path()).unwrap();
-        journal.commit(bytes(&[gone(1)])).blocking_recv().unwrap().unwrap();
+        journal
+            .commit(bytes(&[gone(1)]))
+            .blocking_recv()
+            .unwrap()
+            .unwrap();
         journal.begin();
-        journal.commit(bytes(&[gone(2)])).blocking_recv().unwrap().unwrap();
+        journal
+            .commit(bytes(&[gone(2)]))
+            .blocking_recv()
+            .unwrap()
+            .unwrap();
         let (_, before) = Journal::open(dir.path()).unwrap();
         assert_eq!(told(&before), [gone(1), gone(2)], "cut off while folding");
         journal.end();
-        journal.commit(bytes(&[gone(3)])).blocking_recv().unwrap().unwrap();
+        journal
+            .commit(bytes(&[gone(3)]))
+            .blocking_recv()
+            .unwrap()
+            .unwrap();
         let (_, before) = Journal::open(dir.path()).unwrap();
         assert_eq!(told(&before), [gone(2), gone(3)]);
         assert_eq!(file::list(dir.path()).unwrap().len(), 1);
@@ -359,9 +374,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(dir.path()).unwrap();
         journal.begin();
-        journal.write(bytes(&[gone(1)]));
         journal.end();
-        let much = bytes(&vec![gone(9); 60_000]);
+        let durable = journal.commit(bytes(&[gone(1)]));
+        durable.blocking_recv().unwrap().unwrap();
+        assert!(!journal.wants_fold());
+        let much = bytes(&vec![gone(9); 200_000]);
         journal.commit(much).blocking_recv().unwrap().unwrap();
         assert!(journal.wants_fold());
         journal.begin();
@@ -378,7 +395,11 @@ mod tests {
         assert!(matches!(failed, Err(JournalError::Commit { .. })));
         assert!(journal.failure().is_some() && journal.wants_fold());
         std::fs::remove_dir(file::path(dir.path(), 1)).unwrap();
-        journal.commit(bytes(&[gone(2)])).blocking_recv().unwrap().unwrap();
+        journal
+            .commit(bytes(&[gone(2)]))
+            .blocking_recv()
+            .unwrap()
+            .unwrap();
         assert_eq!(journal.failure(), None);
     }
 
@@ -387,7 +408,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(dir.path()).unwrap();
         for n in 1..4 {
-            journal.commit(bytes(&[gone(n)])).blocking_recv().unwrap().unwrap();
+            journal
+                .commit(bytes(&[gone(n)]))
+                .blocking_recv()
+                .unwrap()
+                .unwrap();
         }
         drop(journal);
         let path = file::path(dir.path(), 1);
@@ -400,6 +425,9 @@ mod tests {
         let wrong = before.tell(|entry| entries.push(entry));
         assert_eq!(entries, [gone(1), gone(3)]);
         assert_eq!(wrong.len(), 1);
-        assert_eq!(std::fs::read(path.with_extension("damaged")).unwrap(), damaged);
+        assert_eq!(
+            std::fs::read(path.with_extension("damaged")).unwrap(),
+            damaged
+        );
     }
 }
