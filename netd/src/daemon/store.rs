@@ -163,6 +163,13 @@ impl Store {
     }
 
     /// Queues a write and tells when it is durable.
+    #[cfg_attr(
+        not(test),
+        allow(
+            dead_code,
+            reason = "what DHCPv4 waits for goes to the journal of leases"
+        )
+    )]
     pub(crate) fn commit(
         &self,
         kind: Kind,
