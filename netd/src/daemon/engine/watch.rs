@@ -183,9 +183,11 @@ impl Engine {
         }
     }
 
-    /// Tells when somebody else changes the tables.
-    pub(crate) fn table_monitor(&self) -> Result<TableMonitor, TablesError> {
-        TableMonitor::open(&self.tables)
+    /// Tells when somebody else changes the tables. None where the kernel refuses them that for as long as
+    /// our socket is open: to be told of each element that we add ourselves would cost every attach.
+    pub(crate) fn table_monitor(&self) -> Result<Option<TableMonitor>, TablesError> {
+        let watched = !self.tables.owned();
+        watched.then(|| TableMonitor::open(&self.tables)).transpose()
     }
 
     /// Whether nobody else can change the tables.
