@@ -73,7 +73,7 @@ impl Engine {
         for ifindex in forgotten {
             // A port that was closed or lost its bridge forgets as well, and is none of ours by now or
             // is repaired with its bridge.
-            let record = self.ports.values().find(|r| r.ifindex == ifindex).cloned();
+            let record = self.ports.at(ifindex).cloned();
             if let Some(record) = record.filter(|r| !zones.contains(&r.zone)) {
                 self.repair_port(&record);
             }
@@ -91,7 +91,7 @@ impl Engine {
     /// A port left its bridge, or has not the flags it should have. Events are old news: what counts
     /// is how the port stands now.
     fn check_port(&mut self, ifindex: u32) {
-        let Some(record) = self.ports.values().find(|r| r.ifindex == ifindex).cloned() else {
+        let Some(record) = self.ports.at(ifindex).cloned() else {
             return;
         };
         let Some(bridge) = self.zones.get(&record.zone).map(|s| s.ifindex) else {
