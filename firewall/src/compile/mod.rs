@@ -421,6 +421,11 @@ impl Firewall {
         changes
     }
 
+    /// Whether some rule has hours.
+    pub fn has_hours(&self) -> bool {
+        self.conditions.timed().next().is_some()
+    }
+
     /// In how many minutes, from the beginning of this one, [`Firewall::set_clock`] is due: when the next
     /// rule begins or ceases to count. `None` while no rule has hours.
     pub fn clock_due(&self) -> Option<u16> {

@@ -27,11 +27,13 @@ mod lenient;
 mod listen;
 mod listeners;
 mod loopback6;
+mod ports;
 mod reaper;
 mod record;
 mod serve;
 mod store;
 mod sys;
+mod upstreams;
 
 use std::error::Error as StdError;
 use std::process::ExitCode;

@@ -38,9 +38,11 @@ use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
 use super::loopback6::Doors;
+use super::ports::Ports;
 use super::reaper::Reaper;
 use super::record::{Record, Records};
 use super::store::Store;
+use super::upstreams::Upstreams;
 use crate::api;
 
 pub(crate) use decide::container_name;
@@ -80,6 +82,7 @@ pub(crate) struct Engine {
     links: Links,
     tables: Tables,
     firewall: Firewall,
+    upstreams: Upstreams,
     zone_files: Files<ZoneFile>,
     /// `groups.toml` alone.
     group_files: Files<Arc<Groups>>,
@@ -92,7 +95,7 @@ pub(crate) struct Engine {
     /// Told when that changes.
     pub(crate) apply_news: std::rc::Rc<Notify>,
     zones: BTreeMap<ZoneName, ZoneState>,
-    ports: BTreeMap<ContainerName, Record>,
+    ports: Ports,
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
     /// Names whose addresses may not be durable yet, each with the number of its write.
@@ -114,6 +117,8 @@ pub(crate) struct Engine {
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,
+    /// Attached just now: see [`Engine::after_answers`].
+    answered: Vec<Record>,
     /// What is wrong besides files, by subject.
     problems: BTreeMap<String, String>,
 }

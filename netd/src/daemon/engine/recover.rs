@@ -24,9 +24,11 @@ use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
 use crate::daemon::loopback6::Doors;
+use crate::daemon::ports::Ports;
 use crate::daemon::reaper::Reaper;
 use crate::daemon::record::{Record, Records};
 use crate::daemon::store::{Kind, Store, StoreError, Stored};
+use crate::daemon::upstreams::Upstreams;
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +102,9 @@ impl Engine {
             apply_due: None,
             apply_news: std::rc::Rc::new(Notify::new()),
             zones: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            ports: Ports::default(),
+            answered: Vec::new(),
+            upstreams: Upstreams::default(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
@@ -156,7 +160,7 @@ impl Engine {
             self.unsaved.entry(record.container.clone()).or_insert(0);
         }
         for record in &records {
-            self.ports.insert(record.container.clone(), record.clone());
+            self.ports.insert(record.clone());
         }
         self.rules_in_force(&records)?;
         self.follow_zone_files();

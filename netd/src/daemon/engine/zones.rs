@@ -95,12 +95,7 @@ impl Engine {
         what: &str,
     ) -> Result<(), api::Error> {
         let zone = self.resolve(name, file, what)?;
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == *name)
-            .cloned()
-            .collect();
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         let old = self.zone(name)?;
         let moved = (old.zone.subnet4, old.zone.subnet6) != (zone.subnet4, zone.subnet6);
         if moved && !attached.is_empty() {
@@ -130,8 +125,7 @@ impl Engine {
         }
         let attached: Vec<String> = self
             .ports
-            .values()
-            .filter(|r| r.zone == name)
+            .of_zone(name.as_str())
             .map(|r| r.container.to_string())
             .collect();
         if !attached.is_empty() && !force {
@@ -200,12 +194,7 @@ impl Engine {
             responder,
         };
         self.zones.insert(name.clone(), state);
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == name)
-            .cloned()
-            .collect();
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         for record in &attached {
             self.bind_lease(record);
         }
@@ -308,13 +297,7 @@ impl Engine {
         if !zone.dns.is_empty() {
             return zone.dns.clone();
         }
-        // systemd-resolved's stub is of no use to others; its upstreams are in the second file.
-        ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
-            .iter()
-            .filter_map(|path| std::fs::read_to_string(path).ok())
-            .map(|text| nameservers(&text))
-            .find(|servers| !servers.is_empty())
-            .unwrap_or_default()
+        self.upstreams.servers()
     }
 
     /// A pool with the addresses that names of this zone have.
@@ -322,8 +305,7 @@ impl Engine {
         let mut pool = Pool::new(zone);
         let attached = self
             .ports
-            .values()
-            .filter(|r| r.zone == zone.name)
+            .of_zone(zone.name.as_str())
             .map(|r| (r.container.clone(), r.ips()));
         let kept = self
             .kept
@@ -366,12 +348,7 @@ impl Engine {
         let state = self.zone(name)?;
         let (zone, file) = (state.zone.clone(), state.file.clone());
         self.zone_up(zone, file, &what)?;
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == *name)
-            .cloned()
-            .collect();
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         for record in attached {
             self.repair_port(&record);
         }
@@ -403,15 +380,6 @@ impl Engine {
 fn zone_name(text: &str) -> Result<ZoneName, api::Error> {
     text.parse()
         .map_err(|e| super::invalid(format!("zone: {e}")))
-}
-
-/// Nameservers of a resolv.conf that others than the host can use.
-fn nameservers(text: &str) -> Vec<IpAddr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
-        .filter(|address| !address.is_loopback())
-        .collect()
 }
 
 /// A zone file with settings laid over it: as text, so that the command line and a text editor are
