@@ -30,6 +30,7 @@ mod loopback6;
 mod reaper;
 mod record;
 mod serve;
+mod six;
 mod store;
 mod sys;
 

@@ -100,6 +100,7 @@ impl Engine {
             apply_due: None,
             apply_news: std::rc::Rc::new(Notify::new()),
             zones: BTreeMap::new(),
+            six: BTreeMap::new(),
             ports: BTreeMap::new(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
@@ -162,6 +163,7 @@ impl Engine {
         self.follow_zone_files();
         self.match_links(records);
         self.restore_leases(stored);
+        self.restore_leases6(stored);
         self.follow_doors();
         self.look_at_all_published();
         if let Err(e) = self.forward() {
