@@ -61,7 +61,7 @@ pub const CLIENTS: [Client; 3] = [
 pub const CLIENTS6: [Client; 2] = [
     Client {
         name: "dhclient",
-        once: "ip link set host0 up; dhclient -6 -1 -v -lf /var/lib/dhcp/l -pf /run/dhclient-$$.pid host0; code=$?; \
+        once: "ip link set host0 up; until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done; dhclient -6 -1 -v -lf /var/lib/dhcp/l -pf /run/dhclient-$$.pid host0; code=$?; \
                kill $(cat /run/dhclient-$$.pid); rm /run/dhclient-$$.pid; (exit $code)",
         hook: "echo \"env >>$TOLD\" >/etc/dhcp/dhclient-enter-hooks.d/told",
         variables: [
