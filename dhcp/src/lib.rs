@@ -56,6 +56,7 @@ pub mod request;
 mod responder;
 mod silence;
 mod table;
+pub mod v6;
 pub mod wire;
 
 pub use config::{Extra, ServerConfig, When};

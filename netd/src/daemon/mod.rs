@@ -31,6 +31,7 @@ mod ports;
 mod reaper;
 mod record;
 mod serve;
+mod six;
 mod store;
 mod sys;
 mod upstreams;

@@ -105,6 +105,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.follow_clock();
                 engine.follow_apply();
                 engine.expire_leases();
+                engine.follow_six();
                 engine.check_gates();
                 engine.check_doors();
                 engine.forget_notes();

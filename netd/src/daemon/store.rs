@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 const ADDRESSES: TableDefinition<&str, &str> = TableDefinition::new("addresses");
 const SUBNETS: TableDefinition<&str, &str> = TableDefinition::new("subnets");
 const LEASES: TableDefinition<&str, &str> = TableDefinition::new("leases");
+const LEASES6: TableDefinition<&str, &str> = TableDefinition::new("leases6");
 
 /// Which table a record belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,16 +27,19 @@ pub(crate) enum Kind {
     Subnet,
     /// `ZONE/ADDRESS` → JSON of a lease.
     Lease,
+    /// `ZONE/ADDRESS/LENGTH` → JSON of a DHCPv6 lease.
+    Lease6,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Address, Kind::Subnet, Kind::Lease];
+    const ALL: [Kind; 4] = [Kind::Address, Kind::Subnet, Kind::Lease, Kind::Lease6];
 
     fn table(self) -> TableDefinition<'static, &'static str, &'static str> {
         match self {
             Kind::Address => ADDRESSES,
             Kind::Subnet => SUBNETS,
             Kind::Lease => LEASES,
+            Kind::Lease6 => LEASES6,
         }
     }
 }

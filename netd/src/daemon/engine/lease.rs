@@ -56,6 +56,7 @@ impl Engine {
 
     /// The container's hardware address gets its address from now on.
     pub(super) fn bind_lease(&mut self, record: &Record) {
+        self.bind6(record);
         let Some(responder) = self
             .zones
             .get_mut(&record.zone)
@@ -83,6 +84,7 @@ impl Engine {
 
     /// The container is gone: nobody gets its address.
     pub(super) fn unbind_lease(&mut self, record: &Record) {
+        self.unbind6(record);
         let responder = self
             .zones
             .get_mut(&record.zone)
@@ -161,8 +163,12 @@ impl Engine {
                 .and_then(|s| s.responder.as_ref());
             for ip in record.ips() {
                 let lease = match ip {
-                    IpAddr::V4(address) => responder.and_then(|r| r.lease(address)),
-                    IpAddr::V6(_) => None,
+                    IpAddr::V4(address) => responder
+                        .and_then(|r| r.lease(address))
+                        .map(|l| (l.state, l.expires)),
+                    IpAddr::V6(address) => self
+                        .lease6(&record.zone, address)
+                        .map(|l| (l.state, l.expires)),
                 };
                 leases.push(api::Lease {
                     container: record.container.to_string(),
@@ -178,9 +184,9 @@ impl Engine {
                             Configure::Static => "bound".to_owned(),
                             _ => "reserved".to_owned(),
                         },
-                        |l| format!("{:?}", l.state).to_lowercase(),
+                        |(state, _)| format!("{state:?}").to_lowercase(),
                     ),
-                    expires: lease.and_then(|l| i64::try_from(l.expires).ok()),
+                    expires: lease.and_then(|(_, expires)| i64::try_from(expires).ok()),
                 });
             }
         }

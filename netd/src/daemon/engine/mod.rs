@@ -17,6 +17,7 @@ mod publish;
 mod recover;
 mod reload;
 mod request;
+mod six;
 mod view;
 mod watch;
 mod zones;
@@ -95,6 +96,8 @@ pub(crate) struct Engine {
     /// Told when that changes.
     pub(crate) apply_news: std::rc::Rc<Notify>,
     zones: BTreeMap<ZoneName, ZoneState>,
+    /// Zones with IPv6.
+    six: BTreeMap<ZoneName, six::Six>,
     ports: Ports,
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,

@@ -105,6 +105,7 @@ impl Engine {
             ports: Ports::default(),
             answered: Vec::new(),
             upstreams: Upstreams::default(),
+            six: BTreeMap::new(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
@@ -166,6 +167,7 @@ impl Engine {
         self.follow_zone_files();
         self.match_links(records);
         self.restore_leases(stored);
+        self.restore_leases6(stored);
         self.follow_doors();
         self.look_at_all_published();
         if let Err(e) = self.forward() {

@@ -134,6 +134,7 @@ impl Engine {
                 attached.join(", ")
             )));
         }
+        self.farewell6(&name);
         for container in &attached {
             self.detach(container, None)?;
         }
@@ -198,6 +199,7 @@ impl Engine {
         for record in &attached {
             self.bind_lease(record);
         }
+        self.six_up(&name, what)?;
         self.forward()?;
         let event = ZoneEvent::Up {
             zone: name,
@@ -218,6 +220,7 @@ impl Engine {
         let changes = self.firewall.remove_zone(name);
         self.apply(&changes)?;
         self.zones.remove(name);
+        self.six_down(name);
         let _ = self
             .zone_events
             .send(ZoneEvent::Down { zone: name.clone() });
