@@ -59,6 +59,7 @@ mod responder;
 mod silence;
 mod table;
 mod tally;
+pub mod v6;
 pub mod wire;
 
 pub use config::{Extra, Reservation, ServerConfig, When, Who};

@@ -260,6 +260,19 @@ impl Batch {
         self.element(msg::DELSETELEM, 0, spec, element);
     }
 
+    /// Removes all elements of a set.
+    pub(super) fn flush(&mut self, spec: &SetSpec) {
+        self.message(msg::DELSETELEM, 0, spec.table, |w| {
+            w.text(nf::ELEM_LIST_TABLE, TABLE);
+            w.text(nf::ELEM_LIST_SET, &spec.name);
+        });
+    }
+
+    /// Removes an element if it is there (Linux 6.3).
+    pub(super) fn remove_if_there(&mut self, spec: &SetSpec, element: &Element) {
+        self.element(msg::DESTROYSETELEM, 0, spec, element);
+    }
+
     fn element(&mut self, kind: u16, flags: u16, spec: &SetSpec, element: &Element) {
         let fits = self.open.as_ref().is_some_and(|open| {
             open.set == element.set

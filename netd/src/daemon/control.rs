@@ -151,6 +151,11 @@ impl Control {
         let descriptors = std::mem::take(&mut self.descriptors);
         self.name_free(&request.container).await?;
         let done = self.engine.borrow_mut().attach(request, descriptors)?;
+        if done.created {
+            // Runs when the answer was written and this task waits for the next call.
+            let engine = self.engine.clone();
+            tokio::task::spawn_local(async move { engine.borrow_mut().after_answers() });
+        }
         if let Some(flows) = done.flows {
             // It says itself what it could not do.
             let _ = flows.await;

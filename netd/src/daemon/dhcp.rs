@@ -34,7 +34,9 @@ pub(super) async fn serve_zones(
     mut changes: mpsc::UnboundedReceiver<ZoneEvent>,
 ) {
     let mut tasks: HashMap<ZoneName, (u32, JoinHandle<()>)> = HashMap::new();
+    let mut six = super::six::Listeners::default();
     while let Some(change) = changes.recv().await {
+        six.follow(&engine, &change);
         match change {
             ZoneEvent::Up {
                 zone,

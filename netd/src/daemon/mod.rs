@@ -28,11 +28,14 @@ mod lenient;
 mod listen;
 mod listeners;
 mod loopback6;
+mod ports;
 mod reaper;
 mod record;
 mod serve;
+mod six;
 mod store;
 mod sys;
+mod upstreams;
 
 use std::error::Error as StdError;
 use std::process::ExitCode;

@@ -5,6 +5,8 @@ use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use firewall::kernel::TableMonitor;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
@@ -42,7 +44,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let mut links = sys::readable(zone::Monitor::open()?)?;
     let (zone_events, zone_changes) = mpsc::unbounded_channel();
     let (engine, mut reaped) = Engine::start(dirs.clone(), zone_events)?;
-    let mut tables = sys::readable(engine.table_monitor()?)?;
+    let mut tables = engine.table_monitor()?.map(sys::readable).transpose()?;
     if let Err(e) = keep::start(dirs, engine.tables_socket()) {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
     }
@@ -83,7 +85,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 drop(guard);
                 engine.borrow_mut().links_changed(events);
             }
-            guard = tables.readable_mut() => {
+            guard = news(&mut tables) => {
                 let mut guard = guard?;
                 let foreign = guard.get_inner_mut().drain();
                 guard.clear_ready();
@@ -98,7 +100,8 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 }
             }
             Some(names) = reaped.recv() => engine.borrow_mut().links_reaped(&names),
-            () = tokio::time::sleep(next_minute()), if engine.borrow().has_hours() => {
+            // asks for the time only where somebody waits for it
+            () = async { tokio::time::sleep(next_minute()).await }, if engine.borrow().has_hours() => {
                 engine.borrow_mut().follow_clock();
             }
             _ = tick.tick() => {
@@ -109,6 +112,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.follow_clock();
                 engine.follow_apply();
                 engine.expire_leases();
+                engine.follow_six();
                 engine.check_gates();
                 engine.check_doors();
                 engine.forget_notes();
@@ -128,6 +132,16 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     let _ = std::fs::remove_file(dirs.socket());
     Ok(())
+}
+
+/// Waits for news of the tables; forever where nobody can change them but us.
+async fn news(
+    tables: &mut Option<AsyncFd<TableMonitor>>,
+) -> std::io::Result<AsyncFdReadyMutGuard<'_, TableMonitor>> {
+    match tables {
+        Some(tables) => tables.readable_mut().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Undoes an apply that nobody confirms, in time.

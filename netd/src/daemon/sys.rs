@@ -154,6 +154,80 @@ fn destination(message: &libc::msghdr) -> Ipv4Addr {
     to
 }
 
+/// The address of an interface for packet sockets. `protocol`: one of `ETH_P_*`.
+fn link_address(ifindex: u32, protocol: libc::c_int) -> io::Result<libc::sockaddr_ll> {
+    // SAFETY: all fields of sockaddr_ll are integers or arrays of them; zero is valid for each.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = (protocol as u16).to_be();
+    address.sll_ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
+    Ok(address)
+}
+
+/// Lets a packet socket of protocol 0 hear the IPv6 packets that come in by an interface and that a filter
+/// passes. The filter (of classic BPF: operation, jump if true, if false, operand) is there first, so
+/// that nothing else is ever heard.
+pub(super) fn hear_ipv6(
+    socket: BorrowedFd<'_>,
+    ifindex: u32,
+    filter: &[(u16, u8, u8, u32)],
+) -> io::Result<()> {
+    let mut code: Vec<libc::sock_filter> = filter
+        .iter()
+        .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
+        .collect();
+    let program = libc::sock_fprog {
+        len: u16::try_from(code.len()).map_err(io::Error::other)?,
+        filter: code.as_mut_ptr(),
+    };
+    let address = link_address(ifindex, libc::ETH_P_IPV6)?;
+    // SAFETY: `program` and the code it points to live through the call, which copies and checks them.
+    let filtered = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if filtered != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `address` is valid for its length during the call, and only read.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if bound != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Sends an Ethernet frame with an IPv6 packet out of an interface (packet(7)).
+pub(super) fn send_frame6(socket: BorrowedFd<'_>, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    let to = link_address(ifindex, libc::ETH_P_IPV6)?;
+    // SAFETY: `frame` and `to` are valid for their lengths during the call, and only read.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const to).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Sends Ethernet frames out of an interface (packet(7), sendmmsg(2)). One that cannot be sent does not keep back
 /// those behind it; the first error is told.
 pub(super) fn send_frames(
@@ -162,11 +236,7 @@ pub(super) fn send_frames(
     frames: &[Vec<u8>],
 ) -> io::Result<()> {
     const MANY: usize = 64;
-    // SAFETY: all fields of sockaddr_ll are integers or arrays of them; zero is valid for each.
-    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    to.sll_family = libc::AF_PACKET as libc::c_ushort;
-    to.sll_protocol = (libc::ETH_P_IP as u16).to_be();
-    to.sll_ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
+    let mut to = link_address(ifindex, libc::ETH_P_IP)?;
     let mut outcome = Ok(());
     let mut rest = frames;
     while !rest.is_empty() {
@@ -257,3 +327,4 @@ impl Owner for zone::Monitor {}
 impl Owner for firewall::kernel::TableMonitor {}
 impl Owner for firewall::kernel::Nflog {}
 impl Owner for super::edits::News {}
+impl Owner for OwnedFd {}

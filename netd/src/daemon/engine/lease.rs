@@ -1,12 +1,11 @@
 //! DHCP: what the responder knows, and what becomes durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use zone::{Configure, MacAddr, ZoneName};
 
-use super::dhcp_config::is_of;
 use super::{Engine, ZoneState};
 use crate::api;
 use crate::daemon::leases::{Before, Entry, JournalError, push, put};
@@ -22,6 +21,7 @@ pub(crate) fn now() -> u64 {
 impl Engine {
     /// The container's hardware address gets its address from now on.
     pub(super) fn bind_lease(&mut self, record: &Record) {
+        self.bind6(record);
         let Some(responder) = self
             .zones
             .get_mut(&record.zone)
@@ -48,6 +48,7 @@ impl Engine {
 
     /// The container is gone: nobody gets its address.
     pub(super) fn unbind_lease(&mut self, record: &Record) {
+        self.unbind6(record);
         let responder = self
             .zones
             .get_mut(&record.zone)
@@ -195,8 +196,12 @@ impl Engine {
                 .and_then(|s| s.responder.as_ref());
             for ip in record.ips() {
                 let lease = match ip {
-                    IpAddr::V4(address) => responder.and_then(|r| r.lease(address)),
-                    IpAddr::V6(_) => None,
+                    IpAddr::V4(address) => responder
+                        .and_then(|r| r.lease(address))
+                        .map(|l| (l.state, l.expires)),
+                    IpAddr::V6(address) => self
+                        .lease6(&record.zone, address)
+                        .map(|l| (l.state, l.expires)),
                 };
                 leases.push(api::Lease {
                     container: record.container.to_string(),
@@ -212,21 +217,20 @@ impl Engine {
                             Configure::Static => "bound".to_owned(),
                             _ => "reserved".to_owned(),
                         },
-                        |l| format!("{:?}", l.state).to_lowercase(),
+                        |(state, _)| format!("{state:?}").to_lowercase(),
                     ),
-                    expires: lease.and_then(|l| i64::try_from(l.expires).ok()),
+                    expires: lease.and_then(|(_, expires)| i64::try_from(expires).ok()),
                 });
             }
         }
         for (name, state) in &self.zones {
-            let attached = |address: Ipv4Addr| {
-                let mut records = self.ports.values().filter(|r| r.zone == *name);
-                records.any(|r| is_of(r, address))
-            };
+            let records = self.ports.of_zone(name.as_str());
+            let attached: BTreeSet<IpAddr> = records.flat_map(|r| r.ips()).collect();
             let Some(responder) = &state.responder else {
                 continue;
             };
-            let others = responder.leases().filter(|l| !attached(l.address));
+            let others = responder.leases();
+            let others = others.filter(|l| !attached.contains(&l.address.into()));
             leases.extend(others.map(|lease| api::Lease {
                 container: lease.hostname.as_deref().unwrap_or_default().to_owned(),
                 zone: name.to_string(),

@@ -19,6 +19,7 @@ mod publish;
 mod recover;
 mod reload;
 mod request;
+mod six;
 mod view;
 mod watch;
 mod zones;
@@ -41,9 +42,11 @@ use super::edits::Edits;
 use super::files::Files;
 use super::leases::Journal;
 use super::loopback6::Doors;
+use super::ports::Ports;
 use super::reaper::Reaper;
 use super::record::{Record, Records};
 use super::store::Store;
+use super::upstreams::Upstreams;
 use crate::api;
 
 pub(crate) use decide::container_name;
@@ -84,6 +87,7 @@ pub(crate) struct Engine {
     links: Links,
     tables: Tables,
     firewall: Firewall,
+    upstreams: Upstreams,
     zone_files: Files<ZoneFile>,
     /// `groups.toml` alone.
     group_files: Files<Arc<Groups>>,
@@ -96,7 +100,9 @@ pub(crate) struct Engine {
     /// Told when that changes.
     pub(crate) apply_news: std::rc::Rc<Notify>,
     zones: BTreeMap<ZoneName, ZoneState>,
-    ports: BTreeMap<ContainerName, Record>,
+    /// Zones with IPv6.
+    six: BTreeMap<ZoneName, six::Six>,
+    ports: Ports,
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
     /// Names whose addresses may not be durable yet, each with the number of its write.
@@ -118,6 +124,8 @@ pub(crate) struct Engine {
     zone_events: mpsc::UnboundedSender<ZoneEvent>,
     /// How often the ruleset had to be restored.
     restored: u64,
+    /// Attached just now: see [`Engine::after_answers`].
+    answered: Vec<Record>,
     /// What is wrong besides files, by subject.
     problems: BTreeMap<String, String>,
 }

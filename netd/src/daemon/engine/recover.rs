@@ -25,9 +25,11 @@ use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
 use crate::daemon::leases::{Before, Journal, JournalError};
 use crate::daemon::loopback6::Doors;
+use crate::daemon::ports::Ports;
 use crate::daemon::reaper::Reaper;
 use crate::daemon::record::{Record, Records};
 use crate::daemon::store::{Kind, Store, StoreError, Stored};
+use crate::daemon::upstreams::Upstreams;
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +107,10 @@ impl Engine {
             apply_due: None,
             apply_news: std::rc::Rc::new(Notify::new()),
             zones: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            ports: Ports::default(),
+            answered: Vec::new(),
+            upstreams: Upstreams::default(),
+            six: BTreeMap::new(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
@@ -161,12 +166,13 @@ impl Engine {
             self.unsaved.entry(record.container.clone()).or_insert(0);
         }
         for record in &records {
-            self.ports.insert(record.container.clone(), record.clone());
+            self.ports.insert(record.clone());
         }
         self.rules_in_force(&records)?;
         self.follow_zone_files();
         self.match_links(records);
         self.restore_leases(before);
+        self.restore_leases6(stored);
         self.follow_doors();
         self.look_at_all_published();
         if let Err(e) = self.forward() {

@@ -96,12 +96,7 @@ impl Engine {
     ) -> Result<(), api::Error> {
         let zone = self.resolve(name, file, what)?;
         self.check_reservations(&zone, what)?;
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == *name)
-            .cloned()
-            .collect();
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         let old = self.zone(name)?;
         let moved = (old.zone.subnet4, old.zone.subnet6) != (zone.subnet4, zone.subnet6);
         if moved && !attached.is_empty() {
@@ -131,8 +126,7 @@ impl Engine {
         }
         let attached: Vec<String> = self
             .ports
-            .values()
-            .filter(|r| r.zone == name)
+            .of_zone(name.as_str())
             .map(|r| r.container.to_string())
             .collect();
         if !attached.is_empty() && !force {
@@ -141,6 +135,7 @@ impl Engine {
                 attached.join(", ")
             )));
         }
+        self.farewell6(&name);
         for container in &attached {
             self.detach(container, None)?;
         }
@@ -204,15 +199,11 @@ impl Engine {
             responder,
         };
         self.zones.insert(name.clone(), state);
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == name)
-            .cloned()
-            .collect();
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         for record in &attached {
             self.bind_lease(record);
         }
+        self.six_up(&name, what)?;
         self.forward()?;
         let event = ZoneEvent::Up {
             zone: name,
@@ -233,6 +224,7 @@ impl Engine {
         let changes = self.firewall.remove_zone(name);
         self.apply(&changes)?;
         self.zones.remove(name);
+        self.six_down(name);
         let _ = self
             .zone_events
             .send(ZoneEvent::Down { zone: name.clone() });
@@ -312,13 +304,7 @@ impl Engine {
         if !zone.dns.is_empty() {
             return zone.dns.clone();
         }
-        // systemd-resolved's stub is of no use to others; its upstreams are in the second file.
-        ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
-            .iter()
-            .filter_map(|path| std::fs::read_to_string(path).ok())
-            .map(|text| nameservers(&text))
-            .find(|servers| !servers.is_empty())
-            .unwrap_or_default()
+        self.upstreams.servers()
     }
 
     /// A pool with the addresses that names of this zone have.
@@ -326,8 +312,7 @@ impl Engine {
         let mut pool = Pool::new(zone);
         let attached = self
             .ports
-            .values()
-            .filter(|r| r.zone == zone.name)
+            .of_zone(zone.name.as_str())
             .map(|r| (r.container.clone(), r.ips()));
         let attached: Vec<_> = attached.collect();
         for (container, ip) in attached
@@ -382,12 +367,7 @@ impl Engine {
         let state = self.zone(name)?;
         let (zone, file) = (state.zone.clone(), state.file.clone());
         self.zone_up(zone, file, &what)?;
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == *name)
-            .cloned()
-            .collect();
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         for record in attached {
             self.repair_port(&record);
         }
@@ -419,15 +399,6 @@ impl Engine {
 fn zone_name(text: &str) -> Result<ZoneName, api::Error> {
     text.parse()
         .map_err(|e| super::invalid(format!("zone: {e}")))
-}
-
-/// Nameservers of a resolv.conf that others than the host can use.
-fn nameservers(text: &str) -> Vec<IpAddr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
-        .filter(|address| !address.is_loopback())
-        .collect()
 }
 
 /// A zone file with settings laid over it: as text, so that the command line and a text editor are
