@@ -162,7 +162,7 @@ impl Server {
                     .during(|| "create /run/systemd/netif".into())?;
                 std::fs::create_dir_all("/run/systemd/netif/leases")
                     .during(|| "create /run/systemd/netif".into())?;
-                line("chown -R systemd-network /run/systemd/netif")?;
+                line("chown -R systemd-network:systemd-network /run/systemd/netif")?;
                 let path = format!("{place}/10-lan0.network");
                 std::fs::write(&path, network).during(|| format!("write {path}"))?;
                 command.env("SYSTEMD_LOG_LEVEL", "info");

@@ -56,6 +56,7 @@ address = "10.77.5.5"
     let script = world.dir.join("told.sh");
     fs::write(&script, "#!/bin/sh\nenv\n").unwrap();
     world.sh(&format!("chmod +x {}", script.display()));
+    web.sh("ip link set host0 up");
     let told = web.sh(&format!("{asked} {}", script.display()));
     for line in [
         "ip=10.77.5.5",
@@ -216,7 +217,7 @@ pub fn silence_has_a_reason() {
         .netns
         .enter(|| std::net::UdpSocket::bind("0.0.0.0:68"))
         .unwrap();
-    let mut say = |options: &[u8]| {
+    let say = |options: &[u8]| {
         let bytes = [&message[..], options].concat();
         socket.send_to(&bytes, (one.gateway4(), 67)).unwrap();
     };
