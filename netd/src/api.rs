@@ -4,6 +4,7 @@
 //! client (`client.rs`), and any varlink client can do the same.
 
 mod apply;
+mod dhcp;
 
 use std::collections::HashMap;
 
@@ -13,6 +14,7 @@ use zlink::introspect::CustomType;
 pub(crate) use apply::{
     AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
 };
+pub(crate) use dhcp::{DhcpSilence, DhcpZone};
 
 /// Name of the varlink interface.
 pub(crate) const INTERFACE: &str = "io.netd.Control";
@@ -197,6 +199,9 @@ pub(crate) struct DaemonStatus {
     pub(crate) tables: String,
     /// How often the ruleset had to be restored.
     pub(crate) restored: i64,
+    /// What the DHCP servers of the zones did.
+    #[serde(default)]
+    pub(crate) dhcp: Vec<DhcpZone>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
     /// The last apply of policies, if there was one.

@@ -10,11 +10,14 @@
 //! domain   = "dmz.internal"
 //! pool     = "10.89.3.100-10.89.3.199"
 //! dns      = ["192.0.2.53"]
+//!
+//! [dhcp]                         # see the module `dhcp`
 //! ```
 //!
 //! Every key may be absent. What is wrong is found here, with line and column, and nothing of a
 //! file that has an error is used.
 
+pub mod dhcp;
 mod parse;
 
 use std::fmt;
@@ -24,6 +27,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::name::IfName;
+use dhcp::Dhcp;
 
 /// What a container may do in a direction that no applying file mentions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +99,9 @@ pub struct ZoneFile {
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Resolvers handed to containers instead of the gateway's own.
     pub dns: Vec<IpAddr>,
+    /// What its DHCP server hands out besides.
+    #[serde(default)]
+    pub dhcp: Dhcp,
 }
 
 impl ZoneFile {
@@ -153,6 +160,10 @@ impl ZoneFile {
         if !self.dns.is_empty() {
             let list: toml_edit::Array = self.dns.iter().map(IpAddr::to_string).collect();
             set("dns", list.into());
+        }
+        // Tables last: a key behind one would be the table's.
+        if let Some(dhcp) = self.dhcp.to_toml() {
+            table.insert("dhcp", toml_edit::Item::Table(dhcp));
         }
         table.to_string()
     }

@@ -252,6 +252,9 @@ pub enum SetId {
     GuardIp4,
     /// Bridge table: interface index . hardware address . IPv6 address (link-local ones too).
     GuardIp6,
+    /// Bridge table: IPv4 addresses of relay agents, which speak DHCP for others. Zones do not overlap, so that an
+    /// address is one container's.
+    GuardRelay,
     /// Holds nfproto 2 and 10 while the generation is odd.
     Odd,
     /// See [`SetId::twin`].
@@ -342,6 +345,7 @@ impl SetId {
             SetId::GuardMac,
             SetId::GuardIp4,
             SetId::GuardIp6,
+            SetId::GuardRelay,
             SetId::Odd,
         ]);
         let twins: Vec<_> = all.iter().filter_map(|set: &SetId| set.twin()).collect();

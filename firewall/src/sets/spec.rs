@@ -252,6 +252,7 @@ impl SetId {
             SetId::GuardMac => SetSpec::bridge("mac", vec![IfIndex, Mac]),
             SetId::GuardIp4 => SetSpec::bridge("ip4", vec![IfIndex, Mac, Ip4]),
             SetId::GuardIp6 => SetSpec::bridge("ip6", vec![IfIndex, Mac, Ip6]),
+            SetId::GuardRelay => SetSpec::bridge("relay", vec![Ip4]),
         }
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn firewall(lab: &Lab, files: &[(&str, &str)]) -> Firewall {
             internal: false,
             default: DefaultPolicy::Allow,
             masquerade6: true,
+            relays: Vec::new(),
             uplink: None,
         });
     }

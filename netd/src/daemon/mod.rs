@@ -23,6 +23,7 @@ mod edits;
 mod engine;
 mod files;
 mod keep;
+mod leases;
 mod lenient;
 mod listen;
 mod listeners;

@@ -52,6 +52,10 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
+    // What the daemon before left is told again in one file.
+    if engine.borrow().can_fold() {
+        tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
+    }
     tokio::task::spawn_local(follow_apply(engine.clone()));
     tokio::task::spawn_local(listen::listen(engine.clone()));
     let mut tick = interval(TICK);
@@ -101,6 +105,9 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.borrow_mut().follow_clock();
             }
             _ = tick.tick() => {
+                if engine.borrow().wants_fold() {
+                    tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
+                }
                 let mut engine = engine.borrow_mut();
                 engine.follow_clock();
                 engine.follow_apply();

@@ -1,5 +1,8 @@
 //! Text → [`ZoneFile`]: TOML with spans, each value checked where it stands.
 
+mod dhcp;
+mod dhcp_options;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
@@ -8,7 +11,7 @@ use toml_edit::{Document, Item, Value};
 
 use super::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile};
 
-const KEYS: &str = "subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns";
+const KEYS: &str = "subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns, dhcp";
 
 /// Where in the text something stands.
 type Span = Range<usize>;
@@ -55,7 +58,12 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
     })?;
     let mut zone = ZoneFile::default();
     let (mut pool_span, mut mtu_span) = (None, None);
-    for (key, item) in document.as_table().iter() {
+    // dhcp last: what it says is checked against the rest
+    let (dhcp, others): (Vec<_>, Vec<_>) = document
+        .as_table()
+        .iter()
+        .partition(|(key, _)| *key == "dhcp");
+    for (key, item) in others.into_iter().chain(dhcp) {
         let key_span = document.as_table().key(key).and_then(toml_edit::Key::span);
         let span = item.span().or_else(|| key_span.clone());
         match key {
@@ -102,7 +110,8 @@ pub(super) fn setting(zone: &ZoneFile, key: &str, words: &str) -> Result<ZoneFil
     let mut changed = zone.clone();
     let known = set(&mut changed, key, &Item::Value(value))
         .and_then(|known| check_mtu(&changed).map(|()| known))
-        .and_then(|known| check_pool(&changed).map(|()| known));
+        .and_then(|known| check_pool(&changed).map(|()| known))
+        .and_then(|known| check_dhcp(&changed).map(|()| known));
     match known {
         Ok(true) => Ok(changed),
         Ok(false) => Err(SettingError {
@@ -152,6 +161,7 @@ fn set(zone: &mut ZoneFile, key: &str, item: &Item) -> Result<bool, Wrong> {
         "domain" => zone.domain = Some(domain(string(key, item)?)?),
         "pool" => zone.pool = Some(pool(string(key, item)?)?),
         "dns" => zone.dns = dns(item)?,
+        "dhcp" => zone.dhcp = dhcp::dhcp(item, zone.subnet4)?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -324,6 +334,13 @@ fn check_pool(zone: &ZoneFile) -> Result<(), Wrong> {
         }
     }
     Ok(())
+}
+
+fn check_dhcp(zone: &ZoneFile) -> Result<(), Wrong> {
+    match zone.subnet4 {
+        Some(net) => zone.dhcp.check(net).map_err(Wrong::from),
+        None => Ok(()),
+    }
 }
 
 fn dns(item: &Item) -> Result<Vec<IpAddr>, Wrong> {

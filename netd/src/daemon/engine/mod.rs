@@ -8,9 +8,11 @@ mod attach;
 pub(crate) mod clock;
 mod decide;
 mod detach;
+mod dhcp_config;
 mod diff;
 mod doors;
 mod explain;
+mod fold;
 mod forward;
 mod lease;
 mod publish;
@@ -38,6 +40,7 @@ use super::Dirs;
 use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
+use super::leases::Journal;
 use super::loopback6::Doors;
 use super::ports::Ports;
 use super::reaper::Reaper;
@@ -79,6 +82,7 @@ pub(crate) struct Engine {
     started: Instant,
     machine_id: Vec<u8>,
     pub(crate) store: Store,
+    pub(crate) journal: Journal,
     records: Records,
     links: Links,
     tables: Tables,

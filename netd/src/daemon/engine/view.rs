@@ -54,6 +54,7 @@ impl Engine {
             }
             .into(),
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
+            dhcp: self.dhcp_view(),
             problems: self.problems(),
             applied: self.applied_state(),
             warnings: self.warnings(),
@@ -76,7 +77,7 @@ impl Engine {
                     message,
                 }),
         );
-        if let Some(reason) = self.store.failure() {
+        if let Some(reason) = self.store.failure().or_else(|| self.journal.failure()) {
             problems.push(api::Problem {
                 subject: self.dirs.state.display().to_string(),
                 message: format!("state cannot be stored: {reason}"),

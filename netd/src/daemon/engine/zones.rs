@@ -95,6 +95,7 @@ impl Engine {
         what: &str,
     ) -> Result<(), api::Error> {
         let zone = self.resolve(name, file, what)?;
+        self.check_reservations(&zone, what)?;
         let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         let old = self.zone(name)?;
         let moved = (old.zone.subnet4, old.zone.subnet6) != (zone.subnet4, zone.subnet6);
@@ -145,6 +146,7 @@ impl Engine {
         for (kind, key) in self.stored_keys(&name) {
             self.store.put(kind, key, None);
         }
+        self.forget_leases(&name);
         tracing::info!(zone = %name, "zone deleted");
         Ok(true)
     }
@@ -158,6 +160,8 @@ impl Engine {
     ) -> Result<(), api::Error> {
         let name = zone.name.clone();
         let existed = self.zones.contains_key(&name);
+        // What cannot be served is refused before anything happens.
+        let responder = self.responder(&zone, what)?;
         // Rules first: the bridge must not carry a packet before they know it.
         let changes = self.firewall.set_zone(model(&zone));
         self.apply(&changes)?;
@@ -184,8 +188,8 @@ impl Engine {
                 return Err(refused(format!("{what}: {reason}")));
             }
         };
-        let pool = self.filled_pool(&zone);
-        let responder = self.responder(&zone, what)?;
+        let responder = self.keep_leases(&name, responder);
+        let pool = self.filled_pool(&zone, responder.as_ref());
         let bridge = zone.bridge.clone();
         let state = ZoneState {
             zone,
@@ -304,20 +308,32 @@ impl Engine {
     }
 
     /// A pool with the addresses that names of this zone have.
-    fn filled_pool(&self, zone: &Zone) -> Pool {
+    fn filled_pool(&self, zone: &Zone, responder: Option<&dhcp::Responder>) -> Pool {
         let mut pool = Pool::new(zone);
         let attached = self
             .ports
             .of_zone(zone.name.as_str())
             .map(|r| (r.container.clone(), r.ips()));
+        let attached: Vec<_> = attached.collect();
+        for (container, ip) in attached
+            .iter()
+            .flat_map(|(c, ips)| ips.iter().map(move |ip| (c, ip)))
+        {
+            // What is attached has its addresses, whatever else they are for now.
+            if let Err(e) = pool.reserve(container, *ip) {
+                tracing::warn!(zone = %zone.name, container = %container, address = %ip, reason = %chain(&e),
+                    "an attached container has an address that it should not have");
+            }
+        }
+        Self::withhold(&mut pool, zone, responder);
         let kept = self
             .kept
             .iter()
             .filter(|((z, _), _)| *z == zone.name)
             .map(|((_, c), ips)| (c.clone(), ips.clone()));
-        for (container, ips) in attached.chain(kept) {
+        for (container, ips) in kept {
             for ip in ips {
-                if pool.owner(ip) == Some(&container) {
+                if pool.owner(ip) == Some(&container) || pool.is_withheld(ip) {
                     continue;
                 }
                 if let Err(e) = pool.reserve(&container, ip) {
@@ -402,17 +418,20 @@ fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFil
         ("dns", dns),
     ];
     let mut merged = String::new();
-    for line in base.to_toml().lines() {
-        let key = line.split('=').next().unwrap_or_default().trim();
-        let replaced = overrides.iter().any(|(k, v)| *k == key && v.is_some());
-        if !replaced {
-            merged.push_str(line);
-            merged.push('\n');
-        }
-    }
-    for (key, value) in overrides {
+    // First: behind a table's header a key would be the table's.
+    for (key, value) in &overrides {
         if let Some(value) = value {
             merged.push_str(&format!("{key} = {value}\n"));
+        }
+    }
+    let mut in_table = false;
+    for line in base.to_toml().lines() {
+        in_table |= line.starts_with('[');
+        let key = line.split('=').next().unwrap_or_default().trim();
+        let replaced = overrides.iter().any(|(k, v)| *k == key && v.is_some());
+        if in_table || !replaced {
+            merged.push_str(line);
+            merged.push('\n');
         }
     }
     ZoneFile::parse("settings", &merged)
