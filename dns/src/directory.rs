@@ -11,7 +11,6 @@ use ipnet::IpNet;
 
 use crate::Millis;
 use crate::config::Counters;
-use crate::egress::Egress;
 use crate::error::Error;
 use crate::limit::{Bucket, Limit};
 use crate::name::{Name, View};
@@ -45,8 +44,6 @@ pub struct Container {
     pub hostnames: Vec<String>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// What may be asked for it outside.
-    pub egress: Egress,
 }
 
 /// A place in the table of containers.

@@ -39,6 +39,16 @@ impl FromStr for Pattern {
     }
 }
 
+/// What the caller knows of policies. It is asked when an answer depends on it, and only then, so that an edit of a policy
+/// costs the resolver nothing and counts at once.
+pub trait Policy {
+    /// Whether a container may learn of one in another zone: whether it may reach it.
+    fn reaches(&mut self, asker: &str, other: &str) -> bool;
+
+    /// What may be asked outside for a container.
+    fn egress(&mut self, container: &str) -> Arc<Egress>;
+}
+
 /// What of the outside a container's policy lets it use, and so ask for. A resolver that forwarded more would be a way
 /// out for a container that has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,7 +56,7 @@ pub struct Egress {
     /// Every name: it may reach `world`, `any`, or a network outside the zones.
     pub everything: bool,
     /// The names of its `dns:` rules. The addresses in answers for these are opened to it.
-    pub names: Arc<[Pattern]>,
+    pub names: Vec<Pattern>,
 }
 
 impl Egress {
@@ -54,7 +64,7 @@ impl Egress {
     pub fn everything() -> Self {
         Self {
             everything: true,
-            names: Arc::default(),
+            names: Vec::new(),
         }
     }
 

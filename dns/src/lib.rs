@@ -14,7 +14,7 @@
 //! One [`Resolver`] serves all zones of a host. What always holds:
 //!
 //! - Only a container is answered, by its address on its zone's bridge.
-//! - A container learns the names of its own zone's containers; others' only where the caller says so (`reach`).
+//! - A container learns the names of its own zone's containers; others' only where the caller says so ([`Policy::reaches`]).
 //! - A query leaves the host only if the container's policy can use an answer ([`Egress`]), and never about names that
 //!   mean something here alone: those of the zones, of private address space, `localhost`, `local`, of one label.
 //! - What answers open ([`Opens`]) are addresses of the world, for names that the container's own rules are about.
@@ -23,7 +23,20 @@
 //! - No zone learns from the cache what another one asked.
 //!
 //! ```
-//! use dns::{Client, Config, Container, Egress, Outcome, Resolver, Transport, Zone};
+//! use std::sync::Arc;
+//!
+//! use dns::{Client, Config, Container, Egress, Outcome, Policy, Resolver, Transport, Zone};
+//!
+//! struct Closed;
+//!
+//! impl Policy for Closed {
+//!     fn reaches(&mut self, _asker: &str, _other: &str) -> bool {
+//!         false
+//!     }
+//!     fn egress(&mut self, _container: &str) -> Arc<Egress> {
+//!         Arc::new(Egress::nothing())
+//!     }
+//! }
 //!
 //! let mut resolver: Resolver<u32> = Resolver::new(Config::default(), Box::new(|| 4));
 //! resolver.set_zone(Zone {
@@ -39,12 +52,11 @@
 //!     zone: "dmz".into(),
 //!     hostnames: vec!["web".into()],
 //!     addresses: vec!["10.89.0.2".parse()?],
-//!     egress: Egress::nothing(),
 //! })?;
 //!
 //! let from = Client { zone: "dmz", address: "10.89.0.2".parse()?, over: Transport::Udp };
 //! let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
-//! match resolver.handle(0, from, &7, query, &mut |_asker, _other| false) {
+//! match resolver.handle(0, from, &7, query, &mut Closed) {
 //!     Outcome::Answer(message) => assert!(message.bytes.ends_with(&[10, 89, 0, 2])),
 //!     Outcome::Ask(query) => { /* to query.server, from a new socket */ }
 //!     Outcome::Wait => {}
@@ -78,12 +90,11 @@ mod wire;
 
 pub use config::{Config, Counters};
 pub use directory::{Container, Zone};
-pub use egress::{Egress, Pattern};
+pub use egress::{Egress, Pattern, Policy};
 pub use error::Error;
 pub use flight::{Attempt, UpstreamQuery};
 pub use frames::Frames;
 pub use limit::Limit;
-pub use local::Reach;
 pub use name::Name;
 pub use outcome::{Client, Message, Opens, Outcome, Progress, Reply};
 pub use resolver::Resolver;

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::Transport;
 use crate::answer::Answer;
 use crate::directory::{Directory, Member, ZoneState};
+use crate::egress::Policy;
 use crate::name::{Name, View};
 use crate::query::Query;
 use crate::reverse::{self, Reverse};
@@ -18,9 +19,6 @@ pub(crate) const TTL: u32 = 1;
 
 /// The gateway's names: systemd's, which no container can have, and the plain one where none has it.
 const GATEWAY: [&[u8]; 2] = [b"_gateway", b"gateway"];
-
-/// Whether one container may learn of another one by name: `(asker, other)`.
-pub type Reach<'a> = &'a mut dyn FnMut(&str, &str) -> bool;
 
 /// What a name turned out to be.
 #[derive(Debug)]
@@ -57,10 +55,10 @@ impl<'a> Asker<'a> {
         &self,
         query: &Query<'_>,
         over: Transport,
-        reach: Reach<'_>,
+        policy: &mut dyn Policy,
     ) -> Option<Vec<u8>> {
         let name = query.name.view();
-        let found = self.find(name, query.kind, reach);
+        let found = self.find(name, query.kind, policy);
         let rcode = match found {
             Found::Outside => return None,
             Found::Missing(_) => Rcode::NXDOMAIN,
@@ -98,18 +96,18 @@ impl<'a> Asker<'a> {
         Some(answer.finish(&query.asked, over, rcode, None))
     }
 
-    fn find(&self, name: View<'_>, kind: u16, reach: Reach<'_>) -> Found<'a> {
+    fn find(&self, name: View<'_>, kind: u16, policy: &mut dyn Policy) -> Found<'a> {
         let Some((first, parent)) = name.split() else {
             return Found::Outside; // the root
         };
         if parent.split().is_none() {
             return self.single(name, first, kind);
         }
-        if let Some(found) = self.in_domains(name, first, reach) {
+        if let Some(found) = self.in_domains(name, first, policy) {
             return found;
         }
         if let Some(reverse) = Reverse::of(name)
-            && let Some(found) = self.reverse(reverse, reach)
+            && let Some(found) = self.reverse(reverse, policy)
         {
             return found;
         }
@@ -148,7 +146,12 @@ impl<'a> Asker<'a> {
     }
 
     /// A name in the domain of some zone.
-    fn in_domains(&self, name: View<'_>, first: &[u8], reach: Reach<'_>) -> Option<Found<'a>> {
+    fn in_domains(
+        &self,
+        name: View<'_>,
+        first: &[u8],
+        policy: &mut dyn Policy,
+    ) -> Option<Found<'a>> {
         let own = &self.state.zone.name;
         let members = self.directory.by_full_name(name).iter();
         let mut members = members.filter_map(|id| self.directory.member(*id));
@@ -161,7 +164,7 @@ impl<'a> Asker<'a> {
             foreign.get_or_insert(member);
         }
         let asker = &self.member.container.name;
-        if let Some(member) = foreign.filter(|m| reach(asker, &m.container.name)) {
+        if let Some(member) = foreign.filter(|m| policy.reaches(asker, &m.container.name)) {
             return Some(Found::Addresses(&member.container.addresses));
         }
         let mut others = None;
@@ -188,7 +191,7 @@ impl<'a> Asker<'a> {
     }
 
     /// A reverse name: of an address of a zone, or of private space, which is not asked outside.
-    fn reverse(&self, reverse: Reverse, reach: Reach<'_>) -> Option<Found<'a>> {
+    fn reverse(&self, reverse: Reverse, policy: &mut dyn Policy) -> Option<Found<'a>> {
         let own = &self.state.zone;
         if let Some(zone) = self.directory.zone_of(reverse.net) {
             let subnet = zone
@@ -210,7 +213,7 @@ impl<'a> Asker<'a> {
             let asker = &self.member.container;
             let owner = self.directory.owner(address).filter(|owner| {
                 let other = &owner.container;
-                other.zone == asker.zone || reach(&asker.name, &other.name)
+                other.zone == asker.zone || policy.reaches(&asker.name, &other.name)
             });
             let name = owner.and_then(|owner| self.directory.canonical(owner));
             return Some(name.map_or(Found::Missing(apex), Found::Pointer));

@@ -13,10 +13,11 @@ use crate::answer::{Answer, Reason, bare};
 use crate::cache::Key;
 use crate::config::{Config, Counters};
 use crate::directory::{Container, Directory, Member, MemberId, Zone};
+use crate::egress::{Egress, Policy};
 use crate::error::Error;
 use crate::flight::{Attempt, Flight, Waiter};
 use crate::forwarder::{Forwarder, Joined, Step};
-use crate::local::{Asker, Reach};
+use crate::local::Asker;
 use crate::opens;
 use crate::outcome::{Client, Message, Opens, Outcome, Progress, Reply};
 use crate::query::{Asked, Fault, Query};
@@ -120,21 +121,20 @@ impl<T: Clone> Resolver<T> {
 
     /// Answers a query that came at `now`, milliseconds by any clock that does not go back.
     ///
-    /// `back` is copied where the answer has to wait. `reach` tells whether a container may learn of one in another zone;
-    /// it is called for names and addresses of other zones only.
+    /// `back` is copied where the answer has to wait.
     pub fn handle(
         &mut self,
         now: Millis,
         from: Client<'_>,
         back: &T,
         message: &[u8],
-        reach: Reach<'_>,
+        policy: &mut dyn Policy,
     ) -> Outcome {
         let Some(state) = self.directory.zone_mut(from.zone) else {
             return Outcome::Ignore(Silence::NoZone);
         };
         state.counters.queries += 1;
-        let (outcome, count) = self.receive(now, from, back, message, reach);
+        let (outcome, count) = self.receive(now, from, back, message, policy);
         if let Some(state) = self.directory.zone_mut(from.zone) {
             *count(&mut state.counters) += 1;
         }
@@ -147,7 +147,7 @@ impl<T: Clone> Resolver<T> {
         from: Client<'_>,
         back: &T,
         message: &[u8],
-        reach: Reach<'_>,
+        policy: &mut dyn Policy,
     ) -> (Outcome, Count) {
         let Some(id) = self.directory.asker(from.zone, from.address) else {
             return (Outcome::Ignore(Silence::Stranger), |c| &mut c.wrong);
@@ -182,11 +182,11 @@ impl<T: Clone> Resolver<T> {
             state,
             member,
         };
-        if let Some(bytes) = asker.answer(&query, from.over, reach) {
+        if let Some(bytes) = asker.answer(&query, from.over, policy) {
             return (answer(bytes), |c| &mut c.local);
         }
         let name = query.name.view();
-        let egress = &member.container.egress;
+        let egress = policy.egress(&member.container.name);
         // who does not ask us to look further is told nothing of what others looked up
         if !egress.may_ask(name) || !query.asked.recursion_desired() {
             let reason = Some(Reason::POLICY);
@@ -218,7 +218,7 @@ impl<T: Clone> Resolver<T> {
                 key: &key,
                 routed,
             };
-            let message = relay.message(&query.asked, from.over, &member.container);
+            let message = relay.message(&query.asked, from.over, &member.container, &egress);
             return (Outcome::Answer(message), |c| &mut c.cached);
         }
         let servers = servers.to_vec();
@@ -246,15 +246,26 @@ impl<T: Clone> Resolver<T> {
     }
 
     /// Something arrived on the socket of a try. What is no answer to it changes nothing.
-    pub fn upstream(&mut self, now: Millis, attempt: Attempt, message: &[u8]) -> Progress<T> {
+    pub fn upstream(
+        &mut self,
+        now: Millis,
+        attempt: Attempt,
+        message: &[u8],
+        policy: &mut dyn Policy,
+    ) -> Progress<T> {
         let step = self.forwarder.received(now, attempt, message);
-        self.progress(now, step)
+        self.progress(now, step, policy)
     }
 
     /// A try cannot be made, or its socket told of an error: another server is asked at once, if there is one.
-    pub fn upstream_failed(&mut self, now: Millis, attempt: Attempt) -> Progress<T> {
+    pub fn upstream_failed(
+        &mut self,
+        now: Millis,
+        attempt: Attempt,
+        policy: &mut dyn Policy,
+    ) -> Progress<T> {
         let step = self.forwarder.failed(now, attempt);
-        self.progress(now, step)
+        self.progress(now, step, policy)
     }
 
     /// When to call [`Resolver::expire`] next. `None`: not before something else was called.
@@ -263,27 +274,33 @@ impl<T: Clone> Resolver<T> {
     }
 
     /// Asks further servers, and answers those who waited in vain. A call that comes early does nothing.
-    pub fn expire(&mut self, now: Millis) -> Vec<Progress<T>> {
+    pub fn expire(&mut self, now: Millis, policy: &mut dyn Policy) -> Vec<Progress<T>> {
         let steps = self.forwarder.due(now);
         steps
             .into_iter()
-            .map(|step| self.progress(now, step))
+            .map(|step| self.progress(now, step, policy))
             .collect()
     }
 
-    fn progress(&mut self, now: Millis, step: Step<T>) -> Progress<T> {
+    fn progress(&mut self, now: Millis, step: Step<T>, policy: &mut dyn Policy) -> Progress<T> {
         match step {
             Step::Listen => Progress::Listen,
             Step::Ask(query) => Progress::Ask(query),
             Step::Done(id, flight, stored) => Progress::Done {
                 flight: id,
-                replies: self.replies(now, flight, &stored),
+                replies: self.replies(now, flight, &stored, policy),
             },
         }
     }
 
     /// What those get who waited, as their policies are now.
-    fn replies(&mut self, now: Millis, flight: Flight<T>, stored: &Stored) -> Vec<Reply<T>> {
+    fn replies(
+        &mut self,
+        now: Millis,
+        flight: Flight<T>,
+        stored: &Stored,
+        policy: &mut dyn Policy,
+    ) -> Vec<Reply<T>> {
         let mut replies = Vec::with_capacity(flight.waiters.len());
         for waiter in flight.waiters {
             let Some(id) = self.directory.find(&waiter.container) else {
@@ -299,7 +316,8 @@ impl<T: Clone> Resolver<T> {
             };
             let asked = waiter.asked();
             let container = &member.container;
-            let (message, failed) = if container.egress.may_ask(flight.key.name()) {
+            let egress = policy.egress(&container.name);
+            let (message, failed) = if egress.may_ask(flight.key.name()) {
                 let relay = Relay {
                     now,
                     directory: &self.directory,
@@ -309,7 +327,10 @@ impl<T: Clone> Resolver<T> {
                     routed: flight.routed,
                 };
                 let failed = !stored.is_answer();
-                (relay.message(&asked, waiter.over, container), failed)
+                (
+                    relay.message(&asked, waiter.over, container, &egress),
+                    failed,
+                )
             } else {
                 let reason = Some(Reason::POLICY);
                 let bytes = bare(&asked, waiter.over, Rcode::REFUSED, reason);
@@ -358,20 +379,26 @@ struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    fn message(&self, asked: &Asked<'_>, over: Transport, container: &Container) -> Message {
+    fn message(
+        &self,
+        asked: &Asked<'_>,
+        over: Transport,
+        container: &Container,
+        egress: &Egress,
+    ) -> Message {
         let rcode = self.stored.rcode;
         let reason = (!self.stored.is_answer()).then_some(Reason::UPSTREAM);
         let mut answer = Answer::new(asked, rcode);
         let (records, counts) = self.stored.records(self.now);
         answer.relay(&records, counts);
         let bytes = answer.finish(asked, over, rcode, reason);
-        let opens = self.opens(container);
+        let opens = self.opens(container, egress);
         Message { bytes, opens }
     }
 
-    fn opens(&self, container: &Container) -> Option<Opens> {
+    fn opens(&self, container: &Container, egress: &Egress) -> Option<Opens> {
         let name = self.key.name();
-        if !container.egress.opens(name) {
+        if !egress.opens(name) {
             return None;
         }
         let mut addresses = self.stored.addresses(self.now, name);

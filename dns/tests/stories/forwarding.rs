@@ -65,7 +65,7 @@ fn records_of_any_type_pass_unchanged() {
     bytes[11] = 0;
     let own = b"\xc0\x0c\xff\x78\0\x01\0\0\0\x3c\0\x03abc";
     bytes.extend(own);
-    let done = world.dns.upstream(world.now, upstream.attempt, &bytes);
+    let done = world.says_bytes(upstream.attempt, &bytes);
     let Progress::Done { replies, .. } = done else {
         panic!("{done:?}")
     };
@@ -99,7 +99,7 @@ fn what_does_not_fit_the_question_is_not_believed() {
         assert_eq!(world.says(&upstream, &message), Progress::Listen, "{what}");
     }
     for junk in [&b""[..], b"x", &[0xff; 64]] {
-        let progress = world.dns.upstream(world.now, upstream.attempt, junk);
+        let progress = world.says_bytes(upstream.attempt, junk);
         assert_eq!(progress, Progress::Listen);
     }
     // an attempt that never was
@@ -108,10 +108,7 @@ fn what_does_not_fit_the_question_is_not_believed() {
         number: 9,
     };
     let bytes = right.to_vec().unwrap();
-    assert_eq!(
-        world.dns.upstream(world.now, other, &bytes),
-        Progress::Listen
-    );
+    assert_eq!(world.says_bytes(other, &bytes), Progress::Listen);
     // the right one is still welcome, once
     let done = world.says(&upstream, &right);
     assert_eq!(asked.in_reply(&done).answers(), ["A 198.51.100.7"]);
@@ -227,7 +224,7 @@ fn a_server_that_failed_is_asked_last_for_a_while() {
     let mut world = World::new();
     let asked = world.ask(WWW, A);
     let first = asked.upstream().clone();
-    let again = ask_again(world.dns.upstream_failed(world.now, first.attempt));
+    let again = ask_again(world.fails(&first));
     assert_eq!(again.server, server(SECOND), "at once");
     world.says(
         &again,
@@ -248,12 +245,8 @@ fn a_server_that_failed_is_asked_last_for_a_while() {
 fn when_no_server_can_be_reached_nobody_waits() {
     let mut world = World::new();
     let asked = world.ask(WWW, A);
-    let again = ask_again(
-        world
-            .dns
-            .upstream_failed(world.now, asked.upstream().attempt),
-    );
-    let done = world.dns.upstream_failed(world.now, again.attempt);
+    let again = ask_again(world.fails(asked.upstream()));
+    let done = world.fails(&again);
     assert_eq!(asked.in_reply(&done).code(), ServFail);
     // RFC 9520 §3.2: the failure is kept for a moment
     assert_eq!(world.answer(WWW, A).code(), ServFail);
@@ -285,7 +278,7 @@ fn a_server_that_refuses_makes_place_for_the_next() {
         .to_vec()
         .unwrap();
     bytes[7] = 9; // answers that are not there
-    let again = ask_again(world.dns.upstream(world.now, first.attempt, &bytes));
+    let again = ask_again(world.says_bytes(first.attempt, &bytes));
     assert_ne!(again.server, first.server);
 }
 

@@ -139,7 +139,7 @@ fn another_zones_names_are_for_those_who_may_reach_them() {
     for (name, kind) in [("probe.lab.internal", A), (reverse, PTR), ("probe", A)] {
         assert_eq!(world.answer(name, kind).code(), NXDomain, "{name}");
     }
-    world.reach.push(("web", "probe"));
+    world.policy.reach.push(("web", "probe"));
     assert_eq!(
         world.answer("probe.lab.internal", A).answers(),
         ["A 10.89.1.2"]
@@ -177,7 +177,7 @@ fn zones_that_share_a_domain_keep_their_names_apart() {
     let told = world.ask_as(PROBE, question("twin.corp.example", A)).told();
     assert_eq!(told.answers(), ["A 10.89.1.7"]);
     assert_eq!(world.answer("probe.corp.example", A).code(), NXDomain);
-    world.reach.push(("web", "probe"));
+    world.policy.reach.push(("web", "probe"));
     assert_eq!(
         world.answer("probe.corp.example", A).answers(),
         ["A 10.89.1.2"]

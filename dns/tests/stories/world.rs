@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use dns::{
-    Client, Config, Container, Egress, Message as Out, Millis, Opens, Outcome, Progress, Resolver,
-    Silence, Transport, UpstreamQuery, Zone,
+    Attempt, Client, Config, Container, Egress, Message as Out, Millis, Opens, Outcome, Policy,
+    Progress, Resolver, Silence, Transport, UpstreamQuery, Zone,
 };
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -27,9 +28,27 @@ pub(crate) fn server(text: &str) -> SocketAddr {
 pub(crate) struct World {
     pub(crate) dns: Resolver<u32>,
     pub(crate) now: Millis,
+    pub(crate) policy: Policies,
+    tickets: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct Policies {
     /// Who may learn of whom in another zone.
     pub(crate) reach: Vec<(&'static str, &'static str)>,
-    tickets: u32,
+    /// What `web` may ask; everybody else may ask everything.
+    web: Option<Egress>,
+}
+
+impl Policy for Policies {
+    fn reaches(&mut self, asker: &str, other: &str) -> bool {
+        self.reach.contains(&(asker, other))
+    }
+
+    fn egress(&mut self, container: &str) -> Arc<Egress> {
+        let web = self.web.clone().filter(|_| container == "web");
+        Arc::new(web.unwrap_or_else(Egress::everything))
+    }
 }
 
 pub(crate) fn zone(name: &str, third: u8) -> Zone {
@@ -58,7 +77,6 @@ pub(crate) fn container(name: &str, zone: &str, third: u8, n: u8) -> Container {
             ip(&format!("10.89.{third}.{n}")),
             ip(&format!("fd00:{third}::{n}")),
         ],
-        egress: Egress::everything(),
     }
 }
 
@@ -85,7 +103,7 @@ impl World {
         let mut world = Self {
             dns,
             now: 1_000_000,
-            reach: vec![],
+            policy: Policies::default(),
             tickets: 0,
         };
         world.attach(container("web", "dmz", 0, 2));
@@ -100,18 +118,14 @@ impl World {
 
     /// `web` of the dmz gets another policy.
     pub(crate) fn egress(&mut self, egress: Egress) {
-        let mut web = container("web", "dmz", 0, 2);
-        web.egress = egress;
-        self.attach(web);
+        self.policy.web = Some(egress);
     }
 
     pub(crate) fn send(&mut self, from: Client<'_>, bytes: &[u8]) -> (u32, Outcome) {
         self.tickets += 1;
-        let reach = self.reach.clone();
-        let mut may = |a: &str, b: &str| reach.contains(&(a, b));
         let outcome = self
             .dns
-            .handle(self.now, from, &self.tickets, bytes, &mut may);
+            .handle(self.now, from, &self.tickets, bytes, &mut self.policy);
         (self.tickets, outcome)
     }
 
@@ -141,18 +155,32 @@ impl World {
         let mut happened = Vec::new();
         while let Some(at) = self.dns.next_deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            let due = self.dns.expire(self.now);
+            let due = self.dns.expire(self.now, &mut self.policy);
             happened.extend(due.into_iter().map(|progress| (self.now, progress)));
         }
         self.now = end;
-        assert_eq!(self.dns.expire(self.now), [], "an early call does nothing");
+        assert_eq!(
+            self.dns.expire(self.now, &mut self.policy),
+            [],
+            "an early call does nothing"
+        );
         happened
     }
 
     /// An upstream server answers.
     pub(crate) fn says(&mut self, query: &UpstreamQuery, answer: &Message) -> Progress<u32> {
-        let bytes = answer.to_vec().unwrap();
-        self.dns.upstream(self.now, query.attempt, &bytes)
+        self.says_bytes(query.attempt, &answer.to_vec().unwrap())
+    }
+
+    pub(crate) fn says_bytes(&mut self, attempt: Attempt, bytes: &[u8]) -> Progress<u32> {
+        self.dns
+            .upstream(self.now, attempt, bytes, &mut self.policy)
+    }
+
+    /// An upstream server cannot be reached.
+    pub(crate) fn fails(&mut self, query: &UpstreamQuery) -> Progress<u32> {
+        self.dns
+            .upstream_failed(self.now, query.attempt, &mut self.policy)
     }
 }
 
