@@ -14,6 +14,7 @@ pub mod explain;
 pub mod kernel;
 pub mod model;
 pub mod oracle;
+pub mod outside;
 pub mod policy;
 pub mod sets;
 pub mod skeleton;

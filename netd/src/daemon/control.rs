@@ -14,7 +14,7 @@ use super::engine::Engine;
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
     AttachRequest, Container, DaemonStatus, Error, Explanation, Lease, PolicyView, Problem, Reason,
-    Zone, ZoneSettings,
+    Resolver, ResolverZone, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -103,7 +103,7 @@ replies! {
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyView],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, ResolverZone, Resolver, DaemonStatus, Reason, Explanation, PolicyView],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),

@@ -49,6 +49,7 @@ impl Engine {
             self.follow_doors();
         }
         self.unbind_lease(record);
+        self.unname_container(&record.container);
         if let Err(e) = self.drop_record(&record.container) {
             tracing::error!(container = %record.container, error = %e, "remove its record");
         }
@@ -110,6 +111,7 @@ impl Engine {
             self.follow_doors();
         }
         self.unbind_lease(&record);
+        self.unname_container(name);
         if let Err(e) = self.drop_record(name) {
             tracing::error!(container = %name, error = %e, "remove the record of a container that ended");
         }

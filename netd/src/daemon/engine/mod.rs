@@ -10,6 +10,7 @@ mod doors;
 mod explain;
 mod forward;
 mod lease;
+mod names;
 mod recover;
 mod reload;
 mod request;
@@ -51,10 +52,10 @@ pub(crate) struct ZoneState {
     pub(crate) responder: Option<dhcp::Responder>,
 }
 
-/// What the tasks that own DHCP sockets have to know.
+/// What the tasks that own sockets of DHCP and DNS have to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ZoneEvent {
-    /// Serve DHCP on this bridge; the bridge may be a new one under an old name.
+    /// Serve this bridge; the bridge may be a new one under an old name.
     Up {
         zone: ZoneName,
         bridge: IfName,
@@ -62,6 +63,18 @@ pub(crate) enum ZoneEvent {
     },
     /// Stop serving.
     Down { zone: ZoneName },
+}
+
+/// Tells everybody who serves zones.
+pub(crate) struct ZoneEvents(pub(crate) Vec<mpsc::UnboundedSender<ZoneEvent>>);
+
+impl ZoneEvents {
+    /// The receivers end with the daemon only.
+    fn send(&self, event: &ZoneEvent) {
+        for receiver in &self.0 {
+            let _ = receiver.send(event.clone());
+        }
+    }
 }
 
 /// See the [module](self).
@@ -93,7 +106,8 @@ pub(crate) struct Engine {
     forwarding: Option<Forwarding>,
     /// Published ports on `::1`.
     doors: Doors,
-    zone_events: mpsc::UnboundedSender<ZoneEvent>,
+    zone_events: ZoneEvents,
+    names: names::Names,
     /// How often the ruleset had to be restored.
     restored: u64,
     /// What is wrong besides files, by subject.
@@ -122,6 +136,8 @@ impl Engine {
 
     /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.
     fn apply(&mut self, changes: &firewall::sets::Changes) -> Result<(), api::Error> {
+        // Also what changes no element may change what the resolver may ask.
+        self.names.forget_verdicts();
         if changes.is_empty() {
             return Ok(());
         }

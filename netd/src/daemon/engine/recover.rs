@@ -15,7 +15,8 @@ use tokio::sync::{Notify, mpsc};
 use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
-use super::{Engine, ZoneEvent};
+use super::names::Names;
+use super::{Engine, ZoneEvents};
 use crate::daemon::chain;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
@@ -54,7 +55,7 @@ impl Engine {
     /// Starts the engine; the second value is where names of deleted links arrive.
     pub(crate) fn start(
         dirs: Dirs,
-        zone_events: mpsc::UnboundedSender<ZoneEvent>,
+        zone_events: ZoneEvents,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Vec<ContainerName>>), StartError> {
         let dir = |path: PathBuf| move |source| StartError::Dir { path, source };
         let (store, stored) = Store::open(&dirs.state)?;
@@ -96,6 +97,7 @@ impl Engine {
             forwarding,
             doors: Doors::default(),
             zone_events,
+            names: Names::new(),
             restored: 0,
             problems: BTreeMap::new(),
         };
@@ -146,6 +148,7 @@ impl Engine {
         self.match_links(records);
         self.restore_leases(stored);
         self.follow_doors();
+        self.name_host();
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }
