@@ -18,6 +18,7 @@ pub mod learn;
 pub mod model;
 pub mod oracle;
 pub mod packet;
+pub mod outside;
 pub mod policy;
 pub mod rfc3339;
 pub mod sets;

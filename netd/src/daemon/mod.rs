@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control socket ─┐
-//! DHCP sockets ───┤                 ┌─► zone::Links     (rtnetlink)
+//! DHCP, DNS ──────┤                 ┌─► zone::Links     (rtnetlink)
 //! inotify ────────┼─► engine ───────┼─► firewall::Tables (nftables)
 //! link monitor ───┤  (synchronous)  ├─► records          (RUNTIME/ports)
 //! table monitor ──┤                 ├─► store            (STATE/netd.redb, its own thread)
@@ -19,6 +19,7 @@ mod control;
 mod decisions;
 mod dhcp;
 mod dirs;
+mod dns;
 mod edits;
 mod engine;
 mod files;

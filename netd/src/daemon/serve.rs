@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use super::engine::{Engine, StartError, clock::next_minute};
-use super::{DaemonArgs, chain, control, dhcp, keep, listen, sys};
+use super::engine::{Engine, StartError, ZoneEvents, clock::next_minute};
+use super::{DaemonArgs, chain, control, dhcp, dns, keep, listen, sys};
 use crate::daemon::dirs::Dirs;
 
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
@@ -41,7 +41,9 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     // Monitors first: what happens while the engine starts must not be missed.
     let mut links = sys::readable(zone::Monitor::open()?)?;
     let (zone_events, zone_changes) = mpsc::unbounded_channel();
-    let (engine, mut reaped) = Engine::start(dirs.clone(), zone_events)?;
+    let (dns_events, dns_changes) = mpsc::unbounded_channel();
+    let events = ZoneEvents(vec![zone_events, dns_events]);
+    let (engine, mut reaped) = Engine::start(dirs.clone(), events)?;
     let mut tables = sys::readable(engine.table_monitor()?)?;
     if let Err(e) = keep::start(dirs, engine.tables_socket()) {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
@@ -52,6 +54,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
     tokio::task::spawn_local(follow_apply(engine.clone()));
     tokio::task::spawn_local(listen::listen(engine.clone()));
+    tokio::task::spawn_local(dns::serve(engine.clone(), dns_changes));
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ready();

@@ -13,6 +13,7 @@ mod doors;
 mod explain;
 mod forward;
 mod lease;
+mod names;
 mod publish;
 mod recover;
 mod reload;
@@ -57,10 +58,10 @@ pub(crate) struct ZoneState {
     pub(crate) responder: Option<dhcp::Responder>,
 }
 
-/// What the tasks that own DHCP sockets have to know.
+/// What the tasks that own sockets of DHCP and DNS have to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ZoneEvent {
-    /// Serve DHCP on this bridge; the bridge may be a new one under an old name.
+    /// Serve this bridge; the bridge may be a new one under an old name.
     Up {
         zone: ZoneName,
         bridge: IfName,
@@ -68,6 +69,18 @@ pub(crate) enum ZoneEvent {
     },
     /// Stop serving.
     Down { zone: ZoneName },
+}
+
+/// Tells everybody who serves zones.
+pub(crate) struct ZoneEvents(pub(crate) Vec<mpsc::UnboundedSender<ZoneEvent>>);
+
+impl ZoneEvents {
+    /// The receivers end with the daemon only.
+    fn send(&self, event: &ZoneEvent) {
+        for receiver in &self.0 {
+            let _ = receiver.send(event.clone());
+        }
+    }
 }
 
 /// See the [module](self).
@@ -111,7 +124,8 @@ pub(crate) struct Engine {
     pub(crate) decider: decide::Decider,
     /// Published ports that policy closes to everybody, in words, by container.
     closed_ports: BTreeMap<ContainerName, Vec<String>>,
-    zone_events: mpsc::UnboundedSender<ZoneEvent>,
+    zone_events: ZoneEvents,
+    names: names::Names,
     /// How often the ruleset had to be restored.
     restored: u64,
     /// What is wrong besides files, by subject.
@@ -140,6 +154,8 @@ impl Engine {
 
     /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.
     fn apply(&mut self, changes: &firewall::sets::Changes) -> Result<(), api::Error> {
+        // Also what changes no element may change what the resolver may ask.
+        self.names.forget_verdicts();
         if changes.is_empty() {
             return Ok(());
         }

@@ -16,8 +16,9 @@ use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
 use super::decide::Decider;
-use super::{Engine, ZoneEvent};
 use crate::daemon::applied::AppliedError;
+use super::names::Names;
+use super::{Engine, ZoneEvents};
 use crate::daemon::chain;
 use crate::daemon::decisions::Decisions;
 use crate::daemon::dirs::Dirs;
@@ -59,7 +60,7 @@ impl Engine {
     /// Starts the engine; the second value is where names of deleted links arrive.
     pub(crate) fn start(
         dirs: Dirs,
-        zone_events: mpsc::UnboundedSender<ZoneEvent>,
+        zone_events: ZoneEvents,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Vec<ContainerName>>), StartError> {
         let dir = |path: PathBuf| move |source| StartError::Dir { path, source };
         let (store, stored) = Store::open(&dirs.state)?;
@@ -112,6 +113,7 @@ impl Engine {
             decider: Decider::new(decisions),
             closed_ports: BTreeMap::new(),
             zone_events,
+            names: Names::new(),
             restored: 0,
             problems: BTreeMap::new(),
         };
@@ -164,6 +166,7 @@ impl Engine {
         self.restore_leases(stored);
         self.follow_doors();
         self.look_at_all_published();
+        self.name_host();
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }

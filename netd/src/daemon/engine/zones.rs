@@ -1,7 +1,5 @@
 //! Zones: made, changed, deleted, and brought up from their files.
 
-use std::net::IpAddr;
-
 use zone::{Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
 use super::attach::model_of;
@@ -209,14 +207,13 @@ impl Engine {
         for record in &attached {
             self.bind_lease(record);
         }
+        self.name_zone(&name);
         self.forward()?;
-        let event = ZoneEvent::Up {
+        self.zone_events.send(&ZoneEvent::Up {
             zone: name,
             bridge,
             ifindex,
-        };
-        // The receiver ends with the daemon only.
-        let _ = self.zone_events.send(event);
+        });
         Ok(())
     }
 
@@ -229,9 +226,9 @@ impl Engine {
         let changes = self.firewall.remove_zone(name);
         self.apply(&changes)?;
         self.zones.remove(name);
-        let _ = self
-            .zone_events
-            .send(ZoneEvent::Down { zone: name.clone() });
+        self.unname_zone(name);
+        self.zone_events
+            .send(&ZoneEvent::Down { zone: name.clone() });
         self.forward()
     }
 
@@ -301,20 +298,6 @@ impl Engine {
             self.store.put(Kind::Subnet, name.to_string(), Some(value));
         }
         Ok(zone)
-    }
-
-    /// Resolvers that are handed to the zone's containers: its own, else the host's upstream ones.
-    pub(super) fn resolvers(&self, zone: &Zone) -> Vec<IpAddr> {
-        if !zone.dns.is_empty() {
-            return zone.dns.clone();
-        }
-        // systemd-resolved's stub is of no use to others; its upstreams are in the second file.
-        ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
-            .iter()
-            .filter_map(|path| std::fs::read_to_string(path).ok())
-            .map(|text| nameservers(&text))
-            .find(|servers| !servers.is_empty())
-            .unwrap_or_default()
     }
 
     /// A pool with the addresses that names of this zone have.
@@ -405,20 +388,18 @@ fn zone_name(text: &str) -> Result<ZoneName, api::Error> {
         .map_err(|e| super::invalid(format!("zone: {e}")))
 }
 
-/// Nameservers of a resolv.conf that others than the host can use.
-fn nameservers(text: &str) -> Vec<IpAddr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver"))
-        .filter_map(|rest| rest.trim().parse::<IpAddr>().ok())
-        .filter(|address| !address.is_loopback())
-        .collect()
-}
-
 /// A zone file with settings laid over it: as text, so that the command line and a text editor are
 /// judged by the same parser.
 fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFile, api::Error> {
     let text = |value: &Option<String>| value.as_ref().map(|v| format!("{v:?}"));
     let dns = settings.dns.as_ref().map(|list| format!("{list:?}"));
+    let upstream = settings.upstream.as_ref().map(|list| format!("{list:?}"));
+    let domains = settings.upstream_domains.as_ref().map(|domains| {
+        let each = domains
+            .iter()
+            .map(|(name, list)| format!("{name:?} = {list:?}"));
+        format!("{{ {} }}", each.collect::<Vec<_>>().join(", "))
+    });
     let overrides = [
         ("subnet4", text(&settings.subnet4)),
         ("subnet6", text(&settings.subnet6)),
@@ -429,6 +410,8 @@ fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFil
         ("domain", text(&settings.domain)),
         ("pool", text(&settings.pool)),
         ("dns", dns),
+        ("upstream", upstream),
+        ("upstream-domains", domains),
     ];
     let mut merged = String::new();
     for line in base.to_toml().lines() {
@@ -501,5 +484,15 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
         format!("{:?}", wanted.pool),
     );
     differ("dns", format!("{:?}", has.dns), format!("{:?}", wanted.dns));
+    differ(
+        "upstream",
+        format!("{:?}", has.upstream),
+        format!("{:?}", wanted.upstream),
+    );
+    differ(
+        "upstream-domains",
+        format!("{:?}", has.upstream_domains),
+        format!("{:?}", wanted.upstream_domains),
+    );
     differences
 }

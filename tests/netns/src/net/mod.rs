@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod ears;
+pub mod dns;
 pub mod frame;
 pub mod netns;
 pub mod packet;

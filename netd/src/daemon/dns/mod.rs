@@ -1,0 +1,244 @@
+//! The sockets of DNS: UDP and TCP on the gateways of each zone, and towards upstream.
+//!
+//! ```text
+//! containers ── udp.rs ──┐                  ┌── upstream.rs ── resolvers of the host, of a zone, of a domain
+//!               tcp.rs ──┴─► engine.query ──┤
+//!                            (engine/names) └── timer: servers that do not answer
+//! resolv.rs: which resolvers the host has
+//! ```
+//!
+//! Each socket is bound to a gateway's address and to its bridge, so nobody outside the zone is heard, and answers come
+//! from the address that was asked.
+
+mod resolv;
+mod tcp;
+mod udp;
+mod upstream;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use dns::{Message, Outcome, Progress, Reply, Transport};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use zone::{IfName, ZoneName};
+
+use super::engine::{Engine, ZoneEvent};
+
+pub(crate) use resolv::Watch as ResolvWatch;
+
+/// The way back to a client.
+#[derive(Debug, Clone)]
+pub(crate) enum Back {
+    /// A datagram from the socket that was asked.
+    Udp(Rc<UdpSocket>, SocketAddr),
+    /// The connection's queue.
+    Tcp(mpsc::UnboundedSender<Vec<u8>>),
+}
+
+/// What all tasks of the resolver share.
+pub(super) struct Context {
+    engine: Rc<RefCell<Engine>>,
+    /// The tasks that ask upstream, by question.
+    asking: RefCell<HashMap<u64, Vec<AbortHandle>>>,
+    /// Told when a deadline may have become earlier.
+    asked: Notify,
+}
+
+/// Serves all zones: follows them, the time, and the host's resolvers.
+pub(super) async fn serve(
+    engine: Rc<RefCell<Engine>>,
+    mut changes: mpsc::UnboundedReceiver<ZoneEvent>,
+) {
+    let context = Rc::new(Context {
+        engine,
+        asking: RefCell::default(),
+        asked: Notify::new(),
+    });
+    tokio::task::spawn_local(upstream::keep_time(context.clone()));
+    tokio::task::spawn_local(resolv::follow(context.clone()));
+    let mut served: HashMap<ZoneName, (Place, JoinSet<()>)> = HashMap::new();
+    while let Some(change) = changes.recv().await {
+        match change {
+            ZoneEvent::Up {
+                zone,
+                bridge,
+                ifindex,
+            } => {
+                let gateways = context.engine.borrow().gateways_of(&zone);
+                let place = Place {
+                    bridge,
+                    ifindex,
+                    gateways,
+                };
+                let same = |(at, tasks): &(Place, JoinSet<()>)| *at == place && !tasks.is_empty();
+                if served.get(&zone).is_some_and(same) {
+                    continue;
+                }
+                // The old sockets first: they may be bound to the same addresses.
+                served.remove(&zone);
+                let tasks = listen(&context, &zone, &place);
+                served.insert(zone, (place, tasks));
+            }
+            ZoneEvent::Down { zone } => {
+                served.remove(&zone);
+            }
+        }
+    }
+}
+
+/// Where a zone is served. A bridge that was made again has another index.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    bridge: IfName,
+    ifindex: u32,
+    gateways: Vec<IpAddr>,
+}
+
+/// Opens the sockets of a zone. What cannot be opened is a problem of the zone; the others serve.
+fn listen(context: &Rc<Context>, zone: &ZoneName, place: &Place) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let mut wrong = None;
+    for gateway in &place.gateways {
+        let at = SocketAddr::new(*gateway, dns::PORT);
+        match udp_socket(&place.bridge, at) {
+            Ok(socket) => {
+                tasks.spawn_local(udp::serve(context.clone(), zone.clone(), Rc::new(socket)));
+            }
+            Err(e) => wrong = Some(format!("udp {at}: {e}")),
+        }
+        match tcp_socket(&place.bridge, at) {
+            Ok(socket) => {
+                tasks.spawn_local(tcp::serve(context.clone(), zone.clone(), socket));
+            }
+            Err(e) => wrong = Some(format!("tcp {at}: {e}")),
+        }
+    }
+    let subject = format!("DNS in zone {zone}");
+    let message = wrong.map(|wrong| {
+        format!(
+            "{subject}: {wrong} (is another DNS server bound to port 53 of every interface? Make it listen where it is \
+             needed, or set `dns` for the zone)"
+        )
+    });
+    if let Some(message) = &message {
+        tracing::error!("{message}");
+    }
+    context.engine.borrow_mut().problem(subject, message);
+    tasks
+}
+
+fn bound(bridge: &IfName, at: SocketAddr, kind: SocketType) -> std::io::Result<OwnedFd> {
+    let family = match at {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, kind, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    super::sys::bind_to_device(socket.as_fd(), bridge.as_str())?;
+    // The address may be on its way still, or be put back in a moment.
+    super::sys::bind_to_any_address(socket.as_fd(), at.is_ipv6())?;
+    rustix::net::bind(&socket, &at)?;
+    Ok(socket)
+}
+
+fn udp_socket(bridge: &IfName, at: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = bound(bridge, at, SocketType::DGRAM)?;
+    UdpSocket::from_std(std::net::UdpSocket::from(socket))
+}
+
+fn tcp_socket(bridge: &IfName, at: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = bound(bridge, at, SocketType::STREAM)?;
+    rustix::net::listen(&socket, 128)?;
+    TcpListener::from_std(std::net::TcpListener::from(socket))
+}
+
+/// What became of a query, for its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// The answer is on its way back.
+    Answered,
+    /// It will be.
+    Later,
+    /// There is none.
+    Never,
+}
+
+impl Context {
+    /// A query came.
+    fn query(
+        self: &Rc<Self>,
+        zone: &ZoneName,
+        from: IpAddr,
+        over: Transport,
+        back: &Back,
+        query: &[u8],
+    ) -> Heard {
+        let client = dns::Client {
+            zone: zone.as_str(),
+            address: from,
+            over,
+        };
+        let outcome = self.engine.borrow_mut().query(client, back, query);
+        match outcome {
+            Outcome::Answer(message) => {
+                self.send(back, message);
+                Heard::Answered
+            }
+            Outcome::Ask(query) => {
+                upstream::ask(self, query);
+                Heard::Later
+            }
+            Outcome::Wait => Heard::Later,
+            Outcome::Ignore(silence) => {
+                tracing::debug!(zone = %zone, from = %from, reason = %silence, "DNS message not answered");
+                Heard::Never
+            }
+        }
+    }
+
+    /// Something became of a question. True when it is answered.
+    fn progress(self: &Rc<Self>, progress: Progress<Back>) -> bool {
+        match progress {
+            Progress::Listen => false,
+            Progress::Ask(query) => {
+                upstream::ask(self, query);
+                false
+            }
+            Progress::Done { flight, replies } => {
+                for Reply { to, message } in replies {
+                    self.send(&to, message);
+                }
+                // The task that calls this may be among them; it ends where it waits next.
+                let tasks = self.asking.borrow_mut().remove(&flight);
+                for task in tasks.into_iter().flatten() {
+                    task.abort();
+                }
+                true
+            }
+        }
+    }
+
+    /// Sends an answer, once what it opens is in force.
+    fn send(&self, back: &Back, message: Message) {
+        if let Some(opens) = &message.opens {
+            self.engine.borrow_mut().open_names(opens);
+        }
+        match back {
+            // A full queue of the link drops it, as the link would; the client asks again.
+            Back::Udp(socket, peer) => {
+                if let Err(e) = socket.try_send_to(&message.bytes, *peer) {
+                    tracing::debug!(to = %peer, error = %e, "send a DNS answer");
+                }
+            }
+            // The connection may be gone.
+            Back::Tcp(queue) => drop(queue.send(message.bytes)),
+        }
+    }
+}
