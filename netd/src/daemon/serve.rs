@@ -50,11 +50,12 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     let engine = Rc::new(RefCell::new(engine));
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
+    let names = dns::Service::start(engine.clone(), dns_changes);
     let control = control::listen(dirs)?;
+    tokio::task::spawn_local(names.run());
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
     tokio::task::spawn_local(follow_apply(engine.clone()));
     tokio::task::spawn_local(listen::listen(engine.clone()));
-    tokio::task::spawn_local(dns::serve(engine.clone(), dns_changes));
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ready();

@@ -50,43 +50,69 @@ pub(super) struct Context {
     asked: Notify,
 }
 
-/// Serves all zones: follows them, the time, and the host's resolvers.
-pub(super) async fn serve(
-    engine: Rc<RefCell<Engine>>,
-    mut changes: mpsc::UnboundedReceiver<ZoneEvent>,
-) {
-    let context = Rc::new(Context {
-        engine,
-        asking: RefCell::default(),
-        asked: Notify::new(),
-    });
-    tokio::task::spawn_local(upstream::keep_time(context.clone()));
-    tokio::task::spawn_local(resolv::follow(context.clone()));
-    let mut served: HashMap<ZoneName, (Place, JoinSet<()>)> = HashMap::new();
-    while let Some(change) = changes.recv().await {
+/// Whoever serves the zones, with the sockets that are open.
+pub(super) struct Service {
+    context: Rc<Context>,
+    changes: mpsc::UnboundedReceiver<ZoneEvent>,
+    served: HashMap<ZoneName, (Place, JoinSet<()>)>,
+}
+
+impl Service {
+    /// Listens in the zones that are up already, so that a daemon that is ready answers. Within a `LocalSet`.
+    pub(super) fn start(
+        engine: Rc<RefCell<Engine>>,
+        changes: mpsc::UnboundedReceiver<ZoneEvent>,
+    ) -> Self {
+        let context = Rc::new(Context {
+            engine,
+            asking: RefCell::default(),
+            asked: Notify::new(),
+        });
+        resolv::read(&context);
+        let mut service = Self {
+            context,
+            changes,
+            served: HashMap::new(),
+        };
+        while let Ok(change) = service.changes.try_recv() {
+            service.follow(change);
+        }
+        service
+    }
+
+    /// Serves all zones: follows them, the time, and the host's resolvers.
+    pub(super) async fn run(mut self) {
+        tokio::task::spawn_local(upstream::keep_time(self.context.clone()));
+        tokio::task::spawn_local(resolv::follow(self.context.clone()));
+        while let Some(change) = self.changes.recv().await {
+            self.follow(change);
+        }
+    }
+
+    fn follow(&mut self, change: ZoneEvent) {
         match change {
             ZoneEvent::Up {
                 zone,
                 bridge,
                 ifindex,
             } => {
-                let gateways = context.engine.borrow().gateways_of(&zone);
+                let gateways = self.context.engine.borrow().gateways_of(&zone);
                 let place = Place {
                     bridge,
                     ifindex,
                     gateways,
                 };
                 let same = |(at, tasks): &(Place, JoinSet<()>)| *at == place && !tasks.is_empty();
-                if served.get(&zone).is_some_and(same) {
-                    continue;
+                if self.served.get(&zone).is_some_and(same) {
+                    return;
                 }
                 // The old sockets first: they may be bound to the same addresses.
-                served.remove(&zone);
-                let tasks = listen(&context, &zone, &place);
-                served.insert(zone, (place, tasks));
+                self.served.remove(&zone);
+                let tasks = listen(&self.context, &zone, &place);
+                self.served.insert(zone, (place, tasks));
             }
             ZoneEvent::Down { zone } => {
-                served.remove(&zone);
+                self.served.remove(&zone);
             }
         }
     }

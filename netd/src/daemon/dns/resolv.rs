@@ -21,9 +21,13 @@ const MOST: usize = 8;
 /// What no news tell of (a file system mounted over another) is seen after this time.
 const AGAIN: Duration = Duration::from_secs(30);
 
+/// Tells the engine what the files say now.
+pub(super) fn read(context: &Context) {
+    context.engine.borrow_mut().set_upstream(servers());
+}
+
 /// Follows the files.
 pub(super) async fn follow(context: Rc<Context>) {
-    context.engine.borrow_mut().set_upstream(servers());
     let mut watch = match Watch::new().and_then(super::super::sys::readable) {
         Ok(watch) => Some(watch),
         Err(e) => {
@@ -31,6 +35,8 @@ pub(super) async fn follow(context: Rc<Context>) {
             None
         }
     };
+    // What changed before the watch was there.
+    read(&context);
     loop {
         let news = async {
             match &mut watch {
@@ -50,7 +56,7 @@ pub(super) async fn follow(context: Rc<Context>) {
             },
             () = tokio::time::sleep(AGAIN) => {}
         }
-        context.engine.borrow_mut().set_upstream(servers());
+        read(&context);
     }
 }
 
