@@ -83,7 +83,8 @@ impl Tables {
         Ok(Self {
             socket,
             dump: Dump::open()?,
-            batch: Batch::default(),
+            // Linux 6.3 can, and 6.9 lets tables be owned.
+            batch: Batch::new(ownership),
             specs: SetId::all().into_iter().map(|id| (id, id.spec())).collect(),
             skeleton: skeleton::tables(),
             ownership,
@@ -143,7 +144,7 @@ impl Tables {
 
     fn try_install(&mut self, elements: &[Element]) -> Result<(), TablesError> {
         let generation = self.next_generation()?;
-        let mut batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(self.ownership));
         batch.begin(self.socket.next_sequence());
         let (flags, portid) = self.table_flags();
         let mut kept = BTreeMap::new();

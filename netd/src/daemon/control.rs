@@ -15,7 +15,7 @@ use super::lenient::{Descriptors, Lenient};
 use crate::api::{
     Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Lease,
     Lesson, Obstacle, PolicyChange, PolicyDifference, PolicyRule, PolicyStep, PolicyText,
-    PolicyTexts, PolicyView, Problem, Resolver, ResolverZone, Reason, Step, Zone, ZoneSettings,
+    PolicyTexts, PolicyView, Problem, Reason, Resolver, ResolverZone, Step, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.

@@ -28,6 +28,7 @@ mod lenient;
 mod listen;
 mod listeners;
 mod loopback6;
+mod opened;
 mod reaper;
 mod record;
 mod serve;

@@ -1,6 +1,8 @@
 //! The system calls of the daemon for which rustix has no safe form. Its only unsafe code.
 #![allow(unsafe_code)]
 
+mod datagrams;
+
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -9,6 +11,8 @@ use std::process::Command;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+pub(crate) use datagrams::{Datagrams, MOST};
 
 fn set_option(
     socket: BorrowedFd<'_>,

@@ -1,9 +1,7 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
 use super::layout::{or_dash, properties, span, table};
-use crate::api::{
-    Container, DaemonStatus, Lease, PolicyView, Problem, Reason, Resolver, Zone,
-};
+use crate::api::{Container, DaemonStatus, Lease, PolicyView, Problem, Reason, Resolver, Zone};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`

@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use dns::{Message, Outcome, Progress, Reply, Transport};
+use dns::{Message, Opens, Outcome, Progress, Reply, Transport};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Notify, mpsc};
@@ -29,8 +29,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use zone::{IfName, ZoneName};
 
 use super::engine::{Engine, ZoneEvent};
+use super::sys::Datagrams;
 
 pub(crate) use resolv::Watch as ResolvWatch;
+
+/// Bytes of queries that wait for the resolver, as the kernel counts: some hundreds.
+const BACKLOG: usize = 1024 * 1024;
 
 /// The way back to a client.
 #[derive(Debug, Clone)]
@@ -46,6 +50,8 @@ pub(super) struct Context {
     engine: Rc<RefCell<Engine>>,
     /// The tasks that ask upstream, by question.
     asking: RefCell<HashMap<u64, Vec<AbortHandle>>>,
+    /// Room that all sockets share, each in its turn.
+    datagrams: RefCell<Datagrams>,
     /// Told when a deadline may have become earlier.
     asked: Notify,
 }
@@ -66,6 +72,7 @@ impl Service {
         let context = Rc::new(Context {
             engine,
             asking: RefCell::default(),
+            datagrams: RefCell::new(Datagrams::new()),
             asked: Notify::new(),
         });
         resolv::read(&context);
@@ -176,6 +183,8 @@ fn bound(bridge: &IfName, at: SocketAddr, kind: SocketType) -> std::io::Result<O
 
 fn udp_socket(bridge: &IfName, at: SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = bound(bridge, at, SocketType::DGRAM)?;
+    // Bursts of a whole zone. What is more is dropped, and asked again.
+    sockopt::set_socket_recv_buffer_size_force(&socket, BACKLOG)?;
     UdpSocket::from_std(std::net::UdpSocket::from(socket))
 }
 
@@ -185,11 +194,11 @@ fn tcp_socket(bridge: &IfName, at: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(std::net::TcpListener::from(socket))
 }
 
-/// What became of a query, for its connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What became of a query.
+#[derive(Debug)]
 enum Heard {
-    /// The answer is on its way back.
-    Answered,
+    /// This is the answer; what it opens must be in force before it leaves.
+    Answered(Message),
     /// It will be.
     Later,
     /// There is none.
@@ -213,10 +222,7 @@ impl Context {
         };
         let outcome = self.engine.borrow_mut().query(client, back, query);
         match outcome {
-            Outcome::Answer(message) => {
-                self.send(back, message);
-                Heard::Answered
-            }
+            Outcome::Answer(message) => Heard::Answered(message),
             Outcome::Ask(query) => {
                 upstream::ask(self, query);
                 Heard::Later
@@ -238,6 +244,11 @@ impl Context {
                 false
             }
             Progress::Done { flight, replies } => {
+                let opens: Vec<Opens> = replies
+                    .iter()
+                    .filter_map(|reply| reply.message.opens.clone())
+                    .collect();
+                self.open(&opens);
                 for Reply { to, message } in replies {
                     self.send(&to, message);
                 }
@@ -251,11 +262,17 @@ impl Context {
         }
     }
 
-    /// Sends an answer, once what it opens is in force.
-    fn send(&self, back: &Back, message: Message) {
-        if let Some(opens) = &message.opens {
+    /// Puts in force what answers open.
+    fn open(&self, opens: &[Opens]) {
+        if !opens.is_empty() {
             self.engine.borrow_mut().open_names(opens);
+            // It ends, perhaps before anything else is due.
+            self.asked.notify_one();
         }
+    }
+
+    /// Sends an answer to somebody who waited.
+    fn send(&self, back: &Back, message: Message) {
         match back {
             // A full queue of the link drops it, as the link would; the client asks again.
             Back::Udp(socket, peer) => {

@@ -109,9 +109,14 @@ async fn converse(context: Rc<Context>, zone: ZoneName, mut stream: TcpStream, c
                 frames.push(&buffer[..length]);
                 while let Some(query) = frames.next_message() {
                     match context.query(&zone, client.1, Transport::Tcp, &back, query) {
-                        Heard::Answered | Heard::Later => waiting += 1,
+                        Heard::Answered(message) => {
+                            context.open(message.opens.as_slice());
+                            context.send(&back, message);
+                        }
+                        Heard::Later => {}
                         Heard::Never => return,
                     }
+                    waiting += 1;
                 }
             }
             // Not even a failure was told: the container is gone.

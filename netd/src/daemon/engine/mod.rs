@@ -14,6 +14,7 @@ mod explain;
 mod forward;
 mod lease;
 mod names;
+mod opened;
 mod publish;
 mod recover;
 mod reload;
@@ -126,6 +127,10 @@ pub(crate) struct Engine {
     closed_ports: BTreeMap<ContainerName, Vec<String>>,
     zone_events: ZoneEvents,
     names: names::Names,
+    /// What names have opened, on disk.
+    opened: super::opened::Opened,
+    /// Containers that are in there.
+    opened_names: BTreeSet<ContainerName>,
     /// How often the ruleset had to be restored.
     restored: u64,
     /// What is wrong besides files, by subject.
@@ -163,10 +168,15 @@ impl Engine {
             return Ok(());
         };
         tracing::warn!(error = %super::chain(&first), "elements do not fit the ruleset in force; writing it anew");
+        self.install()
+            .map_err(|e| refused(format!("write the ruleset: {}", super::chain(&e))))
+    }
+
+    /// Writes the ruleset anew, where what is there is not what was thought.
+    fn install(&mut self) -> Result<(), firewall::kernel::TablesError> {
         self.restored += 1;
         self.tables
             .install(&self.firewall.elements(), &self.firewall.limits())
-            .map_err(|e| refused(format!("write the ruleset: {}", super::chain(&e))))
     }
 
     /// Notes what is wrong with a subject, or that nothing is any longer.

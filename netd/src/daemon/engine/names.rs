@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dns::{Attempt, Client, Egress, Millis, Opens, Outcome, Policy, Progress, Resolver};
+use dns::{Attempt, Client, Egress, Millis, Outcome, Policy, Progress, Resolver};
 use firewall::compile::Firewall;
 use firewall::outside;
 use ipnet::IpNet;
@@ -178,6 +178,7 @@ impl Engine {
     /// A container has no name any more.
     pub(super) fn unname_container(&mut self, name: &ContainerName) {
         self.names.resolver.detach(name.as_str());
+        self.close_names(name);
     }
 
     /// Tells the resolver which addresses are the host's own.
@@ -223,21 +224,17 @@ impl Engine {
 
     /// When to call [`Engine::expire_names`] next.
     pub(crate) fn names_due(&self) -> Option<Instant> {
-        let due = self.names.resolver.next_deadline()?;
-        Some(self.names.started + Duration::from_millis(due))
+        let answers = self.names.resolver.next_deadline();
+        let answers = answers.map(|due| self.names.started + Duration::from_millis(due));
+        answers.into_iter().chain(self.lapse_due()).min()
     }
 
-    /// Asks further resolvers, and answers those who waited in vain.
+    /// Asks further resolvers, answers those who waited in vain, and ends what names opened.
     pub(crate) fn expire_names(&mut self) -> Vec<Progress<Back>> {
+        self.lapse_names();
         let now = self.names.now();
         let (resolver, mut judge) = judged(&mut self.names, &self.firewall);
         resolver.expire(now, &mut judge)
-    }
-
-    /// Puts in force what an answer opens to a container, before it leaves. The place for the firewall's timed elements:
-    /// policies with `dns:` rules are refused until it has them, so there is nothing to open yet.
-    pub(crate) fn open_names(&mut self, opens: &Opens) {
-        tracing::debug!(container = %opens.container, name = %opens.name, addresses = ?opens.addresses, "a name opens");
     }
 
     /// Resolvers that are handed to the zone's containers: its own, else the gateway's.

@@ -16,15 +16,16 @@ use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
 use super::decide::Decider;
-use crate::daemon::applied::AppliedError;
 use super::names::Names;
 use super::{Engine, ZoneEvents};
+use crate::daemon::applied::AppliedError;
 use crate::daemon::chain;
 use crate::daemon::decisions::Decisions;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
 use crate::daemon::loopback6::Doors;
+use crate::daemon::opened::Line;
 use crate::daemon::reaper::Reaper;
 use crate::daemon::record::{Record, Records};
 use crate::daemon::store::{Kind, Store, StoreError, Stored};
@@ -84,6 +85,7 @@ impl Engine {
         let forwarding = std::fs::read(dirs.forwarding())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (opened, recalled) = super::opened::open(&dirs);
         let mut engine = Self {
             dirs,
             started: Instant::now(),
@@ -114,15 +116,17 @@ impl Engine {
             closed_ports: BTreeMap::new(),
             zone_events,
             names: Names::new(),
+            opened,
+            opened_names: BTreeSet::new(),
             restored: 0,
             problems: BTreeMap::new(),
         };
         engine.resume_apply();
-        engine.take_over(&stored)?;
+        engine.take_over(&stored, recalled)?;
         Ok((engine, reaped))
     }
 
-    fn take_over(&mut self, stored: &Stored) -> Result<(), StartError> {
+    fn take_over(&mut self, stored: &Stored, recalled: Vec<Line>) -> Result<(), StartError> {
         if let Some(aside) = &stored.put_aside {
             self.problems.insert(
                 self.dirs.state.display().to_string(),
@@ -160,7 +164,7 @@ impl Engine {
         for record in &records {
             self.ports.insert(record.container.clone(), record.clone());
         }
-        self.rules_in_force(&records)?;
+        self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
         self.restore_leases(stored);
@@ -197,7 +201,11 @@ impl Engine {
     }
 
     /// One transaction replaces the ruleset of the daemon before by ours, for all that is recorded.
-    fn rules_in_force(&mut self, records: &[Record]) -> Result<(), StartError> {
+    fn rules_in_force(
+        &mut self,
+        records: &[Record],
+        recalled: Vec<Line>,
+    ) -> Result<(), StartError> {
         // The changes of each step are not sent: all elements together are, below.
         let set = self.policy_set();
         self.follow_clock();
@@ -227,6 +235,7 @@ impl Engine {
         for record in records {
             self.firewall.attach(model_of(record));
         }
+        self.recall_names(recalled);
         self.tables
             .install(&self.firewall.elements(), &self.firewall.limits())
             .map_err(StartError::Tables)

@@ -1,8 +1,8 @@
 //! Packets of the stories: namespaces, servers, probes, raw frames and traps.
 
 pub mod clients;
-pub mod ears;
 pub mod dns;
+pub mod ears;
 pub mod frame;
 pub mod netns;
 pub mod packet;
