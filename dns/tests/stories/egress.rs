@@ -175,7 +175,7 @@ fn answers_open_nothing_but_the_world() {
         (A, "169.254.169.254"),
         (A, "224.0.0.1"),
         (A, "255.255.255.255"),
-        (AAAA, "fd77::3"), // of the zone
+        (AAAA, "fd00::3"), // of the zone
         (AAAA, "fe80::1"),
         (AAAA, "::1"),
         (AAAA, "::"),
@@ -206,7 +206,7 @@ fn answers_open_nothing_but_the_world() {
 fn private_addresses_outside_the_zones_open() {
     let mut world = World::new();
     world.egress(only(&["*.corp.example"]));
-    for (n, (kind, address)) in [(A, "192.168.7.7"), (A, "100.64.0.1"), (AAAA, "fd00::3")]
+    for (n, (kind, address)) in [(A, "192.168.7.7"), (A, "100.64.0.1"), (AAAA, "fd77::3")]
         .into_iter()
         .enumerate()
     {
