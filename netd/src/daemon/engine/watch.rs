@@ -82,6 +82,9 @@ impl Engine {
             let outcome = self.zone_repair(&zone);
             self.note(format!("zone {zone}"), outcome);
         }
+        if host_changed {
+            self.name_host();
+        }
         if host_changed && !self.zones.is_empty() {
             let outcome = self.forward();
             self.note("forwarding".into(), outcome);
@@ -187,7 +190,9 @@ impl Engine {
     /// our socket is open: to be told of each element that we add ourselves would cost every attach.
     pub(crate) fn table_monitor(&self) -> Result<Option<TableMonitor>, TablesError> {
         let watched = !self.tables.owned();
-        watched.then(|| TableMonitor::open(&self.tables)).transpose()
+        watched
+            .then(|| TableMonitor::open(&self.tables))
+            .transpose()
     }
 
     /// Whether nobody else can change the tables.
