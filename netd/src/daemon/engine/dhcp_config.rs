@@ -1,7 +1,7 @@
 //! A zone as its DHCP server sees it, and the addresses that the two allocators must not both give: `zone::Pool`
 //! gives to containers, the responder's pool and reservations are for machines nobody attached.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use zone::dhcp::Who;
@@ -155,7 +155,7 @@ impl Engine {
                 Who::Mac(mac) => record.mac == *mac,
                 Who::ClientId(_) => false,
             };
-            let mut attached = self.ports.values().filter(|r| r.zone == zone.name);
+            let mut attached = self.ports.of_zone(zone.name.as_str());
             if let Some(other) = attached.find(|r| r.ips().iter().any(has) && !meant(r)) {
                 return Err(refused(format!(
                     "{what}: dhcp: {} is reserved for another, and container {} has it now (detach it first, or reserve another address)",
@@ -198,9 +198,4 @@ impl Engine {
         });
         zones.collect()
     }
-}
-
-/// Whether a lease is for the machine that a record is about.
-pub(super) fn is_of(record: &crate::daemon::record::Record, address: Ipv4Addr) -> bool {
-    record.ips().contains(&IpAddr::V4(address))
 }

@@ -1,12 +1,11 @@
 //! DHCP: what the responder knows, and what becomes durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use zone::{Configure, MacAddr, ZoneName};
 
-use super::dhcp_config::is_of;
 use super::{Engine, ZoneState};
 use crate::api;
 use crate::daemon::leases::{Before, Entry, JournalError, push, put};
@@ -225,14 +224,13 @@ impl Engine {
             }
         }
         for (name, state) in &self.zones {
-            let attached = |address: Ipv4Addr| {
-                let mut records = self.ports.values().filter(|r| r.zone == *name);
-                records.any(|r| is_of(r, address))
-            };
+            let records = self.ports.of_zone(name.as_str());
+            let attached: BTreeSet<IpAddr> = records.flat_map(|r| r.ips()).collect();
             let Some(responder) = &state.responder else {
                 continue;
             };
-            let others = responder.leases().filter(|l| !attached(l.address));
+            let others = responder.leases();
+            let others = others.filter(|l| !attached.contains(&l.address.into()));
             leases.extend(others.map(|lease| api::Lease {
                 container: lease.hostname.as_deref().unwrap_or_default().to_owned(),
                 zone: name.to_string(),

@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use super::dhcp_zone::zone_file;
 use crate::net::clients::{CLIENTS, Client};
-use crate::world::World;
-use crate::world::container::Container;
+use crate::world::{Container, World};
 
 const ZONE: &str = "subnet4 = \"10.77.0.0/24\"\nsubnet6 = \"none\"\n[dhcp]\nlease = \"10s\"\n";
 
