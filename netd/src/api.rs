@@ -4,6 +4,7 @@
 //! client (`client.rs`), and any varlink client can do the same.
 
 mod apply;
+mod six;
 
 use std::collections::HashMap;
 
@@ -13,6 +14,8 @@ use zlink::introspect::CustomType;
 pub(crate) use apply::{
     AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
 };
+
+pub(crate) use six::{Ipv6Silence, Ipv6Zone};
 
 /// Name of the varlink interface.
 pub(crate) const INTERFACE: &str = "io.netd.Control";
@@ -197,6 +200,9 @@ pub(crate) struct DaemonStatus {
     pub(crate) tables: String,
     /// How often the ruleset had to be restored.
     pub(crate) restored: i64,
+    /// What was done for machines that ask for IPv6, by zone.
+    #[serde(default)]
+    pub(crate) ipv6: Vec<Ipv6Zone>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
     /// The last apply of policies, if there was one.

@@ -13,7 +13,8 @@ use super::dirs::Dirs;
 use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Lease,
+    Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Ipv6Silence,
+    Ipv6Zone, Lease,
     Lesson, Obstacle, PolicyChange, PolicyDifference, PolicyRule, PolicyStep, PolicyText,
     PolicyTexts, PolicyView, Problem, Reason, Step, Zone, ZoneSettings,
 };
@@ -109,7 +110,7 @@ replies! {
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Reason, Explanation, PolicyRule, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DaemonStatus, Ipv6Zone, Ipv6Silence, Reason, Explanation, PolicyRule, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),

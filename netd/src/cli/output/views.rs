@@ -1,7 +1,7 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
 use super::layout::{or_dash, properties, span, table};
-use crate::api::{Container, DaemonStatus, Lease, PolicyView, Problem, Reason, Zone};
+use crate::api::{Container, DaemonStatus, Ipv6Zone, Lease, PolicyView, Problem, Reason, Zone};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -212,9 +212,22 @@ pub(crate) fn status(status: &DaemonStatus, now: i64) -> String {
         ),
         ("Tables", vec![tables.to_owned()]),
         ("Restored", vec![format!("{} times", status.restored)]),
+        ("IPv6", status.ipv6.iter().map(ipv6).collect()),
         ("Problem", status.problems.iter().map(problem).collect()),
         ("Warning", status.warnings.clone()),
     ])
+}
+
+/// `dmz: 12 asked, 9 advertisements, 4 replies; 1 rate-limited`
+fn ipv6(zone: &Ipv6Zone) -> String {
+    let silent = zone.silent.iter();
+    let silent: String = silent
+        .map(|silence| format!("; {} not answered: {}", silence.count, silence.reason))
+        .collect();
+    format!(
+        "{}: {} asked, {} advertisements, {} DHCPv6 replies{silent}",
+        zone.zone, zone.received, zone.advertisements, zone.replies
+    )
 }
 
 /// A problem, with its subject where the message does not begin with it.

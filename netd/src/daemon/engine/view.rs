@@ -48,6 +48,7 @@ impl Engine {
             }
             .into(),
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
+            ipv6: self.ipv6_state(),
             problems: self.problems(),
             applied: self.applied_state(),
             warnings: self.warnings(),

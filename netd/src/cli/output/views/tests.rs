@@ -160,6 +160,16 @@ fn the_daemon() {
         policies: 2,
         tables: "owned".into(),
         restored: 0,
+        ipv6: vec![crate::api::Ipv6Zone {
+            zone: "lab".into(),
+            received: 12,
+            advertisements: 9,
+            replies: 4,
+            silent: vec![crate::api::Ipv6Silence {
+                reason: "rate-limited".into(),
+                count: 2,
+            }],
+        }],
         problems: vec![Problem {
             subject: "zone lab".into(),
             message: "its bridge cannot be made".into(),
