@@ -5,6 +5,7 @@
 
 mod apply;
 mod dhcp;
+mod six;
 
 use std::collections::HashMap;
 
@@ -15,6 +16,8 @@ pub(crate) use apply::{
     AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
 };
 pub(crate) use dhcp::{DhcpSilence, DhcpZone};
+
+pub(crate) use six::{Ipv6Silence, Ipv6Zone};
 
 /// Name of the varlink interface.
 pub(crate) const INTERFACE: &str = "io.netd.Control";
@@ -255,6 +258,9 @@ pub(crate) struct DaemonStatus {
     /// The resolver.
     #[serde(default)]
     pub(crate) resolver: Resolver,
+    /// What was done for machines that ask for IPv6, by zone.
+    #[serde(default)]
+    pub(crate) ipv6: Vec<Ipv6Zone>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
     /// The last apply of policies, if there was one.

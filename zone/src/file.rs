@@ -1,7 +1,7 @@
 //! The zone file, `zones/NAME.toml`.
 //!
 //! ```toml
-//! subnet4  = "10.89.3.0/24"      # absent: the next free /24 of 10.89.0.0/16
+//! subnet4  = "10.89.3.0/24"      # absent: the next free /24 of 10.89.0.0/16; "none": no IPv4
 //! subnet6  = "fd12:3456::/64"    # absent: a ULA /64 of machine and zone; "none": no IPv6
 //! internal = false               # true: no path to or from the world
 //! uplink   = "eth0"              # the only interface through which the zone reaches the world
@@ -86,6 +86,9 @@ pub enum Subnet6 {
 pub struct ZoneFile {
     /// IPv4 subnet, /8 to /30; the next free one when absent.
     pub subnet4: Option<Ipv4Net>,
+    /// No IPv4 in this zone: `subnet4 = "none"`.
+    #[serde(default)]
+    pub without_ipv4: bool,
     /// IPv6 subnet, /48 to /120.
     pub subnet6: Subnet6,
     /// No path to or from the world, whatever policies say.
@@ -140,6 +143,8 @@ impl ZoneFile {
         };
         if let Some(net) = self.subnet4 {
             set("subnet4", net.to_string().into());
+        } else if self.without_ipv4 {
+            set("subnet4", "none".into());
         }
         match self.subnet6 {
             Subnet6::Auto => {}

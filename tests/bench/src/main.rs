@@ -194,7 +194,7 @@ struct Crowd {
 }
 
 /// Every measure; those of `flat` at 1,000 only.
-const ALL: [&[&str]; 12] = [
+const ALL: [&[&str]; 13] = [
     &["floor"],
     &["attach"],
     &["attach", "--at", "1000"],

@@ -2,7 +2,7 @@
 
 use super::layout::{or_dash, properties, span, table};
 use crate::api::{
-    Container, DaemonStatus, DhcpZone, Lease, PolicyView, Problem, Reason, Resolver, Zone,
+    Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, PolicyView, Problem, Reason, Resolver, Zone,
 };
 use crate::client::{Attached, ZoneCreated};
 
@@ -223,6 +223,7 @@ pub(crate) fn status(status: &DaemonStatus, now: i64) -> String {
         ("Restored", vec![format!("{} times", status.restored)]),
         ("DHCP", status.dhcp.iter().flat_map(dhcp).collect()),
         ("Resolver", resolver(&status.resolver)),
+        ("IPv6", status.ipv6.iter().map(ipv6).collect()),
         ("Problem", status.problems.iter().map(problem).collect()),
         ("Warning", status.warnings.clone()),
     ])
@@ -286,6 +287,18 @@ fn resolver(resolver: &Resolver) -> Vec<String> {
         format!("{} queries in {}{detail}", z.queries, z.zone)
     });
     std::iter::once(asks).chain(zones).collect()
+}
+
+/// `dmz: 12 asked, 9 advertisements, 4 replies; 1 rate-limited`
+fn ipv6(zone: &Ipv6Zone) -> String {
+    let silent = zone.silent.iter();
+    let silent: String = silent
+        .map(|silence| format!("; {} not answered: {}", silence.count, silence.reason))
+        .collect();
+    format!(
+        "{}: {} asked, {} advertisements, {} DHCPv6 replies{silent}",
+        zone.zone, zone.received, zone.advertisements, zone.replies
+    )
 }
 
 /// A problem, with its subject where the message does not begin with it.

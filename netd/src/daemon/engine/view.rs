@@ -56,6 +56,7 @@ impl Engine {
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
             dhcp: self.dhcp_view(),
             resolver: self.resolver_view(),
+            ipv6: self.ipv6_state(),
             problems: self.problems(),
             applied: self.applied_state(),
             warnings: self.warnings(),

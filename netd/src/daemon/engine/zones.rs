@@ -279,7 +279,7 @@ impl Engine {
         // What was chosen for a file that leaves it open stays chosen.
         let mut file = file.clone();
         if let Some(chosen) = self.chosen.get(name) {
-            if file.subnet4.is_none() {
+            if file.subnet4.is_none() && !file.without_ipv4 {
                 file.subnet4 = chosen.0;
             }
             if let (Subnet6::Auto, Some(net)) = (&file.subnet6, chosen.1) {
@@ -444,7 +444,7 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
             differences.push(format!("{what} is {has}, asked for is {wanted}"));
         }
     };
-    if wanted.subnet4.is_some() {
+    if wanted.subnet4.is_some() || wanted.without_ipv4 {
         differ(
             "subnet4",
             format!("{:?}", zone.subnet4),

@@ -216,7 +216,7 @@ pub fn silence_has_a_reason() {
         .netns
         .enter(|| std::net::UdpSocket::bind("0.0.0.0:68"))
         .unwrap();
-    let mut say = |options: &[u8]| {
+    let say = |options: &[u8]| {
         let bytes = [&message[..], options].concat();
         socket.send_to(&bytes, (one.gateway4(), 67)).unwrap();
     };

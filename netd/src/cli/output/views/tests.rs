@@ -214,6 +214,16 @@ fn the_daemon() {
             under_way: 0,
             zones: vec![counters("dmz", 480), counters("lab", 0)],
         },
+        ipv6: vec![crate::api::Ipv6Zone {
+            zone: "lab".into(),
+            received: 12,
+            advertisements: 9,
+            replies: 4,
+            silent: vec![crate::api::Ipv6Silence {
+                reason: "rate-limited".into(),
+                count: 2,
+            }],
+        }],
         problems: vec![Problem {
             subject: "zone lab".into(),
             message: "its bridge cannot be made".into(),
