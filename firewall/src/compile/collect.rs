@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::owner::{Focus, View};
 use super::ranges::{self, EVERYTHING, Interval, Networks, point};
+use crate::model::Container;
 use crate::policy::{self, Peer, Ports, Rule};
 use crate::sets::{Action, Direction, Element, Family, Key, SetId, Shape, group};
 
@@ -63,6 +64,7 @@ impl Match {
 
 /// Elements of one owner's address, direction and action, while they are collected.
 pub(super) struct Collected<'a> {
+    container: &'a Container,
     own: IpAddr,
     direction: Direction,
     action: Action,
@@ -83,8 +85,15 @@ pub(super) struct Collected<'a> {
 }
 
 impl<'a> Collected<'a> {
-    pub(super) fn new(own: IpAddr, direction: Direction, action: Action, focus: Focus<'a>) -> Self {
+    pub(super) fn new(
+        container: &'a Container,
+        own: IpAddr,
+        direction: Direction,
+        action: Action,
+        focus: Focus<'a>,
+    ) -> Self {
         Self {
+            container,
             own,
             direction,
             action,
@@ -266,8 +275,13 @@ impl<'a> Collected<'a> {
                     }
                 }
                 Peer::Net(net) if Family::of(net.addr()) == family => self.network(*net, &what),
-                // refused while parsing: names of the world are not resolved yet
-                Peer::Net(_) | Peer::Dns(_) => {}
+                Peer::Net(_) => {}
+                // only what is allowed has groups of names
+                Peer::Dns(pattern) => {
+                    for number in view.names.with(&self.container.name, pattern) {
+                        self.group(number, &what);
+                    }
+                }
             }
         }
     }

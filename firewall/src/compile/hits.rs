@@ -49,7 +49,8 @@ impl Firewall {
             for ((file, place), rule, counts) in number(rules) {
                 let mut alone = Vec::new();
                 for own in self.world.addresses(container) {
-                    let collected = Collected::new(own, direction, rule.action, Focus::Everything);
+                    let collected =
+                        Collected::new(container, own, direction, rule.action, Focus::Everything);
                     let collected = match counts {
                         Counts::LeftOut => continue,
                         Counts::Always => collected,

@@ -109,7 +109,7 @@ impl Tables {
         keep: &BTreeSet<SetId>,
         wanted: &BySet<'_>,
     ) -> Result<(), TablesError> {
-        let mut batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(self.ownership));
         batch.begin(self.socket.next_sequence());
         let flags = self.table_flags().0;
         let mut kept = BTreeMap::new();

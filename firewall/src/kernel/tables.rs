@@ -11,7 +11,7 @@ use super::nf;
 use super::socket::{Socket, SocketError};
 use super::steps::{self, Step};
 use super::words;
-use crate::sets::{Changes, Element, Family, Key, SetId, SetSpec, Table};
+use crate::sets::{Changes, Element, Family, Key, Life, SetId, SetSpec, Table};
 use crate::skeleton::ir::TableSpec;
 use crate::skeleton::{self, COUNTED, REMEMBERED, REMEMBERED_MASK};
 
@@ -79,7 +79,8 @@ impl Tables {
         Ok(Self {
             socket,
             dump: Dump::open()?,
-            batch: Batch::default(),
+            // Linux 6.3 can, and 6.9 lets tables be owned.
+            batch: Batch::new(ownership),
             specs: SetId::all().into_iter().map(|id| (id, id.spec())).collect(),
             skeleton: skeleton::tables(),
             ownership,
@@ -186,9 +187,7 @@ impl Tables {
             if self.ownership {
                 let spec = &self.specs[&SetId::Changing];
                 let changing = changing();
-                changing
-                    .iter()
-                    .for_each(|c| self.batch.remove_if_there(spec, c));
+                changing.iter().for_each(|c| self.batch.remove(spec, c));
                 changing.iter().for_each(|c| self.batch.add(spec, c));
             }
         }
@@ -320,7 +319,7 @@ const SETTLES: u32 = 1;
 /// What says that a batch committed within the last second, for even and odd generations.
 fn changing() -> [Element; 2] {
     [COUNTED, COUNTED | 1].map(|mark| Element {
-        timeout: Some(SETTLES),
+        timeout: Some(Life::Seconds(SETTLES)),
         ..Element::new(SetId::Changing, Key::new().mark(mark))
     })
 }

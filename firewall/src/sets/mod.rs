@@ -10,7 +10,7 @@ mod spec;
 
 use std::net::IpAddr;
 
-pub use element::{Changes, Element, Key, Limit};
+pub use element::{Changes, Element, Key, Life, Limit};
 pub use spec::{Field, SetSpec};
 
 /// Which address family a set is for. v4 and v6 have the same sets with the same meaning.
@@ -174,6 +174,8 @@ pub mod group {
     pub const LAST: u32 = 6;
     /// The first number for zones: zone groups are `ZONE_BASE + n`.
     pub const ZONE_BASE: u32 = 0x0000_0100;
+    /// The first number for sets of names that one address was resolved from: far beyond what labels reach.
+    pub const NAMES_BASE: u32 = 0x4000_0000;
     /// The first number for label sets: two containers with the same labels share one number.
     pub const LABELS_BASE: u32 = 0x0001_0000;
 }
@@ -205,6 +207,9 @@ pub enum SetId {
     ZoneOf(Family),
     /// Map: container address → number of its label set (absent when it has no labels).
     LabelsOf(Family),
+    /// Map: container address . address of the world → number of the set of `dns:` peers that it was resolved for, by the
+    /// gateway's resolver, for this container. Elements live as long as what they open.
+    Resolved(Family),
     /// Bridges of zones, by interface name.
     Bridges,
     /// Subnets of zones (interval).
@@ -318,6 +323,7 @@ impl SetId {
                 SetId::Watched(family),
                 SetId::ZoneOf(family),
                 SetId::LabelsOf(family),
+                SetId::Resolved(family),
                 SetId::Subnets(family),
                 SetId::Internal(family),
                 SetId::Gateways(family),

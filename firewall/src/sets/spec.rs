@@ -221,6 +221,7 @@ impl SetId {
             SetId::Watched(f) => of("watched", f, vec![ip(f)]),
             SetId::ZoneOf(f) => of("zone_of", f, vec![ip(f)]).to(vec![Mark]),
             SetId::LabelsOf(f) => of("labels_of", f, vec![ip(f)]).to(vec![Mark]),
+            SetId::Resolved(f) => of("resolved", f, vec![ip(f), ip(f)]).to(vec![Mark]).timed(),
             SetId::Subnets(f) => of("subnets", f, vec![ip(f)]).ranges(true),
             SetId::Internal(f) => of("internal", f, vec![ip(f)]).ranges(true),
             SetId::Gateways(f) => of("gateways", f, vec![ip(f)]),

@@ -47,6 +47,7 @@ pub(super) fn chains() -> Vec<Chain> {
             }
             chains.push(direction(d, f));
         }
+        chains.push(by_name(f));
         chains.extend(judge(f));
     }
     chains
@@ -288,6 +289,13 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
         }
     }
     rules.extend(ask_group(d, f, a));
+    if has_names(d, a) {
+        rules.push(rule([
+            is_group(group::WORLD),
+            jump(name(d, f, a, "_resolved")),
+        ]));
+        rules.push(rule([is_group(group::ALLOWED), Step::Return]));
+    }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
     rules.extend(ask_group(d, f, a));
     rules.extend(the_end(d, f, a));
@@ -320,6 +328,30 @@ fn by_range(d: Direction, f: Family, a: Action, odd: bool) -> Chain {
 
 fn found() -> [Step; 2] {
     [Step::Set(Meta::Mark, group::ALLOWED), Step::Return]
+}
+
+/// Whether `dns:` peers mean something: what names resolve to is opened, and nothing else is done with it.
+pub(super) fn has_names(d: Direction, a: Action) -> bool {
+    (d, a) == (Direction::Egress, Action::Allow)
+}
+
+/// The peer is in the world: the names it was resolved from for this container, which are a group.
+fn by_name(f: Family) -> Chain {
+    let (d, a) = (Direction::Egress, Action::Allow);
+    let (own, peer) = sides(d, f);
+    chain(
+        name(d, f, a, "_resolved"),
+        vec![
+            rule([Step::Set(Meta::Mark, 0)]),
+            rule([Step::SetFrom(
+                Meta::Mark,
+                vec![own, peer],
+                SetId::Resolved(f),
+            )]),
+            rule([is_group(0), Step::Return]),
+            rule([goto(name(d, f, a, "_group"))]),
+        ],
+    )
 }
 
 /// The peer is a container: its zone, its labels, and `any`.

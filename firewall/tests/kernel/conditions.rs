@@ -9,7 +9,7 @@ use firewall::compile::Firewall;
 use firewall::kernel::Tables;
 use firewall::model::{Clock, Container, DefaultPolicy, Zone};
 use firewall::policy::{PolicyFile, PolicySet};
-use firewall::sets::{Changes, Element, SetId};
+use firewall::sets::{Changes, Element, Life, SetId};
 use zone::MacAddr;
 
 use crate::lab::{BRIDGES, GATEWAY4, GATEWAY6, Lab};
@@ -264,13 +264,15 @@ fn hours_end_without_a_daemon() {
         .collect();
     assert_eq!(timed.len(), 2);
     assert!(
-        timed.iter().all(|e| e.timeout == Some(8 * 3600)),
+        timed
+            .iter()
+            .all(|e| e.timeout == Some(Life::Seconds(8 * 3600))),
         "{timed:?}"
     );
     // eight hours are long: the same elements with a second to live
     let mut short = timed.clone();
     for element in &mut short {
-        element.timeout = Some(1);
+        element.timeout = Some(Life::Seconds(1));
     }
     lab.tables
         .apply(&Changes {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control socket ─┐
-//! DHCP sockets ───┤                 ┌─► zone::Links     (rtnetlink)
+//! DHCP, DNS ──────┤                 ┌─► zone::Links     (rtnetlink)
 //! inotify ────────┼─► engine ───────┼─► firewall::Tables (nftables)
 //! link monitor ───┤  (synchronous)  ├─► records          (RUNTIME/ports)
 //! table monitor ──┤                 ├─► store            (STATE/netd.redb, its own thread)
@@ -19,6 +19,7 @@ mod control;
 mod decisions;
 mod dhcp;
 mod dirs;
+mod dns;
 mod edits;
 mod engine;
 mod files;
@@ -28,6 +29,7 @@ mod lenient;
 mod listen;
 mod listeners;
 mod loopback6;
+mod opened;
 mod ports;
 mod reaper;
 mod record;
@@ -35,7 +37,6 @@ mod serve;
 mod six;
 mod store;
 mod sys;
-mod upstreams;
 
 use std::error::Error as StdError;
 use std::process::ExitCode;

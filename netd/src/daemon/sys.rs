@@ -1,6 +1,8 @@
 //! The system calls of the daemon for which rustix has no safe form. Its only unsafe code.
 #![allow(unsafe_code)]
 
+mod datagrams;
+
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -9,6 +11,8 @@ use std::process::Command;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+pub(crate) use datagrams::{Datagrams, MOST};
 
 fn set_option(
     socket: BorrowedFd<'_>,
@@ -42,6 +46,25 @@ pub(super) fn bind_to_device(socket: BorrowedFd<'_>, interface: &str) -> io::Res
         libc::SO_BINDTODEVICE,
         interface.as_bytes(),
     )
+}
+
+/// Lets a socket be bound to an address that this host does not have yet (IP_FREEBIND, ip(7)).
+pub(super) fn bind_to_any_address(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let (level, option) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_FREEBIND)
+    };
+    set_option(socket, level, option, &on.to_ne_bytes())
+}
+
+/// The index of an interface of the host, if there is one of this name.
+pub(super) fn ifindex(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: `name` is a C string that lives through the call, which only reads it.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
 }
 
 /// Sets the mark of the packets a socket sends (SO_MARK).
@@ -328,3 +351,4 @@ impl Owner for firewall::kernel::TableMonitor {}
 impl Owner for firewall::kernel::Nflog {}
 impl Owner for super::edits::News {}
 impl Owner for OwnedFd {}
+impl Owner for super::dns::ResolvWatch {}

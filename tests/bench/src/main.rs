@@ -160,6 +160,18 @@ enum What {
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
     },
+    /// Names of containers, asked by dnsperf: netd, dnsmasq, aardvark-dns
+    Dns {
+        /// Names
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        names: u32,
+        /// Turns of each server
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Seconds of each turn
+        #[arg(long, default_value_t = 4)]
+        seconds: u32,
+    },
     /// Memory of the daemon
     Memory {
         /// Containers attached
@@ -182,7 +194,7 @@ struct Crowd {
 }
 
 /// Every measure; those of `flat` at 1,000 only.
-const ALL: [&[&str]; 12] = [
+const ALL: [&[&str]; 13] = [
     &["floor"],
     &["attach"],
     &["attach", "--at", "1000"],
@@ -194,6 +206,7 @@ const ALL: [&[&str]; 12] = [
     &["contrast"],
     &["start"],
     &["dhcp"],
+    &["dns"],
     &["memory"],
 ];
 
@@ -282,6 +295,11 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         What::Start { rounds } => measures::start::run(&options, rounds),
         What::Dhcp { seconds, only } => measures::dhcp::run(&options, seconds, &only),
+        What::Dns {
+            names,
+            rounds,
+            seconds,
+        } => measures::dns::run_all(&options, names, rounds, seconds),
         What::Memory { count } => measures::memory::run(&options, count),
     }
 }

@@ -253,6 +253,7 @@ impl Engine {
             return Err(e);
         }
         self.bind_lease(&record);
+        self.name_container(&record);
         self.ports.insert(record.clone());
         if !record.publish.is_empty() {
             self.follow_doors();

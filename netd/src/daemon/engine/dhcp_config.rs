@@ -140,8 +140,8 @@ impl Engine {
         let Some(state) = self.zones.get_mut(zone) else {
             return;
         };
-        let reserved = state.zone.dhcp.reservations.iter();
-        if let Some(found) = reserved.filter(|r| r.who == Who::Mac(mac)).last() {
+        let mut reserved = state.zone.dhcp.reservations.iter();
+        if let Some(found) = reserved.rfind(|r| r.who == Who::Mac(mac)) {
             state.pool.promise(container, found.address);
         }
     }

@@ -16,7 +16,8 @@ use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
 use super::decide::Decider;
-use super::{Engine, ZoneEvent};
+use super::names::Names;
+use super::{Engine, ZoneEvents};
 use crate::daemon::applied::AppliedError;
 use crate::daemon::chain;
 use crate::daemon::decisions::Decisions;
@@ -25,11 +26,11 @@ use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
 use crate::daemon::leases::{Before, Journal, JournalError};
 use crate::daemon::loopback6::Doors;
+use crate::daemon::opened::Line;
 use crate::daemon::ports::Ports;
 use crate::daemon::reaper::Reaper;
 use crate::daemon::record::{Record, Records};
 use crate::daemon::store::{Kind, Store, StoreError, Stored};
-use crate::daemon::upstreams::Upstreams;
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,7 @@ impl Engine {
     /// Starts the engine; the second value is where names of deleted links arrive.
     pub(crate) fn start(
         dirs: Dirs,
-        zone_events: mpsc::UnboundedSender<ZoneEvent>,
+        zone_events: ZoneEvents,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Vec<ContainerName>>), StartError> {
         let dir = |path: PathBuf| move |source| StartError::Dir { path, source };
         let (store, stored) = Store::open(&dirs.state)?;
@@ -89,6 +90,7 @@ impl Engine {
         let forwarding = std::fs::read(dirs.forwarding())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (opened, recalled) = super::opened::open(&dirs);
         let mut engine = Self {
             dirs,
             started: Instant::now(),
@@ -109,7 +111,6 @@ impl Engine {
             zones: BTreeMap::new(),
             ports: Ports::default(),
             answered: Vec::new(),
-            upstreams: Upstreams::default(),
             six: BTreeMap::new(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
@@ -122,15 +123,23 @@ impl Engine {
             decider: Decider::new(decisions),
             closed_ports: BTreeMap::new(),
             zone_events,
+            names: Names::new(),
+            opened,
+            opened_names: BTreeSet::new(),
             restored: 0,
             problems: BTreeMap::new(),
         };
         engine.resume_apply();
-        engine.take_over(&stored, &before)?;
+        engine.take_over(&stored, &before, recalled)?;
         Ok((engine, reaped))
     }
 
-    fn take_over(&mut self, stored: &Stored, before: &Before) -> Result<(), StartError> {
+    fn take_over(
+        &mut self,
+        stored: &Stored,
+        before: &Before,
+        recalled: Vec<Line>,
+    ) -> Result<(), StartError> {
         if let Some(aside) = &stored.put_aside {
             self.problems.insert(
                 self.dirs.state.display().to_string(),
@@ -168,13 +177,14 @@ impl Engine {
         for record in &records {
             self.ports.insert(record.clone());
         }
-        self.rules_in_force(&records)?;
+        self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
         self.restore_leases(before);
         self.restore_leases6(stored);
         self.follow_doors();
         self.look_at_all_published();
+        self.name_host();
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }
@@ -205,7 +215,11 @@ impl Engine {
     }
 
     /// One transaction replaces the ruleset of the daemon before by ours, for all that is recorded.
-    fn rules_in_force(&mut self, records: &[Record]) -> Result<(), StartError> {
+    fn rules_in_force(
+        &mut self,
+        records: &[Record],
+        recalled: Vec<Line>,
+    ) -> Result<(), StartError> {
         // The changes of each step are not sent: all elements together are, below.
         let set = self.policy_set();
         self.follow_clock();
@@ -235,6 +249,7 @@ impl Engine {
         for record in records {
             self.firewall.attach(model_of(record));
         }
+        self.recall_names(recalled);
         self.tables
             .install(&self.firewall.elements(), &self.firewall.limits())
             .map_err(StartError::Tables)

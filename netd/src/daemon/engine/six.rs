@@ -332,6 +332,28 @@ impl Engine {
         }
     }
 
+    /// What was done so far, by zone.
+    pub(super) fn ipv6_state(&self) -> Vec<api::Ipv6Zone> {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let zones = self.six.iter();
+        zones
+            .map(|(zone, Six { tally, .. })| api::Ipv6Zone {
+                zone: zone.to_string(),
+                received: number(tally.received),
+                advertisements: number(tally.advertisements),
+                replies: number(tally.replies),
+                silent: tally
+                    .silences
+                    .iter()
+                    .map(|(reason, count)| api::Ipv6Silence {
+                        reason: (*reason).to_owned(),
+                        count: number(*count),
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
     /// Where the lease of an address stands, and when it ends.
     pub(super) fn lease6(&self, zone: &ZoneName, address: Ipv6Addr) -> Option<&Lease> {
         self.six.get(zone)?.responder.lease(address.into())

@@ -1,7 +1,5 @@
 //! Zones: made, changed, deleted, and brought up from their files.
 
-use std::net::IpAddr;
-
 use zone::{Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
 use super::attach::model_of;
@@ -204,14 +202,13 @@ impl Engine {
             self.bind_lease(record);
         }
         self.six_up(&name, what)?;
+        self.name_zone(&name);
         self.forward()?;
-        let event = ZoneEvent::Up {
+        self.zone_events.send(&ZoneEvent::Up {
             zone: name,
             bridge,
             ifindex,
-        };
-        // The receiver ends with the daemon only.
-        let _ = self.zone_events.send(event);
+        });
         Ok(())
     }
 
@@ -225,9 +222,9 @@ impl Engine {
         self.apply(&changes)?;
         self.zones.remove(name);
         self.six_down(name);
-        let _ = self
-            .zone_events
-            .send(ZoneEvent::Down { zone: name.clone() });
+        self.unname_zone(name);
+        self.zone_events
+            .send(&ZoneEvent::Down { zone: name.clone() });
         self.forward()
     }
 
@@ -282,7 +279,7 @@ impl Engine {
         // What was chosen for a file that leaves it open stays chosen.
         let mut file = file.clone();
         if let Some(chosen) = self.chosen.get(name) {
-            if file.subnet4.is_none() {
+            if file.subnet4.is_none() && !file.without_ipv4 {
                 file.subnet4 = chosen.0;
             }
             if let (Subnet6::Auto, Some(net)) = (&file.subnet6, chosen.1) {
@@ -297,14 +294,6 @@ impl Engine {
             self.store.put(Kind::Subnet, name.to_string(), Some(value));
         }
         Ok(zone)
-    }
-
-    /// Resolvers that are handed to the zone's containers: its own, else the host's upstream ones.
-    pub(super) fn resolvers(&self, zone: &Zone) -> Vec<IpAddr> {
-        if !zone.dns.is_empty() {
-            return zone.dns.clone();
-        }
-        self.upstreams.servers()
     }
 
     /// A pool with the addresses that names of this zone have.
@@ -406,6 +395,13 @@ fn zone_name(text: &str) -> Result<ZoneName, api::Error> {
 fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFile, api::Error> {
     let text = |value: &Option<String>| value.as_ref().map(|v| format!("{v:?}"));
     let dns = settings.dns.as_ref().map(|list| format!("{list:?}"));
+    let upstream = settings.upstream.as_ref().map(|list| format!("{list:?}"));
+    let domains = settings.upstream_domains.as_ref().map(|domains| {
+        let each = domains
+            .iter()
+            .map(|(name, list)| format!("{name:?} = {list:?}"));
+        format!("{{ {} }}", each.collect::<Vec<_>>().join(", "))
+    });
     let overrides = [
         ("subnet4", text(&settings.subnet4)),
         ("subnet6", text(&settings.subnet6)),
@@ -416,6 +412,8 @@ fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFil
         ("domain", text(&settings.domain)),
         ("pool", text(&settings.pool)),
         ("dns", dns),
+        ("upstream", upstream),
+        ("upstream-domains", domains),
     ];
     let mut merged = String::new();
     // First: behind a table's header a key would be the table's.
@@ -446,7 +444,7 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
             differences.push(format!("{what} is {has}, asked for is {wanted}"));
         }
     };
-    if wanted.subnet4.is_some() {
+    if wanted.subnet4.is_some() || wanted.without_ipv4 {
         differ(
             "subnet4",
             format!("{:?}", zone.subnet4),
@@ -491,5 +489,15 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
         format!("{:?}", wanted.pool),
     );
     differ("dns", format!("{:?}", has.dns), format!("{:?}", wanted.dns));
+    differ(
+        "upstream",
+        format!("{:?}", has.upstream),
+        format!("{:?}", wanted.upstream),
+    );
+    differ(
+        "upstream-domains",
+        format!("{:?}", has.upstream_domains),
+        format!("{:?}", wanted.upstream_domains),
+    );
     differences
 }

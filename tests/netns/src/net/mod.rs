@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod dhcp;
+pub mod dns;
 pub mod ears;
 pub mod frame;
 pub mod netns;

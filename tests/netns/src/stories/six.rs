@@ -195,6 +195,62 @@ pub fn a_lease_is_renewed_released_and_survives_the_daemon() {
     assert_eq!(inside.status()["addresses"], inside.attached["addresses"]);
 }
 
+/// IPv6 alone: created, attached to both ways, judged, told to clients; and the other family is nowhere.
+pub fn a_zone_of_ipv6_alone() {
+    let world = World::new("six-alone");
+    let zone = world
+        .zone("six")
+        .option("--subnet4", "none")
+        .default("allow")
+        .create();
+    assert!(
+        zone["subnet4"].is_null() && zone["gateway4"].is_null(),
+        "{zone}"
+    );
+    world
+        .zone("six")
+        .option("--subnet4", "none")
+        .default("allow")
+        .create(); // the same again
+    let web = world.container("web").in_zone("six").start();
+    let client = world.container("dhcpcd").in_zone("six").dhcp().start();
+    assert_eq!(web.addresses().len(), 1, "{}", web.attached);
+    let inside = web.sh("ip -4 addr show dev host0; ip -4 route");
+    assert!(inside.trim().is_empty(), "{inside}");
+    assert!(
+        !world
+            .netns
+            .sh("ip -4 addr show dev vz-six")
+            .contains("inet ")
+    );
+    reaches_the_world(&web);
+    CLIENTS6[1].once(&world.dir, &client.netns);
+    until(&client, "ip -6 route", "default via fe80::");
+    reaches_the_world(&client);
+    let out = client.tcp(web.v6(), 80);
+    assert_eq!(out.who(), "web", "{out:?}");
+    // a policy closes it as it would any other
+    world.policy("web", "[[ingress]]\nfrom = [\"world\"]\n");
+    world.netd("reload").ok();
+    assert!(client.tcp(web.v6(), 80).turned_away());
+    world.restart_netd();
+    assert!(client.tcp(web.v6(), 80).turned_away());
+    assert_eq!(
+        world.netd("zone show six --json").json()["subnet4"],
+        Value::Null
+    );
+    // one that had IPv4 gives it up when nobody is in it
+    world.zone("both").create();
+    world.netd("zone set both --subnet4 none").ok();
+    assert!(
+        !world
+            .netns
+            .sh("ip -4 addr show dev vz-both")
+            .contains("inet ")
+    );
+    world.netd("zone set both --subnet6 none").fails(2);
+}
+
 pub fn a_zone_that_goes_takes_its_routes_along() {
     let world = World::new("six-farewell");
     zone(&world);
