@@ -235,7 +235,7 @@ pub fn a_whole_life_of_each_client() {
             // in the folders of the running one, whose process is the script's own
             let release = life.release.replace("PID", &pid.to_string());
             let script = format!("nsenter --mount=/proc/{pid}/ns/mnt sh -c '{release}'");
-            inside.netns.sh(&script);
+            inside.netns.run(&script);
         }
         let name = life.name;
         until(&world, running, name, "released", 15, || {
