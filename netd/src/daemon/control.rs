@@ -13,10 +13,9 @@ use super::dirs::Dirs;
 use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Ipv6Silence,
-    Ipv6Zone, Lease,
-    Lesson, Obstacle, PolicyChange, PolicyDifference, PolicyRule, PolicyStep, PolicyText,
-    PolicyTexts, PolicyView, Problem, Reason, Step, Zone, ZoneSettings,
+    Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix,
+    Ipv6Silence, Ipv6Zone, Lease, Lesson, Obstacle, PolicyChange, PolicyDifference, PolicyRule,
+    PolicyStep, PolicyText, PolicyTexts, PolicyView, Problem, Reason, Step, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
