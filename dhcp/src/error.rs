@@ -65,6 +65,9 @@ pub enum Error {
     /// The server's own address was asked for.
     #[error("{0} is the server's or the router's own address")]
     Own(Ipv4Addr),
+    /// Two reservations have one address, or are for one machine.
+    #[error("{0} is one of two reservations of the same address or for the same machine")]
+    ReservedTwice(Ipv4Addr),
     /// The address is bound to another machine.
     #[error("{address} is bound to {}", HardwareAddress(*.mac))]
     Bound {

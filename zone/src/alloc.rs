@@ -50,6 +50,9 @@ pub struct Zone {
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Resolvers handed to containers.
     pub dns: Vec<IpAddr>,
+    /// What its DHCP server hands out besides.
+    #[serde(default)]
+    pub dhcp: crate::file::dhcp::Dhcp,
     /// Hardware address of the bridge.
     pub mac: MacAddr,
 }
@@ -147,6 +150,14 @@ pub enum AllocError {
         /// Last address of the pool.
         last: Ipv4Addr,
     },
+    /// An address of the `[dhcp]` part is none of the subnet that the zone got.
+    #[error("zone {zone}: dhcp: {source}")]
+    Dhcp {
+        /// The zone.
+        zone: ZoneName,
+        /// Which, and why.
+        source: crate::file::dhcp::Misplaced,
+    },
     /// Every address is somebody's.
     #[error(
         "zone {zone} has no free address left in {range}; detach something, or widen the pool or subnet"
@@ -230,6 +241,12 @@ pub fn resolve(
             last,
         });
     }
+    subnet4
+        .map_or(Ok(()), |net| file.dhcp.check(net))
+        .map_err(|source| AllocError::Dhcp {
+            zone: name.clone(),
+            source,
+        })?;
     Ok(Zone {
         name: name.clone(),
         bridge: name.bridge(),
@@ -244,6 +261,7 @@ pub fn resolve(
         domain: file.domain.clone().unwrap_or_else(|| default_domain(name)),
         pool: file.pool,
         dns: file.dns.clone(),
+        dhcp: file.dhcp.clone(),
         mac: bridge_mac(name),
     })
 }

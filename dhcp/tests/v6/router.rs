@@ -194,7 +194,7 @@ fn solicitations_that_are_none() {
 #[test]
 fn who_is_not_answered() {
     let mut router = advertiser();
-    let mut ask = |router: &mut Advertiser, n, after| {
+    let ask = |router: &mut Advertiser, n, after| {
         router.solicited(START + after, mac(n), link_local(n), 255, &SOLICITATION)
     };
     assert_eq!(

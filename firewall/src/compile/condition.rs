@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::model::Clock;
 use crate::policy::{Mode, PolicyFile, Rule};
-use crate::sets::{Action, Direction, Element, Key, Limit, SetId, limit};
+use crate::sets::{Action, Direction, Element, Key, Life, Limit, SetId, limit};
 
 /// Marks are above every number of a step on the way of a packet.
 const MARK: u32 = 0x8000_0000;
@@ -36,6 +36,8 @@ impl Marks {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Conditions {
     files: BTreeMap<usize, (Arc<PolicyFile>, Marks)>,
+    /// Those of them with a rule that has hours: asked for with every turn of the daemon's loop.
+    timed: BTreeMap<usize, Arc<PolicyFile>>,
     /// Marks that are given.
     taken: HashSet<u32>,
     /// Limits in use: their number, and how many rules have them.
@@ -98,6 +100,9 @@ impl Conditions {
                 Direction::Egress => marks.egress = given,
             }
         }
+        if file.rules().any(|rule| rule.time.is_some()) {
+            self.timed.insert(at(file), file.clone());
+        }
         self.files.insert(at(file), (file.clone(), marks));
         new
     }
@@ -138,12 +143,12 @@ impl Conditions {
     /// A file is gone.
     pub(super) fn forget(&mut self, file: &Arc<PolicyFile>) {
         self.files.remove(&at(file));
+        self.timed.remove(&at(file));
     }
 
     /// Files with a rule that has hours.
     pub(super) fn timed(&self) -> impl Iterator<Item = &Arc<PolicyFile>> {
-        let files = self.files.values().map(|(file, _)| file);
-        files.filter(|file| file.rules().any(|rule| rule.time.is_some()))
+        self.timed.values()
     }
 
     /// Limits in use with their numbers.
@@ -176,7 +181,7 @@ impl Conditions {
                 };
                 let key = Key::new().mark(mark);
                 let minutes = rule.time.as_ref().and_then(|time| time.changes_in(clock));
-                let timeout = minutes.map(|minutes| u32::from(minutes) * 60);
+                let timeout = minutes.map(|minutes| Life::Seconds(u32::from(minutes) * 60));
                 match (rule.action, rule.counts_at(clock)) {
                     (Action::Allow, true) => {
                         let limit = limit_of(rule).and_then(|limit| self.limits.get(&limit));

@@ -15,20 +15,20 @@ pub(super) type Labels = BTreeMap<String, String>;
 
 /// Gives out the lowest number that is free.
 #[derive(Debug, Default, Clone)]
-struct Pool {
+pub(super) struct Pool {
     next: u32,
     free: BTreeSet<u32>,
 }
 
 impl Pool {
-    fn take(&mut self) -> u32 {
+    pub(super) fn take(&mut self) -> u32 {
         self.free.pop_first().unwrap_or_else(|| {
             self.next += 1;
             self.next - 1
         })
     }
 
-    fn give_back(&mut self, number: u32) {
+    pub(super) fn give_back(&mut self, number: u32) {
         self.free.insert(number);
     }
 }

@@ -239,6 +239,14 @@ pub(super) fn chains() -> Vec<Chain> {
                     vec![l4proto(1), Step::Is(ICMP_TYPE, Value::byte(5, "redirect"))],
                     "redirect",
                 ),
+                rule([
+                    Step::In(vec![IP_SADDR], SetId::GuardRelay),
+                    l4proto(17),
+                    Step::Is(DPORT, Value::be16(67)),
+                    own_ip4(ETHER_SADDR, IP_SADDR),
+                    goto("let_in"),
+                ])
+                .because("a relay agent: the server limits it"),
                 or_drop(
                     vec![l4proto(17), Step::Is(SPORT, Value::be16(67))],
                     "dhcp server",

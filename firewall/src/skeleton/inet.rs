@@ -19,7 +19,7 @@ const OIFNAME: Load = Load::Meta(Meta::Oifname);
 const LOOPBACK: u32 = 1;
 
 /// DNS messages to its gateway a second, and at once, that a container may send.
-const DNS: Bucket = Bucket::a_second(5_000, 10_000);
+const DNS: Bucket = Bucket::a_second(200_000, 20_000);
 /// Echo requests to its gateway a second, and at once, that a container may send.
 const ECHO: Bucket = Bucket::a_second(100, 200);
 

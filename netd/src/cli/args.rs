@@ -194,6 +194,12 @@ pub(crate) struct ZoneOptions {
     /// Resolver handed to its containers; may be repeated
     #[arg(long, value_name = "ADDR", value_parser = values::address)]
     pub(crate) dns: Vec<IpAddr>,
+    /// Resolver that the gateway asks, instead of the host's; may be repeated
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::server)]
+    pub(crate) upstream: Vec<String>,
+    /// The same for names of one domain; may be repeated
+    #[arg(long = "upstream-domain", value_name = "DOMAIN=ADDR[:PORT],…")]
+    pub(crate) upstream_domains: Vec<values::UpstreamDomain>,
 }
 
 /// What holds in a direction that no policy file mentions.

@@ -5,12 +5,14 @@ use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use firewall::kernel::TableMonitor;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use super::engine::{Engine, StartError, clock::next_minute};
-use super::{DaemonArgs, chain, control, dhcp, keep, listen, sys};
+use super::engine::{Engine, StartError, ZoneEvents, clock::next_minute};
+use super::{DaemonArgs, chain, control, dhcp, dns, keep, listen, sys};
 use crate::daemon::dirs::Dirs;
 
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
@@ -41,15 +43,23 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     // Monitors first: what happens while the engine starts must not be missed.
     let mut links = sys::readable(zone::Monitor::open()?)?;
     let (zone_events, zone_changes) = mpsc::unbounded_channel();
-    let (engine, mut reaped) = Engine::start(dirs.clone(), zone_events)?;
-    let mut tables = sys::readable(engine.table_monitor()?)?;
+    let (dns_events, dns_changes) = mpsc::unbounded_channel();
+    let events = ZoneEvents(vec![zone_events, dns_events]);
+    let (engine, mut reaped) = Engine::start(dirs.clone(), events)?;
+    let mut tables = engine.table_monitor()?.map(sys::readable).transpose()?;
     if let Err(e) = keep::start(dirs, engine.tables_socket()) {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
     }
     let engine = Rc::new(RefCell::new(engine));
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
+    let names = dns::Service::start(engine.clone(), dns_changes);
     let control = control::listen(dirs)?;
+    tokio::task::spawn_local(names.run());
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
+    // What the daemon before left is told again in one file.
+    if engine.borrow().can_fold() {
+        tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
+    }
     tokio::task::spawn_local(follow_apply(engine.clone()));
     tokio::task::spawn_local(listen::listen(engine.clone()));
     let mut tick = interval(TICK);
@@ -79,7 +89,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 drop(guard);
                 engine.borrow_mut().links_changed(events);
             }
-            guard = tables.readable_mut() => {
+            guard = news(&mut tables) => {
                 let mut guard = guard?;
                 let foreign = guard.get_inner_mut().drain();
                 guard.clear_ready();
@@ -94,10 +104,14 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 }
             }
             Some(names) = reaped.recv() => engine.borrow_mut().links_reaped(&names),
-            () = tokio::time::sleep(next_minute()), if engine.borrow().has_hours() => {
+            // asks for the time only where somebody waits for it
+            () = async { tokio::time::sleep(next_minute()).await }, if engine.borrow().has_hours() => {
                 engine.borrow_mut().follow_clock();
             }
             _ = tick.tick() => {
+                if engine.borrow().wants_fold() {
+                    tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
+                }
                 let mut engine = engine.borrow_mut();
                 engine.follow_clock();
                 engine.follow_apply();
@@ -122,6 +136,16 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     let _ = std::fs::remove_file(dirs.socket());
     Ok(())
+}
+
+/// Waits for news of the tables; forever where nobody can change them but us.
+async fn news(
+    tables: &mut Option<AsyncFd<TableMonitor>>,
+) -> std::io::Result<AsyncFdReadyMutGuard<'_, TableMonitor>> {
+    match tables {
+        Some(tables) => tables.readable_mut().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Undoes an apply that nobody confirms, in time.

@@ -22,6 +22,7 @@ impl Engine {
             return;
         }
         let changes = self.firewall.set_clock(clock);
+        self.names.forget_verdicts();
         if changes.is_empty() {
             return;
         }
@@ -37,6 +38,6 @@ impl Engine {
 
     /// Whether some rule has hours.
     pub(crate) fn has_hours(&self) -> bool {
-        self.firewall.clock_due().is_some()
+        self.firewall.has_hours()
     }
 }
