@@ -316,6 +316,52 @@ pub fn nobody_touches_anothers_lease() {
     assert!(zone["received"].as_i64() < Some(1500), "{zone}");
 }
 
+/// On a shortened lease: it ends when it was said, also while no daemon runs; what was declined is marked, and
+/// the address is the container's through all of it.
+pub fn leases_end_and_are_declined() {
+    let world = World::new("six-ends");
+    let file = "subnet6 = \"fd66:1:2:3::/64\"\n[dhcp]\nlease = \"10s\"\n";
+    std::fs::write(world.dir.join("config/zones/web.toml"), file).unwrap();
+    world.netd("reload").ok();
+    let inside = world.container("one").in_zone("web").dhcp().start();
+    let client = Liar::new(&inside);
+    let own = Liar::ia(inside.v6());
+    let solicit = || {
+        client.say(SOLICIT, &[], &[&[0, 14, 0, 0][..], &own].concat());
+        let told = client.hear().expect("no answer");
+        assert!(holds(&told, inside.v6()), "{told:x?}");
+        assert_eq!(lease(&world, &inside)["state"], "bound");
+        told
+    };
+    let ends = || {
+        let started = Instant::now();
+        while lease(&world, &inside)["state"] != "reserved" {
+            assert!(
+                started.elapsed() < Duration::from_secs(40),
+                "it does not end"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    let granted = solicit();
+    let at = granted
+        .windows(4)
+        .position(|w| w == [0, 2, 0, 18])
+        .expect("no server id")
+        + 4;
+    ends();
+    solicit();
+    world.kill_netd();
+    world.start_netd();
+    assert_eq!(lease(&world, &inside)["state"], "bound");
+    ends();
+    solicit();
+    client.say(DECLINE, &granted[at..at + 18], &own);
+    client.hear().expect("no answer");
+    assert_eq!(lease(&world, &inside)["state"], "declined");
+    solicit();
+}
+
 /// IPv6 alone: created, attached to both ways, judged, told to clients; and the other family is nowhere.
 pub fn a_zone_of_ipv6_alone() {
     let world = World::new("six-alone");
