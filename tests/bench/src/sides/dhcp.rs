@@ -340,8 +340,6 @@ impl Drop for Running {
 /// What perfdhcp tells.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Told {
-    /// Exchanges a second.
-    pub(crate) rate: f64,
     /// Complete exchanges.
     pub(crate) completed: u64,
     /// Messages of ours without an answer, in both halves.
@@ -383,9 +381,7 @@ fn read(said: &str) -> Option<Told> {
     let offer = said.find("DISCOVER-OFFER")?;
     let ack = said.find("REQUEST-ACK")?;
     let (first, second) = (&said[offer..ack], &said[ack..]);
-    let rate = after(said, "Rate:")?;
     Some(Told {
-        rate,
         completed: after(second, "received packets:")? as u64,
         dropped: (after(first, "drops:")? + after(second, "drops:")?) as u64,
         offer: after(first, "avg delay:")? * 1e3,
@@ -405,7 +401,6 @@ mod tests {
             ***Statistics for: REQUEST-ACK***\nsent packets: 5715\nreceived packets: 5650\ndrops: 65\n\
             drops ratio: 1.137 %\n\nmin delay: 0.104 ms\navg delay: 1.215 ms\n";
         let told = Told {
-            rate: 2259.77,
             completed: 5650,
             dropped: 349,
             offer: 2559.0,

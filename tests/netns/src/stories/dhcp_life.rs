@@ -20,7 +20,7 @@ struct Life {
     name: &'static str,
     /// Runs in the foreground.
     start: &'static str,
-    /// Gives the lease back; run beside it.
+    /// Gives the lease back; run beside it, PID being its process.
     release: &'static str,
 }
 
@@ -28,12 +28,12 @@ const LIVES: [Life; 5] = [
     Life {
         name: "udhcpc",
         start: "exec udhcpc -i host0 -f -R -a -t 5 -T 1 -A 1 -s /etc/udhcpc/default.script -p /run/udhcpc-life.pid",
-        release: "kill -USR2 $(cat /run/udhcpc-life.pid)",
+        release: "kill -USR2 PID",
     },
     Life {
         name: "udhcpc-id",
         start: "exec udhcpc -i host0 -f -R -C -x 0x3d:ff00000001000102 -x hostname:other -t 5 -T 1 -A 1 -s /etc/udhcpc/default.script -p /run/udhcpc-id.pid",
-        release: "kill -USR2 $(cat /run/udhcpc-id.pid)",
+        release: "kill -USR2 PID",
     },
     Life {
         name: "dhclient",
@@ -232,11 +232,9 @@ pub fn a_whole_life_of_each_client() {
         if life.release == "true" {
             running.stop(Signal::TERM);
         } else {
-            // in the folders of the running one
-            let script = format!(
-                "nsenter --mount=/proc/{pid}/ns/mnt sh -c '{}'",
-                life.release
-            );
+            // in the folders of the running one, whose process is the script's own
+            let release = life.release.replace("PID", &pid.to_string());
+            let script = format!("nsenter --mount=/proc/{pid}/ns/mnt sh -c '{release}'");
             inside.netns.run(&script);
         }
         let name = life.name;
