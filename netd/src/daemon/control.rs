@@ -105,7 +105,7 @@ replies! {
     ExplanationReply { explanation: Explanation }
     LessonReply { lesson: Lesson }
     Forgotten { forgotten: bool }
-    LeasesReply { leases: Vec<Lease> }
+    LeasesReply { leases: Vec<Lease>, next: Option<String> }
 }
 
 #[zlink::service(
@@ -282,9 +282,10 @@ impl Control {
         Ok(Forgotten { forgotten })
     }
 
-    async fn lease_list(&self) -> Result<LeasesReply, Error> {
-        let leases = self.engine.borrow().leases();
-        Ok(LeasesReply { leases })
+    /// Some leases, from `from` on, which is the `next` of the answer before.
+    async fn lease_list(&self, from: Option<String>) -> Result<LeasesReply, Error> {
+        let (leases, next) = self.engine.borrow().leases(from.as_deref());
+        Ok(LeasesReply { leases, next })
     }
 }
 

@@ -11,6 +11,9 @@ use crate::api;
 use crate::daemon::leases::{Before, Entry, JournalError, push, put};
 use crate::daemon::record::Record;
 
+/// Leases in one answer of the control socket: a long one takes the time of its length squared to write.
+const LISTED_AT_ONCE: usize = 100;
+
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now()
@@ -186,10 +189,22 @@ impl Engine {
         }
     }
 
-    /// Every address somebody has.
-    pub(crate) fn leases(&self) -> Vec<api::Lease> {
+    /// Addresses that somebody has, some at a time, and where the next ones are: attached containers by name, then
+    /// `ZONE/ADDRESS` of machines nobody attached.
+    pub(crate) fn leases(&self, from: Option<&str>) -> (Vec<api::Lease>, Option<String>) {
+        match from.and_then(|from| from.split_once('/')) {
+            Some((zone, address)) => self.leases_of_others(zone, address.parse().ok()),
+            None => self.leases_of_containers(from.unwrap_or_default()),
+        }
+    }
+
+    fn leases_of_containers(&self, from: &str) -> (Vec<api::Lease>, Option<String>) {
         let mut leases = Vec::new();
-        for record in self.ports.values() {
+        let records = self.ports.values();
+        for record in records.skip_while(|record| record.container.as_str() < from) {
+            if leases.len() >= LISTED_AT_ONCE {
+                return (leases, Some(record.container.to_string()));
+            }
             let responder = self
                 .zones
                 .get(&record.zone)
@@ -223,15 +238,36 @@ impl Engine {
                 });
             }
         }
-        for (name, state) in &self.zones {
+        let first = self.zones.keys().next();
+        (leases, first.map(|zone| format!("{zone}/0.0.0.0")))
+    }
+
+    fn leases_of_others(
+        &self,
+        zone: &str,
+        from: Option<Ipv4Addr>,
+    ) -> (Vec<api::Lease>, Option<String>) {
+        let mut leases = Vec::new();
+        let from = from.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        for (name, state) in self
+            .zones
+            .iter()
+            .skip_while(|(name, _)| name.as_str() < zone)
+        {
             let records = self.ports.of_zone(name.as_str());
             let attached: BTreeSet<IpAddr> = records.flat_map(|r| r.ips()).collect();
             let Some(responder) = &state.responder else {
                 continue;
             };
-            let others = responder.leases();
-            let others = others.filter(|l| !attached.contains(&l.address.into()));
-            leases.extend(others.map(|lease| api::Lease {
+            let first = if name.as_str() == zone {
+                from
+            } else {
+                Ipv4Addr::UNSPECIFIED
+            };
+            let others = responder.leases_from(first);
+            let mut others = others.filter(|l| !attached.contains(&l.address.into()));
+            let room = LISTED_AT_ONCE - leases.len();
+            leases.extend(others.by_ref().take(room).map(|lease| api::Lease {
                 container: lease.hostname.as_deref().unwrap_or_default().to_owned(),
                 zone: name.to_string(),
                 mac: MacAddr(lease.mac).to_string(),
@@ -240,8 +276,11 @@ impl Engine {
                 state: format!("{:?}", lease.state).to_lowercase(),
                 expires: i64::try_from(lease.expires).ok(),
             }));
+            if let Some(next) = others.next() {
+                return (leases, Some(format!("{name}/{}", next.address)));
+            }
         }
-        leases
+        (leases, None)
     }
 }
 

@@ -98,7 +98,16 @@ impl Server {
             line(&format!("ip addr add {AGENT}/16 dev host0"))?;
             line("ip link set host0 up").map(|_| ())
         })?;
-        let mut command = Command::new(&program);
+        let mut command = match self {
+            // With a /sys that can be written it would wait for udev; with another's, it would not find its links.
+            Self::Networkd => {
+                let mut command = Command::new("unshare");
+                let script = format!("mount -t sysfs -o ro s /sys && exec {NETWORKD}");
+                command.args(["--mount", "sh", "-c", &script]);
+                command
+            }
+            _ => Command::new(&program),
+        };
         self.configure(&mut command, folder)?;
         let log = folder.join("log");
         let said = std::fs::File::create(&log).during(|| format!("create {}", log.display()))?;
@@ -162,7 +171,7 @@ impl Server {
                     .during(|| "create /run/systemd/netif".into())?;
                 std::fs::create_dir_all("/run/systemd/netif/leases")
                     .during(|| "create /run/systemd/netif".into())?;
-                line("chown -R systemd-network /run/systemd/netif")?;
+                line("chown -R systemd-network:systemd-network /run/systemd/netif")?;
                 let path = format!("{place}/10-lan0.network");
                 std::fs::write(&path, network).during(|| format!("write {path}"))?;
                 command.env("SYSTEMD_LOG_LEVEL", "info");

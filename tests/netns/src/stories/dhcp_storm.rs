@@ -81,6 +81,7 @@ pub fn garbage_and_floods_cost_no_lease() {
     let good = world.container("good").in_zone("web").dhcp().start();
     let bad = world.container("bad").in_zone("web").bare().start();
     let ask = "udhcpc -i host0 -f -n -q -t 10 -T 1 -s /bin/true";
+    good.sh("ip link set host0 up");
     good.sh(ask);
     let lease = || {
         let leases = world.netd("lease list --json").json();

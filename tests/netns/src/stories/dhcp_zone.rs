@@ -56,6 +56,7 @@ address = "10.77.5.5"
     let script = world.dir.join("told.sh");
     fs::write(&script, "#!/bin/sh\nenv\n").unwrap();
     world.sh(&format!("chmod +x {}", script.display()));
+    web.sh("ip link set host0 up");
     let told = web.sh(&format!("{asked} {}", script.display()));
     for line in [
         "ip=10.77.5.5",
