@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::net::clients::{CLIENTS6, Client};
+use crate::net::frame;
+use crate::net::raw::PacketSocket;
 use crate::world::{Container, World};
 
 /// Waits until a script inside prints something that has `part` in it.
@@ -360,6 +362,47 @@ pub fn leases_end_and_are_declined() {
     client.hear().expect("no answer");
     assert_eq!(lease(&world, &inside)["state"], "declined");
     solicit();
+}
+
+/// NAT66 for private subnets, none for global ones; and a host that learns its own route by advertisements goes
+/// on doing so although it forwards now.
+pub fn private_subnets_are_translated_and_global_ones_are_not() {
+    let world = World::new("six-nat");
+    zone(&world);
+    world
+        .zone("global")
+        .option("--subnet6", "2001:db8:77::/64")
+        .create();
+    let route = "ip -6 route add 2001:db8:77::/64 via 2001:db8:1::1";
+    world.outside.sh(route);
+    let private = world.container("private").in_zone("web").start();
+    let global = world.container("global").in_zone("global").start();
+    for inside in [&private, &global] {
+        reaches_the_world(inside);
+    }
+    let seen = |inside: &Container| {
+        let outside = "2001:db8:1::2".parse::<IpAddr>().unwrap();
+        inside.tcp(outside, 80).source()
+    };
+    assert_eq!(seen(&private), Some("2001:db8:1::1".parse().unwrap()));
+    assert_eq!(seen(&global), Some(global.v6().into()));
+    let (router, mac) = ("fe80::7".parse().unwrap(), [2, 0, 0, 0, 0, 7]);
+    let all = "ff02::1".parse().unwrap();
+    let told = frame::router_advertisement(router, mac);
+    let told = frame::ethernet(frame::group_mac(all), mac, frame::IPV6, &told);
+    let started = Instant::now();
+    while !world.sh("ip -6 route show dev up0").contains("fe80::7") {
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "the uplink hears no router"
+        );
+        let send = || PacketSocket::open("eth0").unwrap().send(&told).unwrap();
+        world.outside.enter(send);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // nothing from outside comes in by that, but what policy lets in
+    let knock = crate::net::probe::probe(&world.outside, global.v6().into(), "tcp/80");
+    assert!(!knock.passed(), "{knock:?}");
 }
 
 /// IPv6 alone: created, attached to both ways, judged, told to clients; and the other family is nowhere.
