@@ -301,7 +301,10 @@ fn both_judge_alike() {
         [
             (*good, format!("[[egress]]\nto = [{name:?}]\n")),
             (false, format!("[[ingress]]\nfrom = [{name:?}]\n")),
-            (false, format!("[[egress]]\naction = 'deny'\nto = [{name:?}]\n")),
+            (
+                false,
+                format!("[[egress]]\naction = 'deny'\nto = [{name:?}]\n"),
+            ),
         ]
     });
     let ports = PORTS
