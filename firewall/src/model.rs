@@ -31,6 +31,8 @@ pub struct Zone {
     pub masquerade6: bool,
     /// The only interface through which it reaches the world; any when absent.
     pub uplink: Option<IfName>,
+    /// Containers that may speak DHCP for others, as relay agents do, by their addresses.
+    pub relays: Vec<Ipv4Addr>,
 }
 
 /// A port of the host that leads to a port of a container: `[ADDR:]HOSTPORT[-END]:PORT[/udp]`.

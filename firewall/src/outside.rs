@@ -181,6 +181,7 @@ mod tests {
                 default,
                 masquerade6: false,
                 uplink: None,
+                relays: Vec::new(),
             };
             world.zones.insert(zone.name.clone(), zone);
             let container = Container {

@@ -4,6 +4,8 @@
 //! client (`client.rs`), and any varlink client can do the same.
 
 mod apply;
+mod dhcp;
+mod six;
 
 use std::collections::HashMap;
 
@@ -13,6 +15,9 @@ use zlink::introspect::CustomType;
 pub(crate) use apply::{
     AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
 };
+pub(crate) use dhcp::{DhcpSilence, DhcpZone};
+
+pub(crate) use six::{Ipv6Silence, Ipv6Zone};
 
 /// Name of the varlink interface.
 pub(crate) const INTERFACE: &str = "io.netd.Control";
@@ -247,9 +252,15 @@ pub(crate) struct DaemonStatus {
     pub(crate) tables: String,
     /// How often the ruleset had to be restored.
     pub(crate) restored: i64,
+    /// What the DHCP servers of the zones did.
+    #[serde(default)]
+    pub(crate) dhcp: Vec<DhcpZone>,
     /// The resolver.
     #[serde(default)]
     pub(crate) resolver: Resolver,
+    /// What was done for machines that ask for IPv6, by zone.
+    #[serde(default)]
+    pub(crate) ipv6: Vec<Ipv6Zone>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
     /// The last apply of policies, if there was one.

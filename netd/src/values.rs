@@ -99,8 +99,11 @@ pub(crate) fn label_map(
     Ok(map)
 }
 
-/// An IPv4 subnet.
+/// An IPv4 subnet, or `none`.
 pub(crate) fn subnet4(text: &str) -> Result<String, ValueError> {
+    if text == "none" {
+        return Ok(text.to_owned());
+    }
     match text.parse::<Ipv4Net>() {
         Ok(net) if net.trunc() == net => Ok(net.to_string()),
         Ok(net) => Err(ValueError::new(

@@ -91,6 +91,7 @@ fn attach(
     created.push(start.elapsed());
     let start = Instant::now();
     links.open_port(&port, spec, &netns)?;
+    links.notice_carrier(port.ifindex)?;
     opened.push(start.elapsed());
     Ok(port.ifindex)
 }

@@ -1,7 +1,7 @@
 //! The zone file, `zones/NAME.toml`.
 //!
 //! ```toml
-//! subnet4  = "10.89.3.0/24"      # absent: the next free /24 of 10.89.0.0/16
+//! subnet4  = "10.89.3.0/24"      # absent: the next free /24 of 10.89.0.0/16; "none": no IPv4
 //! subnet6  = "fd12:3456::/64"    # absent: a ULA /64 of machine and zone; "none": no IPv6
 //! internal = false               # true: no path to or from the world
 //! uplink   = "eth0"              # the only interface through which the zone reaches the world
@@ -12,11 +12,14 @@
 //! dns      = ["192.0.2.53"]      # handed to containers instead of the gateway
 //! upstream = ["192.0.2.53"]      # where the gateway asks what it does not know; absent: as the host does
 //! upstream-domains = { "corp.example" = ["10.0.0.53", "10.0.0.54:5353"] }
+//!
+//! [dhcp]                         # see the module `dhcp`
 //! ```
 //!
 //! Every key may be absent. What is wrong is found here, with line and column, and nothing of a
 //! file that has an error is used.
 
+pub mod dhcp;
 mod parse;
 
 use std::collections::BTreeMap;
@@ -27,6 +30,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::name::IfName;
+use dhcp::Dhcp;
 
 /// What a container may do in a direction that no applying file mentions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,9 @@ pub enum Subnet6 {
 pub struct ZoneFile {
     /// IPv4 subnet, /8 to /30; the next free one when absent.
     pub subnet4: Option<Ipv4Net>,
+    /// No IPv4 in this zone: `subnet4 = "none"`.
+    #[serde(default)]
+    pub without_ipv4: bool,
     /// IPv6 subnet, /48 to /120.
     pub subnet6: Subnet6,
     /// No path to or from the world, whatever policies say.
@@ -102,6 +109,9 @@ pub struct ZoneFile {
     pub upstream: Vec<SocketAddr>,
     /// Resolvers that the gateway asks for names of some domains, in lower case.
     pub upstream_domains: BTreeMap<String, Vec<SocketAddr>>,
+    /// What its DHCP server hands out besides.
+    #[serde(default)]
+    pub dhcp: Dhcp,
 }
 
 impl ZoneFile {
@@ -133,6 +143,8 @@ impl ZoneFile {
         };
         if let Some(net) = self.subnet4 {
             set("subnet4", net.to_string().into());
+        } else if self.without_ipv4 {
+            set("subnet4", "none".into());
         }
         match self.subnet6 {
             Subnet6::Auto => {}
@@ -173,6 +185,10 @@ impl ZoneFile {
                 .map(|(domain, list)| (domain.as_str(), toml_edit::Value::from(servers(list))))
                 .collect();
             set("upstream-domains", table.into());
+        }
+        // Tables last: a key behind one would be the table's.
+        if let Some(dhcp) = self.dhcp.to_toml() {
+            table.insert("dhcp", toml_edit::Item::Table(dhcp));
         }
         table.to_string()
     }

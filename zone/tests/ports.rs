@@ -47,6 +47,7 @@ fn a_port_comes_up_guarded_and_reaches_its_gateway() {
         );
 
         links.open_port(&port, &spec, &web.netns).unwrap();
+        links.notice_carrier(port.ifindex).unwrap();
         for (family, gateway) in [
             ("-4", zone.gateway4.unwrap().to_string()),
             ("-6", zone.gateway6.unwrap().to_string()),
@@ -75,6 +76,7 @@ fn containers_of_one_zone_meet_at_the_host_only() {
         for (container, spec) in [&a, &b].into_iter().zip(&specs) {
             let port = links.create_port(spec, &container.netns).unwrap();
             links.open_port(&port, spec, &container.netns).unwrap();
+            links.notice_carrier(port.ifindex).unwrap();
         }
         let ping =
             |net: &ipnet::IpNet, wait: &str| a.run("ping", &["-c1", wait, &net.addr().to_string()]);
@@ -102,6 +104,7 @@ fn a_client_inside_finds_its_interface_down_and_lo_up() {
         spec.configure = Configure::Dhcp;
         let port = links.create_port(&spec, &web.netns).unwrap();
         links.open_port(&port, &spec, &web.netns).unwrap();
+        links.notice_carrier(port.ifindex).unwrap();
         let inside = web.run("ip", &["-br", "link"]);
         let flags = |name: &str| {
             let line = inside.lines().find(|line| line.starts_with(name)).unwrap();
@@ -178,6 +181,7 @@ fn what_fails_leaves_nothing_and_says_why_in_the_kernels_words() {
         );
         // and once more, as it should be
         links.open_port(&port, &good, &web.netns).unwrap();
+        links.notice_carrier(port.ifindex).unwrap();
         let said = web.run("ping", &["-c1", "-W5", &zone.gateway4.unwrap().to_string()]);
         assert!(said.contains(" 1 received"), "{said}");
     });
@@ -216,6 +220,7 @@ fn closed_at_once_and_reaped_in_a_group() {
             let spec = spec(&format!("c{number}"), &zone, number);
             let port = links.create_port(&spec, &container.netns).unwrap();
             links.open_port(&port, &spec, &container.netns).unwrap();
+            links.notice_carrier(port.ifindex).unwrap();
             ports.push(port);
         }
         for port in &ports[..2] {
@@ -254,6 +259,7 @@ fn a_port_is_repaired_when_its_bridge_was_deleted_or_it_was_opened_by_hand() {
         let (web, spec) = (container(), spec("web", &zone, 2));
         let port = links.create_port(&spec, &web.netns).unwrap();
         links.open_port(&port, &spec, &web.netns).unwrap();
+        links.notice_carrier(port.ifindex).unwrap();
         let gateway = zone.gateway4.unwrap().to_string();
         let reaches = || {
             let said = web.run("ping", &["-c1", "-W5", &gateway]);
@@ -361,6 +367,7 @@ fn no_frame_goes_past_the_bridge() {
         let (web, spec) = (container(), spec("web", &zone, 2));
         let port = links.create_port(&spec, &web.netns).unwrap();
         links.open_port(&port, &spec, &web.netns).unwrap();
+        links.notice_carrier(port.ifindex).unwrap();
         // Whatever comes by way of the bridge is now dropped, whatever comes by the port is taken.
         set_sysctl("ipv4/conf/vz-dmz/drop_unicast_in_l2_multicast", "1");
         set_sysctl("ipv6/conf/vz-dmz/drop_unicast_in_l2_multicast", "1");
@@ -386,6 +393,7 @@ fn a_port_without_its_bridge_takes_nothing() {
         let (web, spec) = (container(), spec("web", &zone, 2));
         let port = links.create_port(&spec, &web.netns).unwrap();
         links.open_port(&port, &spec, &web.netns).unwrap();
+        links.notice_carrier(port.ifindex).unwrap();
         ip("link set vb-web nomaster");
         let mac = spec.host_mac().to_string();
         assert_eq!(echoes_taken(&web, &zone, &mac), 0);

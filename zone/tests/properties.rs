@@ -43,6 +43,7 @@ prop_compose! {
         subnet4 in proptest::option::of(subnet4()),
         subnet6 in subnet6(),
         internal: bool,
+        v6_alone: bool,
         uplink in proptest::option::of("[a-z][a-z0-9.\"\\\\]{0,14}"),
         default in prop_oneof![
             Just(DefaultPolicy::Egress), Just(DefaultPolicy::Deny), Just(DefaultPolicy::Allow)
@@ -66,7 +67,12 @@ prop_compose! {
             None => (a.min(b).into(), a.max(b).into()),
         });
         let uplink = uplink.map(|name| name.parse().unwrap());
-        ZoneFile { subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns, upstream, upstream_domains }
+        let without_ipv4 = v6_alone && subnet4.is_none() && pool.is_none() && subnet6 != Subnet6::None;
+        let dhcp = zone::dhcp::Dhcp::default();
+        ZoneFile {
+            subnet4, without_ipv4, subnet6, internal, uplink, default, mtu, domain, pool, dns, dhcp, upstream,
+            upstream_domains,
+        }
     }
 }
 

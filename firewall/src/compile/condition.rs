@@ -36,6 +36,8 @@ impl Marks {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Conditions {
     files: BTreeMap<usize, (Arc<PolicyFile>, Marks)>,
+    /// Those of them with a rule that has hours: asked for with every turn of the daemon's loop.
+    timed: BTreeMap<usize, Arc<PolicyFile>>,
     /// Marks that are given.
     taken: HashSet<u32>,
     /// Limits in use: their number, and how many rules have them.
@@ -98,6 +100,9 @@ impl Conditions {
                 Direction::Egress => marks.egress = given,
             }
         }
+        if file.rules().any(|rule| rule.time.is_some()) {
+            self.timed.insert(at(file), file.clone());
+        }
         self.files.insert(at(file), (file.clone(), marks));
         new
     }
@@ -138,12 +143,12 @@ impl Conditions {
     /// A file is gone.
     pub(super) fn forget(&mut self, file: &Arc<PolicyFile>) {
         self.files.remove(&at(file));
+        self.timed.remove(&at(file));
     }
 
     /// Files with a rule that has hours.
     pub(super) fn timed(&self) -> impl Iterator<Item = &Arc<PolicyFile>> {
-        let files = self.files.values().map(|(file, _)| file);
-        files.filter(|file| file.rules().any(|rule| rule.time.is_some()))
+        self.timed.values()
     }
 
     /// Limits in use with their numbers.

@@ -195,9 +195,12 @@ impl Firewall {
             return Changes::default();
         }
         let fresh = old.is_none();
+        // A packet to it that is being judged meets a newcomer's groups half way: denied by none yet,
+        // allowed by one already.
+        let denied = self.files.denies();
         let remembered = fresh && self.may_be_remembered(&container);
         let mut changes = self.container_event(old, Some(container));
-        changes.forget = remembered || !fresh;
+        changes.forget = remembered || denied || !fresh;
         self.note(changes)
     }
 
@@ -438,7 +441,13 @@ impl Firewall {
             new.retain(|element| !old.iter().any(|other| other.key == element.key));
             changes.add.append(&mut new);
         }
+        changes.forget = !changes.is_empty();
         changes
+    }
+
+    /// Whether some rule has hours.
+    pub fn has_hours(&self) -> bool {
+        self.conditions.timed().next().is_some()
     }
 
     /// In how many minutes, from the beginning of this one, [`Firewall::set_clock`] is due: when the next

@@ -287,6 +287,14 @@ impl Batch {
         self.element(kind, 0, spec, element);
     }
 
+    /// Removes all elements of a set.
+    pub(super) fn flush(&mut self, spec: &SetSpec) {
+        self.message(msg::DELSETELEM, 0, spec.table, |w| {
+            w.text(nf::ELEM_LIST_TABLE, TABLE);
+            w.text(nf::ELEM_LIST_SET, &spec.name);
+        });
+    }
+
     fn element(&mut self, kind: u16, flags: u16, spec: &SetSpec, element: &Element) {
         let fits = self.open.as_ref().is_some_and(|open| {
             open.set == element.set

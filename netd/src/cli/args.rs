@@ -167,8 +167,8 @@ Examples:
 /// Settings of a zone.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub(crate) struct ZoneOptions {
-    /// IPv4 subnet; without it the next free /24 of 10.89.0.0/16
-    #[arg(long, value_name = "CIDR", value_parser = values::subnet4)]
+    /// IPv4 subnet, or `none`; without it the next free /24 of 10.89.0.0/16
+    #[arg(long, value_name = "CIDR|none", value_parser = values::subnet4)]
     pub(crate) subnet4: Option<String>,
     /// IPv6 subnet, or `none`; without it a private /64 of its own
     #[arg(long, value_name = "CIDR|none", value_parser = values::subnet6)]

@@ -301,11 +301,25 @@ impl Client {
     }
 
     pub(crate) fn lease_list(&mut self) -> Result<Vec<Lease>, Error> {
+        #[derive(Serialize)]
+        struct In {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            from: Option<String>,
+        }
         #[derive(Deserialize)]
         struct Out {
             leases: Vec<Lease>,
+            #[serde(default)]
+            next: Option<String>,
         }
-        let out: Out = self.call("LeaseList", &Nothing {}, &[])?;
-        Ok(out.leases)
+        let (mut leases, mut from) = (Vec::new(), None);
+        loop {
+            let out: Out = self.call("LeaseList", &In { from }, &[])?;
+            leases.extend(out.leases);
+            match out.next {
+                Some(next) => from = Some(next),
+                None => return Ok(leases),
+            }
+        }
     }
 }

@@ -13,9 +13,10 @@ use super::dirs::Dirs;
 use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
-    Answer, AppliedState, AttachRequest, Container, DaemonStatus, Error, Explanation, Fix, Lease,
-    Lesson, Obstacle, PolicyChange, PolicyDifference, PolicyRule, PolicyStep, PolicyText,
-    PolicyTexts, PolicyView, Problem, Reason, Resolver, ResolverZone, Step, Zone, ZoneSettings,
+    Answer, AppliedState, AttachRequest, Container, DaemonStatus, DhcpSilence, DhcpZone, Error,
+    Explanation, Fix, Ipv6Silence, Ipv6Zone, Lease, Lesson, Obstacle, PolicyChange,
+    PolicyDifference, PolicyRule, PolicyStep, PolicyText, PolicyTexts, PolicyView, Problem, Reason,
+    Resolver, ResolverZone, Step, Zone, ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -104,12 +105,12 @@ replies! {
     ExplanationReply { explanation: Explanation }
     LessonReply { lesson: Lesson }
     Forgotten { forgotten: bool }
-    LeasesReply { leases: Vec<Lease> }
+    LeasesReply { leases: Vec<Lease>, next: Option<String> }
 }
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, ResolverZone, Resolver, DaemonStatus, Reason, Explanation, PolicyRule, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer],
+    types = [ZoneSettings, Zone, AttachRequest, Container, Lease, Problem, DhcpSilence, DhcpZone, ResolverZone, Resolver, DaemonStatus, Ipv6Zone, Ipv6Silence, Reason, Explanation, PolicyRule, PolicyView, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),
@@ -151,6 +152,11 @@ impl Control {
         let descriptors = std::mem::take(&mut self.descriptors);
         self.name_free(&request.container).await?;
         let done = self.engine.borrow_mut().attach(request, descriptors)?;
+        if done.created {
+            // Runs when the answer was written and this task waits for the next call.
+            let engine = self.engine.clone();
+            tokio::task::spawn_local(async move { engine.borrow_mut().after_answers() });
+        }
         if let Some(flows) = done.flows {
             // It says itself what it could not do.
             let _ = flows.await;
@@ -276,9 +282,10 @@ impl Control {
         Ok(Forgotten { forgotten })
     }
 
-    async fn lease_list(&self) -> Result<LeasesReply, Error> {
-        let leases = self.engine.borrow().leases();
-        Ok(LeasesReply { leases })
+    /// Some leases, from `from` on, which is the `next` of the answer before.
+    async fn lease_list(&self, from: Option<String>) -> Result<LeasesReply, Error> {
+        let (leases, next) = self.engine.borrow().leases(from.as_deref());
+        Ok(LeasesReply { leases, next })
     }
 }
 

@@ -24,14 +24,17 @@ mod edits;
 mod engine;
 mod files;
 mod keep;
+mod leases;
 mod lenient;
 mod listen;
 mod listeners;
 mod loopback6;
 mod opened;
+mod ports;
 mod reaper;
 mod record;
 mod serve;
+mod six;
 mod store;
 mod sys;
 

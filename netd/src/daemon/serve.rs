@@ -5,6 +5,8 @@ use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use firewall::kernel::TableMonitor;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
@@ -44,7 +46,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let (dns_events, dns_changes) = mpsc::unbounded_channel();
     let events = ZoneEvents(vec![zone_events, dns_events]);
     let (engine, mut reaped) = Engine::start(dirs.clone(), events)?;
-    let mut tables = sys::readable(engine.table_monitor()?)?;
+    let mut tables = engine.table_monitor()?.map(sys::readable).transpose()?;
     if let Err(e) = keep::start(dirs, engine.tables_socket()) {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
     }
@@ -54,6 +56,10 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(names.run());
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
+    // What the daemon before left is told again in one file.
+    if engine.borrow().can_fold() {
+        tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
+    }
     tokio::task::spawn_local(follow_apply(engine.clone()));
     tokio::task::spawn_local(listen::listen(engine.clone()));
     let mut tick = interval(TICK);
@@ -83,7 +89,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 drop(guard);
                 engine.borrow_mut().links_changed(events);
             }
-            guard = tables.readable_mut() => {
+            guard = news(&mut tables) => {
                 let mut guard = guard?;
                 let foreign = guard.get_inner_mut().drain();
                 guard.clear_ready();
@@ -98,14 +104,19 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 }
             }
             Some(names) = reaped.recv() => engine.borrow_mut().links_reaped(&names),
-            () = tokio::time::sleep(next_minute()), if engine.borrow().has_hours() => {
+            // asks for the time only where somebody waits for it
+            () = async { tokio::time::sleep(next_minute()).await }, if engine.borrow().has_hours() => {
                 engine.borrow_mut().follow_clock();
             }
             _ = tick.tick() => {
+                if engine.borrow().wants_fold() {
+                    tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
+                }
                 let mut engine = engine.borrow_mut();
                 engine.follow_clock();
                 engine.follow_apply();
                 engine.expire_leases();
+                engine.follow_six();
                 engine.check_gates();
                 engine.check_doors();
                 engine.forget_notes();
@@ -125,6 +136,16 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     let _ = std::fs::remove_file(dirs.socket());
     Ok(())
+}
+
+/// Waits for news of the tables; forever where nobody can change them but us.
+async fn news(
+    tables: &mut Option<AsyncFd<TableMonitor>>,
+) -> std::io::Result<AsyncFdReadyMutGuard<'_, TableMonitor>> {
+    match tables {
+        Some(tables) => tables.readable_mut().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Undoes an apply that nobody confirms, in time.

@@ -151,6 +151,15 @@ enum What {
         #[arg(long, default_value_t = 20)]
         rounds: u32,
     },
+    /// DHCP exchanges a second by perfdhcp: netd, Kea, systemd-networkd, dnsmasq, ISC dhcpd
+    Dhcp {
+        /// Seconds of each step
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=60))]
+        seconds: u32,
+        /// Only servers whose names hold one of these words
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
     /// Names of containers, asked by dnsperf: netd, dnsmasq, aardvark-dns
     Dns {
         /// Names
@@ -185,7 +194,7 @@ struct Crowd {
 }
 
 /// Every measure; those of `flat` at 1,000 only.
-const ALL: [&[&str]; 12] = [
+const ALL: [&[&str]; 13] = [
     &["floor"],
     &["attach"],
     &["attach", "--at", "1000"],
@@ -196,6 +205,7 @@ const ALL: [&[&str]; 12] = [
     &["labels"],
     &["contrast"],
     &["start"],
+    &["dhcp"],
     &["dns"],
     &["memory"],
 ];
@@ -284,6 +294,7 @@ fn run(arguments: Arguments) -> Result<()> {
             measures::contrast::run(&options, rounds, &crowd.crowd, crowd.rules)
         }
         What::Start { rounds } => measures::start::run(&options, rounds),
+        What::Dhcp { seconds, only } => measures::dhcp::run(&options, seconds, &only),
         What::Dns {
             names,
             rounds,

@@ -1,5 +1,8 @@
 //! Text → [`ZoneFile`]: TOML with spans, each value checked where it stands.
 
+mod dhcp;
+mod dhcp_options;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
@@ -9,7 +12,7 @@ use toml_edit::{Document, Item, Value};
 
 use super::{DNS_PORT, DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile};
 
-const KEYS: &str = "subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns, upstream, upstream-domains";
+const KEYS: &str = "subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns, upstream, upstream-domains, dhcp";
 
 /// Where in the text something stands.
 type Span = Range<usize>;
@@ -55,13 +58,19 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
         )
     })?;
     let mut zone = ZoneFile::default();
-    let (mut pool_span, mut mtu_span) = (None, None);
-    for (key, item) in document.as_table().iter() {
+    let (mut pool_span, mut mtu_span, mut subnet_span) = (None, None, None);
+    // dhcp last: what it says is checked against the rest
+    let (dhcp, others): (Vec<_>, Vec<_>) = document
+        .as_table()
+        .iter()
+        .partition(|(key, _)| *key == "dhcp");
+    for (key, item) in others.into_iter().chain(dhcp) {
         let key_span = document.as_table().key(key).and_then(toml_edit::Key::span);
         let span = item.span().or_else(|| key_span.clone());
         match key {
             "pool" => pool_span = span.clone(),
             "mtu" => mtu_span = span.clone(),
+            "subnet4" => subnet_span = span.clone(),
             _ => {}
         }
         match set(&mut zone, key, item) {
@@ -84,6 +93,7 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
     }
     check_mtu(&zone).map_err(|problem| at(mtu_span, problem))?;
     check_pool(&zone).map_err(|problem| at(pool_span, problem))?;
+    check_families(&zone).map_err(|problem| at(subnet_span, problem))?;
     Ok(zone)
 }
 
@@ -103,7 +113,9 @@ pub(super) fn setting(zone: &ZoneFile, key: &str, words: &str) -> Result<ZoneFil
     let mut changed = zone.clone();
     let known = set(&mut changed, key, &Item::Value(value))
         .and_then(|known| check_mtu(&changed).map(|()| known))
-        .and_then(|known| check_pool(&changed).map(|()| known));
+        .and_then(|known| check_pool(&changed).map(|()| known))
+        .and_then(|known| check_families(&changed).map(|()| known))
+        .and_then(|known| check_dhcp(&changed).map(|()| known));
     match known {
         Ok(true) => Ok(changed),
         Ok(false) => Err(SettingError {
@@ -127,7 +139,10 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 /// Takes one key into the zone; false when there is no such key.
 fn set(zone: &mut ZoneFile, key: &str, item: &Item) -> Result<bool, Wrong> {
     match key {
-        "subnet4" => zone.subnet4 = Some(subnet4(string(key, item)?)?),
+        "subnet4" => {
+            zone.subnet4 = subnet4(string(key, item)?)?;
+            zone.without_ipv4 = zone.subnet4.is_none();
+        }
         "subnet6" => zone.subnet6 = subnet6(string(key, item)?)?,
         "internal" => zone.internal = boolean(key, item)?,
         "uplink" => {
@@ -153,6 +168,7 @@ fn set(zone: &mut ZoneFile, key: &str, item: &Item) -> Result<bool, Wrong> {
         "domain" => zone.domain = Some(domain(string(key, item)?)?),
         "pool" => zone.pool = Some(pool(string(key, item)?)?),
         "dns" => zone.dns = dns(item)?,
+        "dhcp" => zone.dhcp = dhcp::dhcp(item, zone.subnet4)?,
         "upstream" => zone.upstream = servers(key, item)?,
         "upstream-domains" => zone.upstream_domains = upstream_domains(item)?,
         _ => return Ok(false),
@@ -182,12 +198,15 @@ fn boolean(key: &str, item: &Item) -> Result<bool, Wrong> {
     }
 }
 
-/// An IPv4 subnet that a zone can be: /8 to /30, no host bits, of unicast addresses.
-fn subnet4(text: &str) -> Result<Ipv4Net, Wrong> {
+/// `none`, or an IPv4 subnet that a zone can be: /8 to /30, no host bits, of unicast addresses.
+fn subnet4(text: &str) -> Result<Option<Ipv4Net>, Wrong> {
+    if text == "none" {
+        return Ok(None);
+    }
     let Ok(net) = text.parse::<Ipv4Net>() else {
         return wrong(
             format!("subnet4 {text:?} is not an IPv4 subnet"),
-            "write one like \"10.89.0.0/24\"",
+            "write one like \"10.89.0.0/24\", or \"none\"",
         );
     };
     if !(8..=30).contains(&net.prefix_len()) {
@@ -211,7 +230,7 @@ fn subnet4(text: &str) -> Result<Ipv4Net, Wrong> {
             );
         }
     }
-    Ok(net)
+    Ok(Some(net))
 }
 
 /// `none`, or an IPv6 subnet that a zone can be: /48 to /120, no host bits, global or unique local.
@@ -314,7 +333,23 @@ fn pool(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), Wrong> {
     Ok((first, last))
 }
 
+fn check_families(zone: &ZoneFile) -> Result<(), Wrong> {
+    if zone.without_ipv4 && zone.subnet6 == Subnet6::None {
+        return wrong(
+            "subnet4 and subnet6 are both \"none\"",
+            "leave one of them out, or give it a subnet",
+        );
+    }
+    Ok(())
+}
+
 fn check_pool(zone: &ZoneFile) -> Result<(), Wrong> {
+    if zone.pool.is_some() && zone.without_ipv4 {
+        return wrong(
+            "pool is of IPv4 addresses, and subnet4 is \"none\"",
+            "leave pool out, or give subnet4 a subnet",
+        );
+    }
     let (Some((first, last)), Some(net)) = (zone.pool, zone.subnet4) else {
         return Ok(());
     };
@@ -327,6 +362,19 @@ fn check_pool(zone: &ZoneFile) -> Result<(), Wrong> {
         }
     }
     Ok(())
+}
+
+fn check_dhcp(zone: &ZoneFile) -> Result<(), Wrong> {
+    if zone.without_ipv4 && zone.dhcp != super::Dhcp::default() {
+        return wrong(
+            "dhcp is about IPv4, and subnet4 is \"none\"",
+            "leave dhcp out, or give subnet4 a subnet",
+        );
+    }
+    match zone.subnet4 {
+        Some(net) => zone.dhcp.check(net).map_err(Wrong::from),
+        None => Ok(()),
+    }
 }
 
 fn dns(item: &Item) -> Result<Vec<IpAddr>, Wrong> {

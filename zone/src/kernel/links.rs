@@ -122,17 +122,20 @@ impl Links {
             bridge: 0,
             netns: -1,
         };
-        perform(&mut socket, &plan::inside(spec), target)?;
-        // The kernel notices a port's carrier when it comes to it, up to a second later, and the bridge
-        // drops frames to the port until then. To be asked about the link makes it notice now.
-        let noticed = self.host.link(encode::get_link_at(port.ifindex));
-        noticed.map_err(|source| {
-            LinkError::kernel(
-                format!("wait for the carrier of {}", port.host_ifname),
-                source,
-            )
-        })?;
-        Ok(())
+        perform(&mut socket, &plan::inside(spec), target)
+    }
+
+    /// Has the kernel notice the carrier of a port that was opened: it does by itself when it comes to it,
+    /// up to a second later, and the bridge drops frames to the port until then. To be asked about the
+    /// link makes it notice now. A port that is gone is fine.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn notice_carrier(&mut self, ifindex: u32) -> Result<(), LinkError> {
+        let noticed = self.host.link(encode::get_link_at(ifindex));
+        noticed.map(drop).map_err(|source| {
+            LinkError::kernel(format!("ask for the carrier of port {ifindex}"), source)
+        })
     }
 
     /// Puts a port back in order: on its bridge, guarded, up. For when the bridge was made again or

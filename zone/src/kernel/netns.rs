@@ -83,14 +83,23 @@ impl Netns {
         use std::os::fd::AsRawFd;
         let again = format!("/proc/self/fd/{}", located.as_raw_fd());
         let fd = rustix::fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        Self::checked(fd.map_err(failed)?, &what)
+        Self::typed(fd.map_err(failed)?, &what)
     }
 
     fn checked(fd: OwnedFd, what: &str) -> Result<Self, LinkError> {
+        if !on_nsfs(&fd) {
+            let what = what.to_owned();
+            return Err(LinkError::NotANetns { what });
+        }
+        Self::typed(fd, what)
+    }
+
+    /// From a file of nsfs: which kind of namespace is it?
+    fn typed(fd: OwnedFd, what: &str) -> Result<Self, LinkError> {
         let not_one = || LinkError::NotANetns {
             what: what.to_owned(),
         };
-        if !on_nsfs(&fd) || sys::namespace_type(&fd) != Ok(libc::CLONE_NEWNET) {
+        if sys::namespace_type(&fd) != Ok(libc::CLONE_NEWNET) {
             return Err(not_one());
         }
         let status = rustix::fs::fstat(&fd).map_err(|_| not_one())?;
@@ -99,7 +108,12 @@ impl Netns {
     }
 
     fn not_own(self, what: &str) -> Result<Self, LinkError> {
-        if Self::current()?.id == self.id {
+        // One call instead of ten for a handle: every attach comes by here.
+        let own = rustix::fs::stat(OWN).map_err(|error| LinkError::OpenNetns {
+            path: OWN.into(),
+            source: error.into(),
+        })?;
+        if (own.st_dev, own.st_ino) == self.id {
             return Err(LinkError::OwnNetns {
                 what: what.to_owned(),
             });

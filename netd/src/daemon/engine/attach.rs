@@ -48,6 +48,8 @@ impl Engine {
         let what = format!("attach {} to zone {}", request.container, request.zone);
         self.refuse_without_policy(&request, &what)?;
         self.refuse_published(&request, &what)?;
+        let mac = request.mac.unwrap_or_else(|| request.container.mac());
+        self.promise_by_mac(&request.zone, &request.container, mac);
         let (addresses, fresh) = self.assign(&request, &what)?;
         let outcome = self.attach_at(&request, &what, addresses);
         if outcome.is_err()
@@ -210,14 +212,9 @@ impl Engine {
             return Err(no_such_zone(request.zone.as_str()));
         };
         let mac = request.mac.unwrap_or_else(|| request.container.mac());
-        if let Some(other) = self
-            .ports
-            .values()
-            .find(|r| r.zone == request.zone && r.mac == mac)
-        {
+        if let Some(other) = self.ports.with_mac(&request.zone, mac) {
             return Err(refused(format!(
-                "{what}: hardware address {mac} belongs to container {} already",
-                other.container
+                "{what}: hardware address {mac} belongs to container {other} already"
             )));
         }
         let spec = spec(state, request, mac, &addresses);
@@ -257,12 +254,23 @@ impl Engine {
         }
         self.bind_lease(&record);
         self.name_container(&record);
-        self.ports.insert(record.container.clone(), record.clone());
+        self.ports.insert(record.clone());
         if !record.publish.is_empty() {
             self.follow_doors();
         }
-        tracing::info!(container = %record.container, zone = %record.zone, addresses = ?record.ips(), "attached");
+        self.answered.push(record.clone());
         Ok(record)
+    }
+
+    /// What an attach need not do before it is answered, for all that were. The answer is on its way, so
+    /// the first packet finds the carrier noticed.
+    pub(crate) fn after_answers(&mut self) {
+        for record in std::mem::take(&mut self.answered) {
+            if let Err(e) = self.links.notice_carrier(record.ifindex) {
+                tracing::warn!(container = %record.container, error = %chain(&e), "its link may be slow to start");
+            }
+            tracing::info!(container = %record.container, zone = %record.zone, addresses = ?record.ips(), "attached");
+        }
     }
 
     /// Puts guard and policy of a container in force.

@@ -38,6 +38,6 @@ impl Engine {
 
     /// Whether some rule has hours.
     pub(crate) fn has_hours(&self) -> bool {
-        self.firewall.clock_due().is_some()
+        self.firewall.has_hours()
     }
 }

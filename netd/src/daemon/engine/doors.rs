@@ -26,7 +26,7 @@ impl Engine {
         }
         let wanted: Vec<Door> = self
             .ports
-            .values()
+            .publishing()
             .filter(|record| user || !has_v6(record))
             .filter(|record| {
                 !self

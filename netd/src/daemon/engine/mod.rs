@@ -8,9 +8,11 @@ mod attach;
 pub(crate) mod clock;
 mod decide;
 mod detach;
+mod dhcp_config;
 mod diff;
 mod doors;
 mod explain;
+mod fold;
 mod forward;
 mod lease;
 mod names;
@@ -19,6 +21,7 @@ mod publish;
 mod recover;
 mod reload;
 mod request;
+mod six;
 mod view;
 mod watch;
 mod zones;
@@ -39,7 +42,9 @@ use super::Dirs;
 use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
+use super::leases::Journal;
 use super::loopback6::Doors;
+use super::ports::Ports;
 use super::reaper::Reaper;
 use super::record::{Record, Records};
 use super::store::Store;
@@ -90,6 +95,7 @@ pub(crate) struct Engine {
     started: Instant,
     machine_id: Vec<u8>,
     pub(crate) store: Store,
+    pub(crate) journal: Journal,
     records: Records,
     links: Links,
     tables: Tables,
@@ -106,7 +112,9 @@ pub(crate) struct Engine {
     /// Told when that changes.
     pub(crate) apply_news: std::rc::Rc<Notify>,
     zones: BTreeMap<ZoneName, ZoneState>,
-    ports: BTreeMap<ContainerName, Record>,
+    /// Zones with IPv6.
+    six: BTreeMap<ZoneName, six::Six>,
+    ports: Ports,
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
     /// Names whose addresses may not be durable yet, each with the number of its write.
@@ -133,6 +141,8 @@ pub(crate) struct Engine {
     opened_names: BTreeSet<ContainerName>,
     /// How often the ruleset had to be restored.
     restored: u64,
+    /// Attached just now: see [`Engine::after_answers`].
+    answered: Vec<Record>,
     /// What is wrong besides files, by subject.
     problems: BTreeMap<String, String>,
 }

@@ -177,8 +177,7 @@ impl Engine {
         let targets: Vec<_> = files.map(|file| &file.applies_to).collect();
         let concerned: Vec<ContainerName> = self
             .ports
-            .values()
-            .filter(|record| !record.publish.is_empty())
+            .publishing()
             .map(model_of)
             .filter(|container| targets.iter().any(|target| target.matches(container)))
             .map(|container| container.name)

@@ -24,8 +24,10 @@ use crate::daemon::decisions::Decisions;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
+use crate::daemon::leases::{Before, Journal, JournalError};
 use crate::daemon::loopback6::Doors;
 use crate::daemon::opened::Line;
+use crate::daemon::ports::Ports;
 use crate::daemon::reaper::Reaper;
 use crate::daemon::record::{Record, Records};
 use crate::daemon::store::{Kind, Store, StoreError, Stored};
@@ -45,6 +47,8 @@ pub(crate) enum StartError {
     Running { path: PathBuf },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     #[error("open netlink sockets (netd needs CAP_NET_ADMIN)")]
     Links(#[source] LinkError),
     #[error("take the ruleset over (netd needs CAP_NET_ADMIN)")]
@@ -65,6 +69,7 @@ impl Engine {
     ) -> Result<(Self, mpsc::UnboundedReceiver<Vec<ContainerName>>), StartError> {
         let dir = |path: PathBuf| move |source| StartError::Dir { path, source };
         let (store, stored) = Store::open(&dirs.state)?;
+        let (journal, before) = Journal::open(&dirs.state)?;
         let records = Records::open(&dirs.runtime).map_err(dir(dirs.runtime.clone()))?;
         let zone_files =
             Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
@@ -91,6 +96,7 @@ impl Engine {
             started: Instant::now(),
             machine_id,
             store,
+            journal,
             records,
             links,
             tables,
@@ -103,7 +109,9 @@ impl Engine {
             apply_due: None,
             apply_news: std::rc::Rc::new(Notify::new()),
             zones: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            ports: Ports::default(),
+            answered: Vec::new(),
+            six: BTreeMap::new(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
@@ -122,11 +130,16 @@ impl Engine {
             problems: BTreeMap::new(),
         };
         engine.resume_apply();
-        engine.take_over(&stored, recalled)?;
+        engine.take_over(&stored, &before, recalled)?;
         Ok((engine, reaped))
     }
 
-    fn take_over(&mut self, stored: &Stored, recalled: Vec<Line>) -> Result<(), StartError> {
+    fn take_over(
+        &mut self,
+        stored: &Stored,
+        before: &Before,
+        recalled: Vec<Line>,
+    ) -> Result<(), StartError> {
         if let Some(aside) = &stored.put_aside {
             self.problems.insert(
                 self.dirs.state.display().to_string(),
@@ -162,12 +175,13 @@ impl Engine {
             self.unsaved.entry(record.container.clone()).or_insert(0);
         }
         for record in &records {
-            self.ports.insert(record.container.clone(), record.clone());
+            self.ports.insert(record.clone());
         }
         self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
-        self.restore_leases(stored);
+        self.restore_leases(before);
+        self.restore_leases6(stored);
         self.follow_doors();
         self.look_at_all_published();
         self.name_host();
@@ -281,21 +295,6 @@ impl Engine {
     /// Whether the record's link is the one the kernel has under its index.
     fn is_there(&self, record: &Record) -> bool {
         self.links.ifname(record.ifindex).as_deref() == Some(record.host_ifname.as_str())
-    }
-
-    fn restore_leases(&mut self, stored: &Stored) {
-        for (key, value) in stored.of(Kind::Lease) {
-            let zone = key.split('/').next().unwrap_or_default();
-            let Ok(lease) = serde_json::from_str::<dhcp::Lease>(value) else {
-                tracing::warn!(key, "a stored lease cannot be read");
-                continue;
-            };
-            let responder = self.zones.get_mut(zone).and_then(|s| s.responder.as_mut());
-            let restored = responder.is_some_and(|r| r.restore(lease).is_ok());
-            if !restored {
-                self.store.put(Kind::Lease, key.to_owned(), None);
-            }
-        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Engine {
             return Ok(());
         }
         let ports = &self.ports;
-        let keep = |stem: &str| ports.values().any(|r| r.zone.as_str() == stem);
+        let keep = |stem: &str| ports.of_zone(stem).next().is_some();
         let changed = if edited.any {
             self.zone_files.read(keep).map_err(|e| {
                 refused(format!("reload: read {}: {e}", self.dirs.zones().display()))

@@ -1,5 +1,6 @@
 //! What people and programs are shown: the types of the control socket.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Engine, ZoneState};
@@ -9,9 +10,14 @@ use crate::daemon::record::Record;
 impl Engine {
     /// Every attached container.
     pub(crate) fn list(&self) -> Vec<api::Container> {
+        let mut dns = BTreeMap::new();
         self.ports
             .values()
-            .map(|record| self.view(record))
+            .map(|record| {
+                let dns = dns.entry(&record.zone);
+                let dns = dns.or_insert_with(|| self.dns_of(record));
+                self.view_with(record, dns.clone())
+            })
             .collect()
     }
 
@@ -48,7 +54,9 @@ impl Engine {
             }
             .into(),
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
+            dhcp: self.dhcp_view(),
             resolver: self.resolver_view(),
+            ipv6: self.ipv6_state(),
             problems: self.problems(),
             applied: self.applied_state(),
             warnings: self.warnings(),
@@ -71,7 +79,7 @@ impl Engine {
                     message,
                 }),
         );
-        if let Some(reason) = self.store.failure() {
+        if let Some(reason) = self.store.failure().or_else(|| self.journal.failure()) {
             problems.push(api::Problem {
                 subject: self.dirs.state.display().to_string(),
                 message: format!("state cannot be stored: {reason}"),
@@ -110,14 +118,24 @@ impl Engine {
             pool: zone.pool.map(|(first, last)| format!("{first}-{last}")),
             containers: self
                 .ports
-                .values()
-                .filter(|r| r.zone == zone.name)
+                .of_zone(zone.name.as_str())
                 .map(|r| r.container.to_string())
                 .collect(),
         }
     }
 
     pub(super) fn view(&self, record: &Record) -> api::Container {
+        self.view_with(record, self.dns_of(record))
+    }
+
+    /// The resolvers that a container is told of: the same for all of a zone.
+    fn dns_of(&self, record: &Record) -> Vec<String> {
+        let state = self.zones.get(&record.zone);
+        let servers = state.map_or_else(Vec::new, |state| self.resolvers(&state.zone));
+        servers.iter().map(ToString::to_string).collect()
+    }
+
+    fn view_with(&self, record: &Record, dns: Vec<String>) -> api::Container {
         let state = self.zones.get(&record.zone);
         let gateways = state.map_or_else(Vec::new, |s| {
             let v4 = s.zone.gateway4.map(IpAddr::V4);
@@ -132,12 +150,7 @@ impl Engine {
             mac: record.mac.to_string(),
             addresses: record.addresses.iter().map(ToString::to_string).collect(),
             gateways,
-            dns: state.map_or_else(Vec::new, |s| {
-                self.resolvers(&s.zone)
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect()
-            }),
+            dns,
             domain: state.map_or_else(String::new, |s| s.zone.domain.clone()),
             mtu: state.map_or(0, |s| i64::from(s.zone.mtu)),
             labels: record.labels.clone().into_iter().collect(),

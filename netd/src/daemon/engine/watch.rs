@@ -73,7 +73,7 @@ impl Engine {
         for ifindex in forgotten {
             // A port that was closed or lost its bridge forgets as well, and is none of ours by now or
             // is repaired with its bridge.
-            let record = self.ports.values().find(|r| r.ifindex == ifindex).cloned();
+            let record = self.ports.at(ifindex).cloned();
             if let Some(record) = record.filter(|r| !zones.contains(&r.zone)) {
                 self.repair_port(&record);
             }
@@ -94,7 +94,7 @@ impl Engine {
     /// A port left its bridge, or has not the flags it should have. Events are old news: what counts
     /// is how the port stands now.
     fn check_port(&mut self, ifindex: u32) {
-        let Some(record) = self.ports.values().find(|r| r.ifindex == ifindex).cloned() else {
+        let Some(record) = self.ports.at(ifindex).cloned() else {
             return;
         };
         let Some(bridge) = self.zones.get(&record.zone).map(|s| s.ifindex) else {
@@ -186,9 +186,13 @@ impl Engine {
         }
     }
 
-    /// Tells when somebody else changes the tables.
-    pub(crate) fn table_monitor(&self) -> Result<TableMonitor, TablesError> {
-        TableMonitor::open(&self.tables)
+    /// Tells when somebody else changes the tables. None where the kernel refuses them that for as long as
+    /// our socket is open: to be told of each element that we add ourselves would cost every attach.
+    pub(crate) fn table_monitor(&self) -> Result<Option<TableMonitor>, TablesError> {
+        let watched = !self.tables.owned();
+        watched
+            .then(|| TableMonitor::open(&self.tables))
+            .transpose()
     }
 
     /// Whether nobody else can change the tables.

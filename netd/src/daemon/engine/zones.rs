@@ -93,12 +93,8 @@ impl Engine {
         what: &str,
     ) -> Result<(), api::Error> {
         let zone = self.resolve(name, file, what)?;
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == *name)
-            .cloned()
-            .collect();
+        self.check_reservations(&zone, what)?;
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         let old = self.zone(name)?;
         let moved = (old.zone.subnet4, old.zone.subnet6) != (zone.subnet4, zone.subnet6);
         if moved && !attached.is_empty() {
@@ -128,8 +124,7 @@ impl Engine {
         }
         let attached: Vec<String> = self
             .ports
-            .values()
-            .filter(|r| r.zone == name)
+            .of_zone(name.as_str())
             .map(|r| r.container.to_string())
             .collect();
         if !attached.is_empty() && !force {
@@ -138,6 +133,7 @@ impl Engine {
                 attached.join(", ")
             )));
         }
+        self.farewell6(&name);
         for container in &attached {
             self.detach(container, None)?;
         }
@@ -148,6 +144,7 @@ impl Engine {
         for (kind, key) in self.stored_keys(&name) {
             self.store.put(kind, key, None);
         }
+        self.forget_leases(&name);
         tracing::info!(zone = %name, "zone deleted");
         Ok(true)
     }
@@ -161,6 +158,8 @@ impl Engine {
     ) -> Result<(), api::Error> {
         let name = zone.name.clone();
         let existed = self.zones.contains_key(&name);
+        // What cannot be served is refused before anything happens.
+        let responder = self.responder(&zone, what)?;
         // Rules first: the bridge must not carry a packet before they know it.
         let changes = self.firewall.set_zone(model(&zone));
         self.apply(&changes)?;
@@ -187,8 +186,8 @@ impl Engine {
                 return Err(refused(format!("{what}: {reason}")));
             }
         };
-        let pool = self.filled_pool(&zone);
-        let responder = self.responder(&zone, what)?;
+        let responder = self.keep_leases(&name, responder);
+        let pool = self.filled_pool(&zone, responder.as_ref());
         let bridge = zone.bridge.clone();
         let state = ZoneState {
             zone,
@@ -198,15 +197,15 @@ impl Engine {
             responder,
         };
         self.zones.insert(name.clone(), state);
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == name)
-            .cloned()
-            .collect();
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         for record in &attached {
             self.bind_lease(record);
         }
+        let served = self.six_up(&name, what);
+        let wrong = served
+            .err()
+            .map(|e| crate::daemon::control::message(&e).to_owned());
+        self.problem(format!("IPv6 of zone {name}"), wrong);
         self.name_zone(&name);
         self.forward()?;
         self.zone_events.send(&ZoneEvent::Up {
@@ -226,6 +225,7 @@ impl Engine {
         let changes = self.firewall.remove_zone(name);
         self.apply(&changes)?;
         self.zones.remove(name);
+        self.six_down(name);
         self.unname_zone(name);
         self.zone_events
             .send(&ZoneEvent::Down { zone: name.clone() });
@@ -283,7 +283,7 @@ impl Engine {
         // What was chosen for a file that leaves it open stays chosen.
         let mut file = file.clone();
         if let Some(chosen) = self.chosen.get(name) {
-            if file.subnet4.is_none() {
+            if file.subnet4.is_none() && !file.without_ipv4 {
                 file.subnet4 = chosen.0;
             }
             if let (Subnet6::Auto, Some(net)) = (&file.subnet6, chosen.1) {
@@ -301,21 +301,32 @@ impl Engine {
     }
 
     /// A pool with the addresses that names of this zone have.
-    fn filled_pool(&self, zone: &Zone) -> Pool {
+    fn filled_pool(&self, zone: &Zone, responder: Option<&dhcp::Responder>) -> Pool {
         let mut pool = Pool::new(zone);
         let attached = self
             .ports
-            .values()
-            .filter(|r| r.zone == zone.name)
+            .of_zone(zone.name.as_str())
             .map(|r| (r.container.clone(), r.ips()));
+        let attached: Vec<_> = attached.collect();
+        for (container, ip) in attached
+            .iter()
+            .flat_map(|(c, ips)| ips.iter().map(move |ip| (c, ip)))
+        {
+            // What is attached has its addresses, whatever else they are for now.
+            if let Err(e) = pool.reserve(container, *ip) {
+                tracing::warn!(zone = %zone.name, container = %container, address = %ip, reason = %chain(&e),
+                    "an attached container has an address that it should not have");
+            }
+        }
+        Self::withhold(&mut pool, zone, responder);
         let kept = self
             .kept
             .iter()
             .filter(|((z, _), _)| *z == zone.name)
             .map(|((_, c), ips)| (c.clone(), ips.clone()));
-        for (container, ips) in attached.chain(kept) {
+        for (container, ips) in kept {
             for ip in ips {
-                if pool.owner(ip) == Some(&container) {
+                if pool.owner(ip) == Some(&container) || pool.is_withheld(ip) {
                     continue;
                 }
                 if let Err(e) = pool.reserve(&container, ip) {
@@ -349,12 +360,7 @@ impl Engine {
         let state = self.zone(name)?;
         let (zone, file) = (state.zone.clone(), state.file.clone());
         self.zone_up(zone, file, &what)?;
-        let attached: Vec<_> = self
-            .ports
-            .values()
-            .filter(|r| r.zone == *name)
-            .cloned()
-            .collect();
+        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         for record in attached {
             self.repair_port(&record);
         }
@@ -414,17 +420,20 @@ fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFil
         ("upstream-domains", domains),
     ];
     let mut merged = String::new();
-    for line in base.to_toml().lines() {
-        let key = line.split('=').next().unwrap_or_default().trim();
-        let replaced = overrides.iter().any(|(k, v)| *k == key && v.is_some());
-        if !replaced {
-            merged.push_str(line);
-            merged.push('\n');
-        }
-    }
-    for (key, value) in overrides {
+    // First: behind a table's header a key would be the table's.
+    for (key, value) in &overrides {
         if let Some(value) = value {
             merged.push_str(&format!("{key} = {value}\n"));
+        }
+    }
+    let mut in_table = false;
+    for line in base.to_toml().lines() {
+        in_table |= line.starts_with('[');
+        let key = line.split('=').next().unwrap_or_default().trim();
+        let replaced = overrides.iter().any(|(k, v)| *k == key && v.is_some());
+        if in_table || !replaced {
+            merged.push_str(line);
+            merged.push('\n');
         }
     }
     ZoneFile::parse("settings", &merged)
@@ -439,7 +448,7 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
             differences.push(format!("{what} is {has}, asked for is {wanted}"));
         }
     };
-    if wanted.subnet4.is_some() {
+    if wanted.subnet4.is_some() || wanted.without_ipv4 {
         differ(
             "subnet4",
             format!("{:?}", zone.subnet4),

@@ -74,6 +74,14 @@ fn errors_name_the_place_the_value_and_the_remedy() {
         ("mtu = [", "1:8: not TOML"),
         ("[mtu]", "1:1: mtu is of type table"),
         ("subnet4 = 10", "1:11: subnet4 is of type integer"),
+        (
+            "subnet6 = \"none\"\nsubnet4 = \"none\"",
+            "2:11: subnet4 and subnet6 are both \"none\"",
+        ),
+        (
+            "subnet4 = \"none\"\npool = \"10.0.0.1-10.0.0.9\"",
+            "2:8: pool is of IPv4 addresses, and subnet4 is \"none\"",
+        ),
         ("internal = \"yes\"", "1:12: internal is of type string"),
         (
             "\nsubnet4 = \"10.89.0.1/24\"",

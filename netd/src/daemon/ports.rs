@@ -1,0 +1,169 @@
+//! What is attached, in memory: records by name, and the ways to them that events and requests need. None
+//! of them is a search through all.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use zone::{ContainerName, MacAddr, ZoneName};
+
+use super::record::Record;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Ports {
+    records: BTreeMap<ContainerName, Record>,
+    by_ifindex: HashMap<u32, ContainerName>,
+    by_zone: BTreeMap<ZoneName, Members>,
+    /// Those who publish something.
+    publishing: BTreeSet<ContainerName>,
+}
+
+/// The containers of one zone.
+#[derive(Debug, Default)]
+struct Members {
+    names: BTreeSet<ContainerName>,
+    by_mac: HashMap<MacAddr, ContainerName>,
+}
+
+impl Ports {
+    /// The record of a container.
+    pub(crate) fn get<N>(&self, name: &N) -> Option<&Record>
+    where
+        ContainerName: Borrow<N>,
+        N: Ord + ?Sized,
+    {
+        self.records.get(name)
+    }
+
+    /// The record of the container whose link has this index on the host.
+    pub(crate) fn at(&self, ifindex: u32) -> Option<&Record> {
+        self.records.get(self.by_ifindex.get(&ifindex)?)
+    }
+
+    /// The container of a zone that has this hardware address.
+    pub(crate) fn with_mac(&self, zone: &ZoneName, mac: MacAddr) -> Option<&ContainerName> {
+        self.by_zone.get(zone)?.by_mac.get(&mac)
+    }
+
+    /// The records of a zone, by name.
+    pub(crate) fn of_zone(&self, zone: &str) -> impl Iterator<Item = &Record> {
+        let members = self.by_zone.get(zone);
+        let names = members.into_iter().flat_map(|members| &members.names);
+        names.filter_map(|name| self.records.get(name))
+    }
+
+    /// The records of those who publish something, by name.
+    pub(crate) fn publishing(&self) -> impl Iterator<Item = &Record> {
+        self.publishing
+            .iter()
+            .filter_map(|name| self.records.get(name))
+    }
+
+    /// Adds a record, in the place of another under this name.
+    pub(crate) fn insert(&mut self, record: Record) {
+        self.remove(&record.container);
+        let name = &record.container;
+        self.by_ifindex.insert(record.ifindex, name.clone());
+        let members = self.by_zone.entry(record.zone.clone()).or_default();
+        members.names.insert(name.clone());
+        members.by_mac.insert(record.mac, name.clone());
+        if !record.publish.is_empty() {
+            self.publishing.insert(name.clone());
+        }
+        self.records.insert(name.clone(), record);
+    }
+
+    /// Takes a record out.
+    pub(crate) fn remove(&mut self, name: &ContainerName) -> Option<Record> {
+        let record = self.records.remove(name)?;
+        self.publishing.remove(name);
+        // Each way is this container's, or by now somebody else's.
+        if self.by_ifindex.get(&record.ifindex) == Some(name) {
+            self.by_ifindex.remove(&record.ifindex);
+        }
+        if let Some(members) = self.by_zone.get_mut(&record.zone) {
+            members.names.remove(name);
+            if members.by_mac.get(&record.mac) == Some(name) {
+                members.by_mac.remove(&record.mac);
+            }
+            if members.names.is_empty() {
+                self.by_zone.remove(&record.zone);
+            }
+        }
+        Some(record)
+    }
+
+    /// Every record, by name.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// Every name.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &ContainerName> {
+        self.records.keys()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn record(name: &str, zone: &str, ifindex: u32, mac: u8) -> Record {
+        let name: ContainerName = name.parse().unwrap();
+        Record {
+            host_ifname: name.host_ifname(),
+            container: name,
+            zone: zone.parse().unwrap(),
+            ifname: "host0".parse().unwrap(),
+            ifindex,
+            mac: MacAddr([2, 0, 0, 0, 0, mac]),
+            addresses: Vec::new(),
+            configure: zone::Configure::Static,
+            labels: BTreeMap::new(),
+            publish: Vec::new(),
+            netns: (0, 0),
+        }
+    }
+
+    #[test]
+    fn every_way_leads_to_the_record_and_none_when_it_is_gone() {
+        let mut ports = Ports::default();
+        let (web, db) = (record("web", "dmz", 7, 1), record("db", "dmz", 8, 2));
+        ports.insert(web.clone());
+        ports.insert(db.clone());
+        assert_eq!(ports.at(7), Some(&web));
+        assert_eq!(ports.with_mac(&web.zone, web.mac), Some(&web.container));
+        assert_eq!(ports.of_zone("dmz").count(), 2);
+        // another link under the same name
+        let moved = record("web", "lan", 9, 3);
+        ports.insert(moved.clone());
+        assert_eq!(ports.at(7), None);
+        assert_eq!(ports.with_mac(&web.zone, web.mac), None);
+        assert_eq!(ports.of_zone("dmz").collect::<Vec<_>>(), [&db]);
+        assert_eq!(ports.at(9), Some(&moved));
+        assert_eq!(ports.remove(&db.container), Some(db));
+        assert_eq!(ports.of_zone("dmz").count(), 0);
+        assert_eq!((ports.len(), ports.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn an_index_that_was_given_again_stays_with_the_new_one() {
+        let mut ports = Ports::default();
+        let (old, new) = (record("old", "dmz", 7, 1), record("new", "dmz", 7, 2));
+        ports.insert(old.clone());
+        ports.insert(new.clone());
+        ports.remove(&old.container);
+        assert_eq!(ports.at(7), Some(&new));
+    }
+}
