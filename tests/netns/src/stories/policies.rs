@@ -137,13 +137,13 @@ pub fn a_deny_always_wins() {
     // Another file that allows it changes nothing: files add up, and a deny wins over all of them.
     world.policy("more", "applies-to = { container = \"one\" }\n[[egress]]\nto = [\"198.51.100.7\", \"2001:db8:7::7\"]\n");
     world.verdicts(&rows);
-    // What netd cannot do yet it refuses, rather than put a part of the file in force.
+    // What means nothing it refuses, rather than put a part of the file in force.
     world.write_policy(
         "trial",
-        "applies-to = { container = \"one\" }\n[[egress]]\nto = [\"dns:example.org\"]\n",
+        "applies-to = { container = \"one\" }\n[[egress]]\naction = \"deny\"\nto = [\"dns:example.org\"]\n",
     );
     let said = world.netd("reload").fails(1);
-    assert!(said.contains("trial.toml:3:"), "{said}");
+    assert!(said.contains("trial.toml:4:"), "{said}");
     world.verdicts(&rows);
     world.no_policy("trial");
     world.verdicts(&[(Allow, "two", "one", "tcp/80")]);
