@@ -38,6 +38,8 @@ impl Engine {
         request: api::AttachRequest,
         fds: Vec<OwnedFd>,
     ) -> Result<Attached, api::Error> {
+        // calls that come one upon the other leave no time in between
+        self.after_answers();
         let request = Request::check(request, fds)?;
         if !self.zones.contains_key(&request.zone) {
             return Err(no_such_zone(request.zone.as_str()));
@@ -158,6 +160,11 @@ impl Engine {
                     bad.message
                 )));
             }
+        }
+        if let Some(much) = self.firewall.too_much_for(&asked) {
+            return Err(refused(format!(
+                "{what}: its policy asks for too much: {much}"
+            )));
         }
         Ok(())
     }

@@ -104,6 +104,7 @@ impl Engine {
             zones: BTreeMap::new(),
             ports: Ports::default(),
             answered: Vec::new(),
+            renumbered: None,
             upstreams: Upstreams::default(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),

@@ -187,7 +187,9 @@ impl Engine {
     /// our socket is open: to be told of each element that we add ourselves would cost every attach.
     pub(crate) fn table_monitor(&self) -> Result<Option<TableMonitor>, TablesError> {
         let watched = !self.tables.owned();
-        watched.then(|| TableMonitor::open(&self.tables)).transpose()
+        watched
+            .then(|| TableMonitor::open(&self.tables))
+            .transpose()
     }
 
     /// Whether nobody else can change the tables.
