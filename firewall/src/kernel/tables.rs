@@ -150,7 +150,10 @@ impl Tables {
         let mut id = 0;
         for spec in &self.skeleton {
             let keep = clear(&mut batch, &mut self.dump, spec, flags, portid)?;
-            for (set_id, set) in self.specs.iter().filter(|(_, s)| s.table == spec.table) {
+            let sets = self.specs.iter().filter(|(_, s)| s.table == spec.table);
+            // the kernel looks for a set by its name from the first one on
+            let (common, others): (Vec<_>, Vec<_>) = sets.partition(|(id, _)| is_common(**id));
+            for (set_id, set) in common.into_iter().chain(others) {
                 if keep.contains(&set_state(set)) {
                     let there = self.dump.elements(set.table, &set.name)?;
                     kept.insert(*set_id, there.into_iter().collect::<BTreeSet<_>>());
@@ -503,6 +506,24 @@ pub(super) fn hook_of(chain: &Chain) -> Option<(String, (String, u32, i32))> {
         Point::Postrouting => 4,
     };
     Some((chain.name.clone(), (kind.to_owned(), number, hook.priority)))
+}
+
+/// Sets in which most containers have elements.
+fn is_common(id: SetId) -> bool {
+    use crate::sets::{Action, Shape};
+    match id {
+        SetId::Own(_)
+        | SetId::ZoneOf(_)
+        | SetId::LabelsOf(_)
+        | SetId::NoDeny(..)
+        | SetId::Generation
+        | SetId::Remember => true,
+        SetId::Rule(_, _, Action::Allow, shape) => matches!(
+            shape,
+            Shape::PeerPort | Shape::GroupPort | Shape::Group | Shape::NetPort | Shape::GroupProto
+        ),
+        _ => false,
+    }
 }
 
 fn opened_element((family, name): &(Family, IfName)) -> Element {

@@ -45,6 +45,8 @@ impl Engine {
         let changes = self.firewall.detach(&record.container);
         let outcome = self.apply(&changes);
         self.ports.remove(&record.container);
+        self.answered
+            .retain(|answered| answered.container != record.container);
         self.closed_ports.remove(&record.container);
         if !record.publish.is_empty() {
             self.follow_doors();
