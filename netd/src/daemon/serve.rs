@@ -57,6 +57,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ready();
+    sys::after_start();
     tracing::info!(socket = %dirs.socket().display(), "ready");
     // a task of its own: a call on the socket does not ask all of the others below
     let mut serving = tokio::task::spawn_local(control::serve(control, engine.clone()));
@@ -117,6 +118,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     tracing::info!("stopping; what is attached stays as it is");
     let mut engine = engine.borrow_mut();
+    engine.after_answers();
     if engine.is_idle() {
         engine.remove_tables();
         if let Err(e) = firewall::kernel::keeper::dismiss(&dirs.keeper_socket()) {

@@ -14,6 +14,7 @@ impl Engine {
         container: &str,
         zone: Option<&str>,
     ) -> Result<bool, api::Error> {
+        self.after_answers();
         let name: ContainerName = container
             .parse()
             .map_err(|e| super::invalid(format!("detach: {e}")))?;
@@ -45,8 +46,6 @@ impl Engine {
         let changes = self.firewall.detach(&record.container);
         let outcome = self.apply(&changes);
         self.ports.remove(&record.container);
-        self.answered
-            .retain(|answered| answered.container != record.container);
         self.closed_ports.remove(&record.container);
         if !record.publish.is_empty() {
             self.follow_doors();
