@@ -1,7 +1,8 @@
 //! RFC 2131 §4.3: what each message is answered with.
 //!
-//! Two kinds of machine ask. One that is **attached** has its one address by its hardware address
-//! ("manual allocation", §1), whatever client identifier it gives. A **guest** is served from the pool
+//! Three kinds of machine ask. One that is **attached** has its one address by its hardware address
+//! ("manual allocation", §1), whatever client identifier it gives. One with a **reservation** has one by what
+//! the configuration says of its hardware address or its client identifier. A **guest** is served from the pool
 //! ("dynamic allocation"): it is known by its client identifier (§4.2), but only among those used
 //! from the same hardware address. By the letter of the RFC an identifier alone would do; then
 //! anybody could get, renew and release the lease of whose identifier he knows.
@@ -10,9 +11,11 @@ use std::net::Ipv4Addr;
 
 use crate::bindings::Bindings;
 use crate::config::ServerConfig;
+use crate::fqdn::Fqdn;
 use crate::lease::{Lease, Mac, State};
-use crate::reply::{self, Content, Kind};
+use crate::reply::{self, Content, Destination, Kind};
 use crate::request::{Claim, Query, Request};
+use crate::reserved::Reserved;
 use crate::responder::{Outcome, Responder};
 use crate::silence::Silence;
 
@@ -21,8 +24,20 @@ use crate::silence::Silence;
 pub(crate) enum Client {
     /// A machine that was attached, with its address.
     Attached(Ipv4Addr),
-    /// One that was not.
+    /// One that was not, and for which an address is kept.
+    Reserved(Ipv4Addr),
+    /// Another.
     Guest,
+}
+
+impl Client {
+    /// The one address it can have, if there is one.
+    fn own(self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Attached(address) | Self::Reserved(address) => Some(address),
+            Self::Guest => None,
+        }
+    }
 }
 
 impl Responder {
@@ -47,9 +62,32 @@ impl Responder {
         }
     }
 
-    pub(crate) fn client(&self, mac: Mac) -> Result<Client, Silence> {
+    /// Whether a machine can get an answer at all: the first question, before anything is kept about it.
+    pub(crate) fn check_known(&self, mac: Mac) -> Result<(), Silence> {
+        let guests = self.table.has_pool() || !self.reserved.is_empty();
         match self.bindings.get(mac) {
-            Some(binding) => Ok(Client::Attached(binding.address)),
+            None if !guests => Err(Silence::Unattached(mac)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn client(&self, query: &Query) -> Result<Client, Silence> {
+        let mac = query.header.chaddr;
+        if let Some(binding) = self.bindings.get(mac) {
+            return Ok(Client::Attached(binding.address));
+        }
+        match self.reserved.of(mac, query.client_id()) {
+            Some(kept) => {
+                // An attached machine may have it, or somebody from before it was reserved, or who gave the same
+                // client identifier: until that ends it is theirs.
+                let address = kept.address;
+                let bound = self.bindings.owner(address).is_some();
+                let lease = self.table.get(address).filter(|lease| !lease.is_over());
+                if bound || lease.is_some_and(|lease| lease.mac != mac) {
+                    return Err(Silence::NotYours(address));
+                }
+                Ok(Client::Reserved(address))
+            }
             None if self.table.has_pool() => Ok(Client::Guest),
             None => Err(Silence::Unattached(mac)),
         }
@@ -64,17 +102,16 @@ impl Responder {
         wanted: Option<Ipv4Addr>,
         rapid: bool,
     ) -> Result<Outcome, Silence> {
-        let mac = query.header.chaddr;
         let address = match client {
             // whatever it wanted: it has this one
-            Client::Attached(address) => address,
+            Client::Attached(address) | Client::Reserved(address) => address,
             Client::Guest => self.choose(query, wanted)?,
         };
         if rapid && self.config.rapid_commit {
             return self.grant(now, query, address, true);
         }
-        // an attached machine's address is its own without an entry, and a lease that is running
-        // does not become an offer
+        // a machine's one address is its own without an entry, and a lease that is running does not
+        // become an offer
         if let Client::Guest = client
             && self
                 .table
@@ -88,8 +125,7 @@ impl Responder {
         let content = Content {
             yiaddr: Some(address),
             lease: Some(self.config.lease_seconds(query.options.lease_time)),
-            hostname: self.hostname_of(mac),
-            ..Content::default()
+            ..self.names_of(query)
         };
         self.reply(query, Kind::Offer, &content).map(Outcome::Send)
     }
@@ -104,10 +140,10 @@ impl Responder {
         if let Some(wanted) = wanted.filter(|wanted| self.is_available(*wanted)) {
             return Ok(wanted);
         }
-        let (bindings, config) = (&self.bindings, &self.config);
+        let (bindings, reserved, config) = (&self.bindings, &self.reserved, &self.config);
         let found = self
             .table
-            .pick(|address| is_reserved(bindings, config, address));
+            .pick(|address| is_taken(bindings, reserved, config, address));
         found.ok_or(Silence::PoolExhausted)
     }
 
@@ -121,8 +157,9 @@ impl Responder {
 
     /// The one of them that it can keep. (Another may be left over from before the pool was changed.)
     fn held_by<'a>(&'a self, query: &'a Query) -> Option<&'a Lease> {
-        self.leases_of(query)
-            .find(|lease| self.table.in_pool(lease.address))
+        self.leases_of(query).find(|lease| {
+            self.table.in_pool(lease.address) && !self.reserved.contains(lease.address)
+        })
     }
 
     /// One hardware address may have several leases under several identifiers (a boot loader, then
@@ -141,7 +178,7 @@ impl Responder {
     fn is_available(&self, address: Ipv4Addr) -> bool {
         self.table.in_pool(address)
             && self.table.is_free(address)
-            && !is_reserved(&self.bindings, &self.config, address)
+            && !is_taken(&self.bindings, &self.reserved, &self.config, address)
     }
 
     /// §4.3.2
@@ -164,7 +201,7 @@ impl Responder {
         }
         let address = claim.address();
         let granted = match client {
-            Client::Attached(own) => address == own,
+            Client::Attached(own) | Client::Reserved(own) => address == own,
             // "is on the wrong network … SHOULD send a DHCPNAK", also without a record
             Client::Guest if !self.config.subnet.contains(&address) => false,
             Client::Guest => match self.held_by(query) {
@@ -201,9 +238,8 @@ impl Responder {
         let content = Content {
             yiaddr: Some(address),
             lease: Some(seconds),
-            hostname: self.hostname_of(query.header.chaddr),
             rapid,
-            ..Content::default()
+            ..self.names_of(query)
         };
         let then = self.reply(query, Kind::Ack, &content)?;
         let expires = now.saturating_add(seconds.into());
@@ -246,10 +282,10 @@ impl Responder {
         if server != self.config.server {
             return Err(Silence::OtherServer(server));
         }
-        let lease = match client {
-            Client::Attached(own) if own != address => return Err(Silence::NotYours(address)),
-            Client::Attached(own) => self.table.get(own).filter(|lease| lease.mac == mac),
-            Client::Guest => self.leases_of(query).find(|lease| lease.address == address),
+        let lease = match client.own() {
+            Some(own) if own != address => return Err(Silence::NotYours(address)),
+            Some(own) => self.table.get(own).filter(|lease| lease.mac == mac),
+            None => self.leases_of(query).find(|lease| lease.address == address),
         };
         lease
             .filter(|lease| matches!(lease.state, State::Bound | State::Offered))
@@ -269,18 +305,18 @@ impl Responder {
             .bindings
             .owner(address)
             .or(running.map(|lease| lease.mac));
-        let theirs = match client {
-            Client::Attached(own) => own == address,
-            Client::Guest => owner.is_none_or(|owner| owner == mac) && !self.config.is_own(address),
+        let theirs = match client.own() {
+            Some(own) => own == address,
+            None => {
+                let free = !self.config.is_own(address) && !self.reserved.contains(address);
+                free && owner.is_none_or(|owner| owner == mac)
+            }
         };
         if !theirs {
             return Err(Silence::NotYours(address));
         }
-        let content = Content {
-            hostname: self.hostname_of(mac),
-            ..Content::default()
-        };
-        self.reply(query, Kind::Ack, &content).map(Outcome::Send)
+        self.reply(query, Kind::Ack, &self.names_of(query))
+            .map(Outcome::Send)
     }
 
     fn reply(
@@ -289,18 +325,41 @@ impl Responder {
         kind: Kind,
         content: &Content<'_>,
     ) -> Result<reply::Reply, Silence> {
-        reply::build(&self.config, &self.options, query, kind, content)
+        let mut reply = reply::build(&self.config, &self.options, query, kind, content)?;
+        if let Destination::Relay { ip, mac } = &mut reply.to {
+            *mac = self.bindings.owner(*ip);
+        }
+        Ok(reply)
     }
 
-    /// The name an attached machine is to call itself.
-    fn hostname_of(&self, mac: Mac) -> Option<&str> {
-        self.bindings.get(mac)?.hostname.as_deref()
+    /// The name a machine is to call itself, if it is not its own to choose.
+    fn hostname_of(&self, query: &Query) -> Option<&str> {
+        let mac = query.header.chaddr;
+        match self.bindings.get(mac) {
+            Some(binding) => binding.hostname.as_deref(),
+            None => self
+                .reserved
+                .of(mac, query.client_id())?
+                .hostname
+                .as_deref(),
+        }
+    }
+
+    /// A reply that says only that.
+    fn names_of(&self, query: &Query) -> Content<'_> {
+        Content {
+            hostname: self.hostname_of(query),
+            // the zone's resolver knows attached machines alone
+            served: self.bindings.get(query.header.chaddr).is_some(),
+            ..Content::default()
+        }
     }
 
     fn lease_for(&self, query: &Query, address: Ipv4Addr, state: State, expires: u64) -> Lease {
         let mac = query.header.chaddr;
-        let hostname = match self.bindings.get(mac) {
-            Some(binding) => binding.hostname.clone(),
+        let hostname = match self.hostname_of(query) {
+            Some(name) => Some(name.into()),
+            None if self.bindings.get(mac).is_some() => None,
             None => told_hostname(query),
         };
         Lease {
@@ -315,14 +374,36 @@ impl Responder {
 }
 
 /// Whether an address is not for guests, though it may lie in the pool.
-fn is_reserved(bindings: &Bindings, config: &ServerConfig, address: Ipv4Addr) -> bool {
-    bindings.owner(address).is_some() || config.is_own(address) || !config.is_host(address)
+fn is_taken(
+    bindings: &Bindings,
+    reserved: &Reserved,
+    config: &ServerConfig,
+    address: Ipv4Addr,
+) -> bool {
+    bindings.owner(address).is_some()
+        || reserved.contains(address)
+        || config.is_own(address)
+        || !config.is_host(address)
 }
 
 /// What a guest calls itself, if that is a host name (RFC 1123 §2.1): it will be shown to people.
 fn told_hostname(query: &Query) -> Option<Box<str>> {
-    let bytes = query.options.host_name.as_ref()?.as_slice()?;
-    let name = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
+    // RFC 4702 §3.1: who sends both means the FQDN
+    let fqdn = query
+        .options
+        .fqdn
+        .as_ref()
+        .and_then(|octets| octets.as_slice());
+    let name = match fqdn.and_then(Fqdn::read) {
+        Some(fqdn) => fqdn.name,
+        None => {
+            let bytes = query.options.host_name.as_ref()?.as_slice()?;
+            std::str::from_utf8(bytes)
+                .ok()?
+                .trim_end_matches('\0')
+                .to_owned()
+        }
+    };
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label
@@ -331,5 +412,5 @@ fn told_hostname(query: &Query) -> Option<Box<str>> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    name.split('.').all(label).then(|| name.into())
+    (name.len() <= 253 && name.split('.').all(label)).then(|| name.into())
 }

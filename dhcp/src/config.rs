@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use crate::error::Error;
+use crate::lease::Mac;
 use crate::limit::Limit;
 
 /// Everything a [`Responder`](crate::Responder) is told. Make one with [`ServerConfig::new`] and
@@ -29,6 +30,8 @@ pub struct ServerConfig {
     /// Classless static routes (option 121, RFC 3442), for clients that ask for it. Such clients
     /// ignore the router option, so a default route by `router` is added if there is none.
     pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// Time servers (option 42), best first, for clients that ask for them.
+    pub ntp: Vec<Ipv4Addr>,
     /// Interface MTU in bytes (option 26). Replies do not exceed it either.
     pub mtu: u16,
     /// The network does without IPv4: how long a client that can should keep it off (option 108,
@@ -46,6 +49,8 @@ pub struct ServerConfig {
     pub decline_hold: Duration,
     /// First and last address for machines nobody attached; without it they get no answer.
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Addresses kept for machines nobody attached, and for some that will be. They may lie in the pool.
+    pub reservations: Vec<Reservation>,
     /// Most leases of one hardware address under different client identifiers.
     pub leases_per_machine: usize,
     /// Acknowledge a DISCOVER at once where the client takes that (RFC 4039).
@@ -61,6 +66,29 @@ pub struct ServerConfig {
     /// How many machines nobody attached (and how many relay agents) are heard at one time, which
     /// bounds the memory for their limits.
     pub strangers: usize,
+}
+
+/// An address kept for one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// For whom.
+    pub who: Who,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The host name it is told, and is known by.
+    pub hostname: Option<String>,
+}
+
+/// How the machine of a [`Reservation`] is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// By its hardware address.
+    Mac(Mac),
+    /// By its client identifier (RFC 2132 §9.14). While somebody has the lease, another hardware address with the
+    /// same identifier does not get it.
+    ClientId(Box<[u8]>),
+    /// Not at all: the address is bound when its machine is attached, and nobody else's until then.
+    Nobody,
 }
 
 /// An option given as data.
@@ -98,6 +126,7 @@ impl ServerConfig {
             domain: None,
             search: Vec::new(),
             routes: Vec::new(),
+            ntp: Vec::new(),
             mtu: 1500,
             ipv6_only: None,
             extra: Vec::new(),
@@ -106,6 +135,7 @@ impl ServerConfig {
             offer_hold: Duration::from_secs(30),
             decline_hold: Duration::from_secs(3600),
             pool: None,
+            reservations: Vec::new(),
             leases_per_machine: 8,
             rapid_commit: false,
             relays: Vec::new(),

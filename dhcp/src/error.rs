@@ -1,9 +1,9 @@
 //! What can be wrong with a configuration, a binding or a frame. (What is wrong with a message is
 //! a [`Silence`](crate::Silence): nobody is to be told.)
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::lease::{HardwareAddress, Mac};
 
@@ -65,6 +65,9 @@ pub enum Error {
     /// The server's own address was asked for.
     #[error("{0} is the server's or the router's own address")]
     Own(Ipv4Addr),
+    /// Two reservations have one address, or are for one machine.
+    #[error("{0} is one of two reservations of the same address or for the same machine")]
+    ReservedTwice(Ipv4Addr),
     /// The address is bound to another machine.
     #[error("{address} is bound to {}", HardwareAddress(*.mac))]
     Bound {
@@ -86,4 +89,39 @@ pub enum Error {
     /// A datagram longer than IPv4 can carry.
     #[error("a payload of {0} bytes does not fit a datagram")]
     LongPayload(usize),
+    /// An IPv6 address that must lie in the subnet does not.
+    #[error("{address} is not an address of {subnet}")]
+    Outside6 {
+        /// The address.
+        address: Ipv6Addr,
+        /// The subnet it should be in.
+        subnet: Ipv6Net,
+    },
+    /// An IPv6 address is another machine's.
+    #[error("address {address} belongs to {}", HardwareAddress(*.mac))]
+    Bound6 {
+        /// The address.
+        address: Ipv6Addr,
+        /// Whose it is.
+        mac: Mac,
+    },
+    /// An IPv6 pool that ends before it begins, or has more than 65,536 addresses.
+    #[error("pool {first}-{last} is no range of at most 65536 addresses")]
+    Pool6 {
+        /// First address of the pool.
+        first: Ipv6Addr,
+        /// Last address of the pool.
+        last: Ipv6Addr,
+    },
+    /// Prefixes that cannot be delegated from a range.
+    #[error("no prefixes of length {length} can be delegated from {range}")]
+    Delegation {
+        /// What is delegated from.
+        range: Ipv6Net,
+        /// The length of each.
+        length: u8,
+    },
+    /// A server identifier of impossible length (RFC 8415 §11.1).
+    #[error("a DUID of {0} bytes is not of 3 to 130")]
+    Duid(usize),
 }

@@ -45,6 +45,7 @@ mod answer;
 mod bindings;
 mod config;
 mod error;
+mod fqdn;
 pub mod frame;
 mod lease;
 mod limit;
@@ -53,18 +54,22 @@ mod pages;
 mod pool;
 mod reply;
 pub mod request;
+mod reserved;
 mod responder;
 mod silence;
 mod table;
+mod tally;
+pub mod v6;
 pub mod wire;
 
-pub use config::{Extra, ServerConfig, When};
+pub use config::{Extra, Reservation, ServerConfig, When, Who};
 pub use error::Error;
 pub use lease::{HardwareAddress, Lease, Mac, State};
 pub use limit::Limit;
 pub use reply::{Destination, Kind, Reply};
 pub use responder::{Outcome, Responder, Source};
 pub use silence::Silence;
+pub use tally::{Silent, Tally};
 
 /// The port servers and relay agents listen on.
 pub const SERVER_PORT: u16 = dhcproto::v4::SERVER_PORT;

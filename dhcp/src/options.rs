@@ -22,7 +22,7 @@ struct Entry {
 pub(crate) struct OptionTable(Vec<Entry>);
 
 /// What must be said in certain messages and in no others; RFC 2131 table 3 leaves no choice.
-const PROTOCOL: [u8; 14] = [
+const PROTOCOL: [u8; 15] = [
     0,
     code::REQUESTED_ADDRESS,
     code::LEASE_TIME,
@@ -36,6 +36,7 @@ const PROTOCOL: [u8; 14] = [
     code::T2,
     code::CLIENT_ID,
     code::RAPID_COMMIT,
+    code::FQDN,
     code::RELAY_INFO,
 ];
 
@@ -57,6 +58,9 @@ impl OptionTable {
         }
         if !config.dns.is_empty() {
             table.set(Default, &O::DomainNameServer(config.dns.clone()))?;
+        }
+        if !config.ntp.is_empty() {
+            table.set(Requested, &O::NtpServers(config.ntp.clone()))?;
         }
         if let Some(domain) = &config.domain {
             name(domain)?;

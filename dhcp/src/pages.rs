@@ -45,6 +45,13 @@ impl Pages {
         lease
     }
 
+    /// In the order of addresses, from one on.
+    pub(crate) fn iter_from(&self, first: Ipv4Addr) -> impl Iterator<Item = &Lease> {
+        let leases = self.0.range(place(first).0..);
+        let leases = leases.flat_map(|(_, page)| page.iter().flatten());
+        leases.skip_while(move |lease| lease.address < first)
+    }
+
     /// In the order of addresses.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Lease> {
         self.0.values().flat_map(|page| page.iter().flatten())

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::config::ServerConfig;
 use crate::error::Error;
+use crate::fqdn::Fqdn;
 use crate::frame::{Endpoint, udp_frame};
 use crate::lease::Mac;
 use crate::options::OptionTable;
@@ -63,8 +64,13 @@ pub enum Destination {
         /// The client.
         mac: Mac,
     },
-    /// Port 67 of a relay agent (`giaddr`), by routing.
-    Relay(Ipv4Addr),
+    /// Port 67 of a relay agent (`giaddr`).
+    Relay {
+        /// The agent's address.
+        ip: Ipv4Addr,
+        /// The agent itself, where it is an attached machine; else only routing knows.
+        mac: Option<Mac>,
+    },
     /// Port 68 of an address the client uses already (`ciaddr`): by routing, or in a frame to `mac`.
     Client {
         /// The client's address.
@@ -78,7 +84,10 @@ impl Destination {
     fn of(header: &Header, kind: Kind, yiaddr: Ipv4Addr) -> Self {
         let mac = header.chaddr;
         if header.is_relayed() {
-            Self::Relay(header.giaddr)
+            Self::Relay {
+                ip: header.giaddr,
+                mac: None,
+            }
         } else if kind == Kind::Nak {
             // §4.1: in all cases, when giaddr is zero, a DHCPNAK is broadcast
             Self::Broadcast { mac }
@@ -97,7 +106,7 @@ impl Destination {
         match *self {
             Self::Unicast { ip, .. } | Self::Client { ip, .. } => (ip, CLIENT_PORT),
             Self::Broadcast { .. } => (Ipv4Addr::BROADCAST, CLIENT_PORT),
-            Self::Relay(ip) => (ip, SERVER_PORT),
+            Self::Relay { ip, .. } => (ip, SERVER_PORT),
         }
     }
 
@@ -107,14 +116,14 @@ impl Destination {
             Self::Unicast { mac, .. } | Self::Client { mac, .. } | Self::Broadcast { mac } => {
                 Some(mac)
             }
-            Self::Relay(_) => None,
+            Self::Relay { mac, .. } => mac,
         }
     }
 }
 
 impl Reply {
     /// The whole Ethernet frame, from the hardware address `server` of the zone's own interface.
-    /// `None` for a reply that must be routed, to a relay agent.
+    /// `None` for a reply that must be routed, to a relay agent that is not attached.
     ///
     /// # Errors
     /// None for replies that this crate made: they fit.
@@ -144,6 +153,8 @@ pub(crate) struct Content<'a> {
     pub(crate) message: Option<&'a str>,
     /// Answers a DISCOVER that allowed for it (RFC 4039).
     pub(crate) rapid: bool,
+    /// Whether the zone's resolver answers for `hostname`: it is the server's word, not the client's.
+    pub(crate) served: bool,
 }
 
 /// Every client takes IP datagrams of 576 bytes (RFC 2131 §2).
@@ -207,6 +218,11 @@ pub(crate) fn build(
         writer.must(code::MESSAGE, message.as_bytes())?;
     }
     if kind != Kind::Nak {
+        // RFC 4702 §4: to those that sent it
+        if let Some(fqdn) = octets(&query.options.fqdn).and_then(Fqdn::read) {
+            let name = full_name(config, content.hostname.unwrap_or(&fqdn.name));
+            writer.may(&fqdn.answer(&name, content.served));
+        }
         let mut own = Vec::new();
         if let Some(hostname) = content.hostname {
             wire::push_option(&mut own, code::HOST_NAME, hostname.as_bytes());
@@ -222,6 +238,14 @@ pub(crate) fn build(
         from: config.server,
         to: Destination::of(asked, kind, yiaddr),
     })
+}
+
+/// The whole domain name of a machine that is called so.
+fn full_name(config: &ServerConfig, name: &str) -> String {
+    match &config.domain {
+        Some(domain) if !name.is_empty() && !name.contains('.') => format!("{name}.{domain}"),
+        _ => name.to_owned(),
+    }
 }
 
 fn octets(field: &Option<wire::Octets<255>>) -> Option<&[u8]> {

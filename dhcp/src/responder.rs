@@ -15,8 +15,10 @@ use crate::options::OptionTable;
 use crate::pool::Pool;
 use crate::reply::Reply;
 use crate::request::Query;
+use crate::reserved::Reserved;
 use crate::silence::Silence;
 use crate::table::Table;
+use crate::tally::Tally;
 use crate::wire::{Header, Options};
 
 /// How a message came.
@@ -64,6 +66,8 @@ pub struct Responder {
     pub(crate) options: OptionTable,
     pub(crate) bindings: Bindings,
     pub(crate) table: Table,
+    pub(crate) reserved: Reserved,
+    tally: Tally,
     strangers: Meter<Mac>,
     relays: Meter<Ipv4Addr>,
 }
@@ -76,6 +80,7 @@ impl Responder {
     pub fn new(config: ServerConfig) -> Result<Self, Error> {
         config.check()?;
         let options = OptionTable::new(&config)?;
+        let reserved = Reserved::new(&config)?;
         let mut table = Table::default();
         table.set_pool(config.pool.map(|(first, last)| Pool::new(first, last)));
         let (strangers, relays) = (Meter::new(config.strangers), Meter::new(config.strangers));
@@ -83,6 +88,8 @@ impl Responder {
             options,
             bindings: Bindings::default(),
             table,
+            reserved,
+            tally: Tally::default(),
             strangers,
             relays,
             config,
@@ -96,7 +103,9 @@ impl Responder {
     /// What is wrong with it; then the old one stays.
     pub fn reconfigure(&mut self, config: ServerConfig) -> Result<(), Error> {
         config.check()?;
+        let reserved = Reserved::new(&config)?;
         self.options = OptionTable::new(&config)?;
+        self.reserved = reserved;
         if config.pool != self.config.pool {
             self.table
                 .set_pool(config.pool.map(|(first, last)| Pool::new(first, last)));
@@ -204,21 +213,47 @@ impl Responder {
         Ok(())
     }
 
+    /// Forgets the lease of an address, as if it had never been given. For what is told by a store entry by entry;
+    /// a machine that has it would lose it.
+    pub fn forget(&mut self, address: Ipv4Addr) -> Option<Lease> {
+        self.table.remove(address)
+    }
+
     /// Answers a message that arrived at `now` (seconds since the epoch).
     ///
     /// A lease whose time has come but that [`Responder::expire`] has not seen yet still counts as
     /// running, so a late call can only make an address free too late, never too early.
     pub fn handle(&mut self, now: u64, packet: &[u8], from: Source<'_>) -> Outcome {
-        match self.receive(now, packet, from) {
+        let outcome = match self.receive(now, packet, from) {
             Ok(outcome) => outcome,
             Err(silence) => Outcome::Ignore(silence),
-        }
+        };
+        self.tally.count(now, &outcome);
+        outcome
+    }
+
+    /// What came of all messages so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How many addresses the pool has and how many of them somebody has, if there is one. Looks at every lease.
+    pub fn pool_use(&self) -> Option<(u64, u64)> {
+        let (first, last) = self.config.pool?;
+        let all = u64::from(u32::from(last)) - u64::from(u32::from(first)) + 1; // checked: not backwards
+        let inside = |lease: &&Lease| (first..=last).contains(&lease.address);
+        let used = self
+            .table
+            .iter()
+            .filter(inside)
+            .filter(|lease| !lease.is_over());
+        Some((all, used.count() as u64))
     }
 
     fn receive(&mut self, now: u64, packet: &[u8], from: Source<'_>) -> Result<Outcome, Silence> {
         let header = Header::parse(packet)?;
         self.check_path(&header, from)?;
-        let client = self.client(header.chaddr)?;
+        self.check_known(header.chaddr)?;
         self.check_limit(now, &header, from)?;
         let options = Options::parse(packet)?;
         if header.is_relayed() {
@@ -229,6 +264,7 @@ impl Responder {
             }
         }
         let query = Query::new(header, options, from.to == self.config.server)?;
+        let client = self.client(&query)?;
         self.answer(now, &query, client)
     }
 
@@ -312,7 +348,7 @@ impl Responder {
                     continue;
                 }
                 // a quarantine ends without a memory of who was there: it is nobody's address
-                State::Declined if self.bindings.owner(lease.address).is_none() => {
+                State::Declined if !self.is_fixed(lease.address) => {
                     self.table.remove(lease.address);
                 }
                 _ => self.remember(lease.clone()),
@@ -324,17 +360,26 @@ impl Responder {
 
     /// Keeps a lease that is over as a memory, where the machine can have the address again.
     pub(crate) fn remember(&mut self, lease: Lease) {
-        let attached = self.bindings.owner(lease.address).is_some();
-        if attached || self.table.in_pool(lease.address) {
+        if self.is_fixed(lease.address) || self.table.in_pool(lease.address) {
             self.table.put(lease);
         } else {
             self.table.remove(lease.address);
         }
     }
 
+    /// Whether an address is one machine's whatever happens.
+    fn is_fixed(&self, address: Ipv4Addr) -> bool {
+        self.bindings.owner(address).is_some() || self.reserved.contains(address)
+    }
+
     /// All leases by address, offers and memories included.
     pub fn leases(&self) -> impl Iterator<Item = &Lease> {
         self.table.iter()
+    }
+
+    /// The same from an address on, that one included.
+    pub fn leases_from(&self, first: Ipv4Addr) -> impl Iterator<Item = &Lease> {
+        self.table.iter_from(first)
     }
 
     /// The lease of an address.

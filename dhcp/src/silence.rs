@@ -84,6 +84,37 @@ pub enum Silence {
     ReplyTooLarge,
 }
 
+impl Silence {
+    /// The kind of reason in one word or two, for counters. Stable.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Truncated { .. } => "truncated",
+            Self::NotARequest { .. } => "not-a-request",
+            Self::NotEthernet { .. } => "not-ethernet",
+            Self::NotOneMachine(_) => "not-one-machine",
+            Self::NoCookie => "no-cookie",
+            Self::NotForServers { .. } => "not-for-servers",
+            Self::Missing { .. } => "missing-option",
+            Self::BadOption { .. } => "bad-option",
+            Self::Contradiction(_) => "contradiction",
+            Self::OtherZone => "other-zone",
+            Self::ForeignSource(_) => "foreign-source",
+            Self::ForeignHardware(_) => "foreign-hardware",
+            Self::UnknownRelay { .. } => "unknown-relay",
+            Self::AttachedBehindRelay(_) => "attached-behind-relay",
+            Self::OtherSubnet(_) => "other-subnet",
+            Self::RateLimited(_) => "rate-limited",
+            Self::Unattached(_) => "unattached",
+            Self::OtherServer(_) => "other-server",
+            Self::NoRecord => "no-record",
+            Self::NotYours(_) => "not-yours",
+            Self::PoolExhausted => "pool-exhausted",
+            Self::TooManyLeases(_) => "too-many-leases",
+            Self::ReplyTooLarge => "reply-too-large",
+        }
+    }
+}
+
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -90,6 +90,10 @@ impl Table {
         self.leases.iter()
     }
 
+    pub(crate) fn iter_from(&self, first: Ipv4Addr) -> impl Iterator<Item = &Lease> {
+        self.leases.iter_from(first)
+    }
+
     /// Stores a lease in place of whatever its address had.
     pub(crate) fn put(&mut self, lease: Lease) {
         let (mac, address, expires) = (lease.mac, lease.address, lease.expires);

@@ -37,6 +37,8 @@ pub(crate) mod code {
     pub(crate) const T2: u8 = 59;
     pub(crate) const CLIENT_ID: u8 = 61;
     pub(crate) const RAPID_COMMIT: u8 = 80;
+    /// RFC 4702.
+    pub(crate) const FQDN: u8 = 81;
     pub(crate) const RELAY_INFO: u8 = 82;
     /// RFC 8925 §3.1. (dhcproto 0.15 has it at 106.)
     pub(crate) const IPV6_ONLY: u8 = 108;
@@ -192,6 +194,8 @@ pub struct Options {
     pub host_name: Option<Octets<255>>,
     /// 80, rapid commit (RFC 4039).
     pub rapid_commit: bool,
+    /// 81, client FQDN (RFC 4702): flags, two bytes of no meaning, the name.
+    pub fqdn: Option<Octets<255>>,
     /// 82, relay agent information (RFC 3046), to be given back as it came.
     pub relay_info: Option<Octets<255>>,
     /// The link selection inside 82 (RFC 3527): an address of the client's subnet.
@@ -210,6 +214,7 @@ struct Gathered {
     client_id: Field<255>,
     host_name: Field<255>,
     rapid_commit: Field<0>,
+    fqdn: Field<255>,
     relay_info: Field<255>,
     overload: Field<1>,
 }
@@ -231,6 +236,7 @@ impl Gathered {
                 OptionCode::ClientIdentifier => add(&mut self.client_id, part),
                 OptionCode::Hostname => add(&mut self.host_name, part),
                 OptionCode::RapidCommit => add(&mut self.rapid_commit, part),
+                OptionCode::ClientFQDN => add(&mut self.fqdn, part),
                 OptionCode::RelayAgentInformation => add(&mut self.relay_info, part),
                 OptionCode::OptionOverload => add(&mut self.overload, part),
                 _ => {}
@@ -286,6 +292,7 @@ impl Options {
             // nothing depends on it: a strange one is dropped, not the message
             host_name: at_most_255(all.host_name, code::HOST_NAME).unwrap_or_default(),
             rapid_commit: all.rapid_commit.is_some(),
+            fqdn: at_most_255(all.fqdn, code::FQDN).unwrap_or_default(),
             link: relay_info.as_ref().and_then(link_selection),
             relay_info,
         })
@@ -327,6 +334,7 @@ impl Options {
         put(code::CLIENT_ID, octets(&self.client_id).as_deref());
         put(code::HOST_NAME, octets(&self.host_name).as_deref());
         put(code::RAPID_COMMIT, self.rapid_commit.then_some(&[][..]));
+        put(code::FQDN, octets(&self.fqdn).as_deref());
         put(code::RELAY_INFO, octets(&self.relay_info).as_deref());
         out.push(code::END);
         out

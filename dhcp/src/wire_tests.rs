@@ -163,6 +163,7 @@ prop_compose! {
         parameters in any_octets(),
         client_id in any_octets(),
         host_name in any_octets(),
+        fqdn in any_octets(),
         relay_info in any_octets(),
     ) -> Options {
         let link = relay_info.as_ref().and_then(link_selection);
@@ -171,7 +172,7 @@ prop_compose! {
             requested: requested.map(Ipv4Addr::from),
             lease_time,
             server: server.map(Ipv4Addr::from),
-            parameters, max_size, client_id, host_name, rapid_commit, relay_info, link,
+            parameters, max_size, client_id, host_name, rapid_commit, fqdn, relay_info, link,
         }
     }
 }

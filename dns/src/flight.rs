@@ -94,8 +94,6 @@ pub(crate) struct Try {
 pub(crate) struct Flight<T> {
     pub(crate) key: Key,
     pub(crate) waiters: Vec<Waiter<T>>,
-    /// The servers were chosen for the name's domain by the zone file.
-    pub(crate) routed: bool,
     servers: Vec<SocketAddr>,
     /// Servers that will not answer any more, with why.
     given_up: Vec<SocketAddr>,
@@ -114,13 +112,11 @@ impl<T> Flight<T> {
         key: Key,
         waiter: Waiter<T>,
         servers: Vec<SocketAddr>,
-        routed: bool,
         until: Millis,
     ) -> Self {
         Self {
             key,
             waiters: vec![waiter],
-            routed,
             servers,
             given_up: Vec::new(),
             next: 0,

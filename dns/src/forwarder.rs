@@ -67,14 +67,13 @@ impl<T> Forwarder<T> {
         self.wakes.first().map(|(at, _)| *at)
     }
 
-    /// Somebody wants an answer that is not cached. `routed`: the servers are those of the name's domain.
+    /// Somebody wants an answer that is not cached.
     pub(crate) fn join(
         &mut self,
         now: Millis,
         key: Key,
         waiter: Waiter<T>,
         servers: &[SocketAddr],
-        routed: bool,
     ) -> Joined {
         if let Some(flight) = self
             .by_key
@@ -91,7 +90,7 @@ impl<T> Forwarder<T> {
         let id = self.last;
         let order = self.health.order(now, servers);
         let until = now + self.config.patience;
-        let flight = Flight::new(key.clone(), waiter, order, routed, until);
+        let flight = Flight::new(key.clone(), waiter, order, until);
         self.flights.insert(id, flight);
         self.wakes.insert((until, id));
         let Some(query) = self.ask_next(now, id) else {

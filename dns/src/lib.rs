@@ -103,6 +103,10 @@ pub use silence::Silence;
 /// Milliseconds by some clock that does not go back.
 pub type Millis = u64;
 
+/// Seconds that an address of a name is open for at most, and so for which a container is told that such an answer holds.
+/// An hour: who keeps a connection open for longer goes on with it, and who opens a new one asks again.
+pub const LONGEST_OPEN: u32 = 3600;
+
 /// The port of resolvers.
 pub const PORT: u16 = 53;
 

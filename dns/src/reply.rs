@@ -156,13 +156,16 @@ impl Stored {
         now.saturating_sub(self.at) < u64::from(self.lifetime) * 1000
     }
 
-    /// Its records with their TTLs counted down, and how many of them are in the answer and authority sections.
-    pub(crate) fn records(&self, now: Millis) -> (Vec<u8>, [u16; 2]) {
+    /// Its records with their TTLs counted down, `most` seconds at most, and how many of them are in the answer and authority sections.
+    pub(crate) fn records(&self, now: Millis, most: u32) -> (Vec<u8>, [u16; 2]) {
         let start = HEADER + self.question;
         let mut bytes = self.message[start..].to_vec();
         let age = u32::try_from(now.saturating_sub(self.at) / 1000).unwrap_or(u32::MAX);
         for (at, ttl) in &self.ttls {
-            let left = (*ttl).min(self.lifetime.max(1)).saturating_sub(age);
+            let left = (*ttl)
+                .min(self.lifetime.max(1))
+                .saturating_sub(age)
+                .min(most);
             let at = usize::from(*at) - start;
             if let Some(room) = bytes.get_mut(at..at + 4) {
                 room.copy_from_slice(&left.to_be_bytes());

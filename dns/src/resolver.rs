@@ -193,7 +193,6 @@ impl<T: Clone> Resolver<T> {
             return (say(Rcode::REFUSED, reason), |c| &mut c.refused);
         }
         let route = asker.route(name);
-        let routed = route.is_some();
         let servers = route.unwrap_or(match state.zone.upstream.as_slice() {
             [] => &self.upstream,
             own => own,
@@ -216,7 +215,6 @@ impl<T: Clone> Resolver<T> {
                 host: &self.host,
                 stored: &stored,
                 key: &key,
-                routed,
             };
             let message = relay.message(&query.asked, from.over, &member.container, &egress);
             return (Outcome::Answer(message), |c| &mut c.cached);
@@ -231,7 +229,7 @@ impl<T: Clone> Resolver<T> {
             let reason = Some(Reason::TOO_MANY);
             return (say(Rcode::REFUSED, reason), |c| &mut c.limited);
         }
-        let joined = self.forwarder.join(now, key, waiter, &servers, routed);
+        let joined = self.forwarder.join(now, key, waiter, &servers);
         if let (Some(member), Joined::Asks(_) | Joined::Waits) = (member, &joined) {
             member.waiting += 1;
         }
@@ -324,7 +322,6 @@ impl<T: Clone> Resolver<T> {
                     host: &self.host,
                     stored,
                     key: &flight.key,
-                    routed: flight.routed,
                 };
                 let failed = !stored.is_answer();
                 (
@@ -375,7 +372,6 @@ struct Relay<'a> {
     host: &'a [IpAddr],
     stored: &'a Stored,
     key: &'a Key,
-    routed: bool,
 }
 
 impl Relay<'_> {
@@ -389,7 +385,12 @@ impl Relay<'_> {
         let rcode = self.stored.rcode;
         let reason = (!self.stored.is_answer()).then_some(Reason::UPSTREAM);
         let mut answer = Answer::new(asked, rcode);
-        let (records, counts) = self.stored.records(self.now);
+        // who is told that an answer holds for longer would knock at an address that is closed again
+        let most = match egress.opens(self.key.name()) {
+            true => crate::LONGEST_OPEN,
+            false => u32::MAX,
+        };
+        let (records, counts) = self.stored.records(self.now, most);
         answer.relay(&records, counts);
         let bytes = answer.finish(asked, over, rcode, reason);
         let opens = self.opens(container, egress);
@@ -402,9 +403,7 @@ impl Relay<'_> {
             return None;
         }
         let mut addresses = self.stored.addresses(self.now, name);
-        addresses.retain(|(address, _)| {
-            opens::may_open(self.directory, self.host, *address, self.routed)
-        });
+        addresses.retain(|(address, _)| opens::may_open(self.directory, self.host, *address));
         (!addresses.is_empty()).then(|| Opens {
             container: container.name.clone(),
             name: name.to_string(),

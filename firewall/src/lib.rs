@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod learn;
 pub mod model;
 pub mod oracle;
+pub mod outside;
 pub mod packet;
 pub mod policy;
 pub mod rfc3339;

@@ -31,6 +31,8 @@ pub struct Zone {
     pub masquerade6: bool,
     /// The only interface through which it reaches the world; any when absent.
     pub uplink: Option<IfName>,
+    /// Containers that may speak DHCP for others, as relay agents do, by their addresses.
+    pub relays: Vec<Ipv4Addr>,
 }
 
 /// A port of the host that leads to a port of a container: `[ADDR:]HOSTPORT[-END]:PORT[/udp]`.
@@ -79,6 +81,22 @@ pub struct World {
     pub host: Vec<IpAddr>,
     /// What time it is, for rules that count at some times only.
     pub clock: Clock,
+    /// What names of the world were resolved to, for each container.
+    pub resolved: BTreeMap<ContainerName, Resolved>,
+}
+
+/// Addresses of the world that the gateway's resolver gave one container, with the names it gave them for, each until a
+/// second of the kernel's monotonic clock. Names are in lower case, without a dot at their end.
+pub type Resolved = BTreeMap<IpAddr, BTreeMap<Box<str>, u64>>;
+
+/// Whether a name is one that a `dns:` peer means: itself, or, behind `*.`, any beneath it.
+pub fn name_matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        None => pattern == name,
+        Some(domain) => name
+            .strip_suffix(domain)
+            .is_some_and(|labels| labels.len() > 1 && labels.ends_with('.')),
+    }
 }
 
 /// A minute of the week, in the host's local time.

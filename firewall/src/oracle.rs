@@ -3,11 +3,14 @@
 //! Written from the sentences of the design (§2, "A policy") and nothing else: no sets, no numbers, no
 //! ranges. Property tests hold the compiled elements to it, stories hold the kernel to it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use crate::model::{Container, DefaultPolicy, Endpoint, Flow, Publish, Traffic, World, Zone};
+use crate::model::{
+    Container, DefaultPolicy, Endpoint, Flow, Publish, Traffic, World, Zone, name_matches,
+};
 use crate::policy::{Peer, PolicySet, Ports, Rule, has_ports, icmp_counterpart, number};
 use crate::sets::{Action, Direction, Family};
 
@@ -34,6 +37,8 @@ pub struct Party<'a> {
     /// The address that networks in rules are compared with. `None`: some address of the world that no
     /// network names, but for those of everything (`0.0.0.0/0`, `::/0`).
     pub address: Option<IpAddr>,
+    /// The names for which the gateway's resolver gave this address to the container at the other end.
+    pub names: Option<&'a BTreeMap<Box<str>, u64>>,
 }
 
 /// Why an endpoint can be no end of a flow.
@@ -119,15 +124,18 @@ pub fn party<'a>(
             Ok(Party {
                 who: Who::Container(container),
                 address: Some(address),
+                names: None,
             })
         }
         Endpoint::Host => Ok(Party {
             who: Who::Host,
             address: host_address(world, other, family),
+            names: None,
         }),
         Endpoint::World => Ok(Party {
             who: Who::World,
             address: None,
+            names: None,
         }),
         Endpoint::Address(address) if Family::of(*address) != family => {
             Err(NoParty::OtherFamily(*address, digit))
@@ -135,8 +143,26 @@ pub fn party<'a>(
         Endpoint::Address(address) => Ok(Party {
             who: who(world, *address),
             address: Some(*address),
+            names: names(world, other, *address),
         }),
     }
+}
+
+/// "Exactly the addresses that our resolver gave this container, and nothing to any other."
+fn names<'a>(
+    world: &'a World,
+    container: &Endpoint,
+    address: IpAddr,
+) -> Option<&'a BTreeMap<Box<str>, u64>> {
+    let name = match container {
+        Endpoint::Container(name) => name,
+        Endpoint::Address(address) => match who(world, *address) {
+            Who::Container(container) => &container.name,
+            _ => return None,
+        },
+        Endpoint::Host | Endpoint::World => return None,
+    };
+    world.resolved.get(name)?.get(&address)
 }
 
 fn gateway(zone: &Zone, family: Family) -> Option<IpAddr> {
@@ -398,8 +424,11 @@ pub(crate) fn peer_matches(wanted: &Peer, peer: Party<'_>, family: Family) -> bo
         Peer::World => peer.who == Who::World,
         Peer::Any => container.is_some() || is_host(peer) || peer.who == Who::World,
         Peer::Net(net) => network_matches(net, peer, family),
-        // refused while parsing: names of the world are not resolved yet
-        Peer::Dns(_) => false,
+        // "An answer never opens anything but `world` addresses."
+        Peer::Dns(pattern) => {
+            let mut names = peer.names.into_iter().flat_map(BTreeMap::keys);
+            peer.who == Who::World && names.any(|name| name_matches(pattern, name))
+        }
     }
 }
 

@@ -30,3 +30,5 @@ mod probe;
 mod raw;
 #[path = "kernel/rules.rs"]
 mod rules;
+#[path = "kernel/snapshot.rs"]
+mod snapshot;

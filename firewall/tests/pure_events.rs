@@ -266,8 +266,9 @@ fn boxes_of_conditional_rules_about_neighbours_are_one_and_part_again() {
         addresses: vec!["10.89.0.3".parse().unwrap()],
         ..live.container("web")
     };
-    let alone = "eg4_if_allow_net_range 10.89.1.3 . rule 0 . 10.89.0.2 . tcp . 1-79";
-    let both = "eg4_if_allow_net_range 10.89.1.3 . rule 0 . 10.89.0.2-10.89.0.3 . tcp . 1-79";
+    // the part is the same, and so what stands there
+    let alone = "eg4_if_allow_net_part 10.89.1.3 . rule 0 . 10.89.0.2 : 0xaf811adc";
+    let both = "eg4_if_allow_net_part 10.89.1.3 . rule 0 . 10.89.0.2-10.89.0.3 : 0xaf811adc";
     let (lines, _) = live.after(|f| f.attach(late.clone()));
     assert_eq!(
         named(&lines, "10.89.1.3"),

@@ -47,6 +47,7 @@ fn world() -> World {
             internal: false,
             default,
             masquerade6: true,
+            relays: Vec::new(),
             uplink: None,
             name: name.clone(),
         };

@@ -37,15 +37,21 @@ to     = ["198.51.100.7"]
 }
 
 #[test]
-fn what_the_engine_does_not_enforce_yet_is_refused_where_it_stands() {
-    let text = "[[egress]]\nto = [\"host\", \"dns:example.org\"]";
-    let wrong = PolicyFile::parse("web.toml", text).unwrap_err();
-    let one = wrong
-        .iter()
-        .find(|d| d.severity == Severity::Error)
-        .unwrap();
-    assert!(one.message.ends_with("is not supported yet"), "{one}");
-    assert_eq!((one.line, one.column), (2, 15), "{one}");
+fn names_are_refused_where_they_open_nothing() {
+    let good = "[[egress]]\nto = [\"host\", \"dns:example.org\"]";
+    assert!(PolicyFile::parse("web.toml", good).is_ok());
+    for text in [
+        "[[ingress]]\nfrom=[\"host\", \"dns:example.org\"]",
+        "[[egress]]\nto = [\"host\", \"dns:example.org\"]\naction = \"deny\"",
+    ] {
+        let wrong = PolicyFile::parse("web.toml", text).unwrap_err();
+        let one = wrong
+            .iter()
+            .find(|d| d.severity == Severity::Error)
+            .unwrap();
+        assert!(one.message.starts_with("`dns:` opens"), "{one}");
+        assert_eq!(one.line, 2, "{one}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! client (`client.rs`), and any varlink client can do the same.
 
 mod apply;
+mod dhcp;
+mod six;
 
 use std::collections::HashMap;
 
@@ -13,6 +15,9 @@ use zlink::introspect::CustomType;
 pub(crate) use apply::{
     AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
 };
+pub(crate) use dhcp::{DhcpSilence, DhcpZone};
+
+pub(crate) use six::{Ipv6Silence, Ipv6Zone};
 
 /// Name of the varlink interface.
 pub(crate) const INTERFACE: &str = "io.netd.Control";
@@ -47,6 +52,12 @@ pub(crate) struct ZoneSettings {
     /// Resolvers handed to containers instead of the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dns: Option<Vec<String>>,
+    /// `ADDR` or `ADDR:PORT`: resolvers that the gateway asks instead of the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream: Option<Vec<String>>,
+    /// The same for names of some domains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream_domains: Option<HashMap<String, Vec<String>>>,
 }
 
 /// A zone as it stands.
@@ -76,6 +87,12 @@ pub(crate) struct Zone {
     pub(crate) domain: String,
     /// Resolvers handed to containers.
     pub(crate) dns: Vec<String>,
+    /// Resolvers that the gateway asks instead of the host's.
+    #[serde(default)]
+    pub(crate) upstream: Vec<String>,
+    /// The same for names of some domains.
+    #[serde(default)]
+    pub(crate) upstream_domains: HashMap<String, Vec<String>>,
     /// `FIRST-LAST`, when limited.
     pub(crate) pool: Option<String>,
     /// Names of the containers attached to it.
@@ -178,6 +195,44 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
+/// What the resolver did for a zone since the daemon started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct ResolverZone {
+    /// The zone.
+    pub(crate) zone: String,
+    /// Messages that came.
+    pub(crate) queries: i64,
+    /// Answered from what netd knows itself.
+    pub(crate) local: i64,
+    /// Answered from the cache.
+    pub(crate) cached: i64,
+    /// Sent upstream.
+    pub(crate) forwarded: i64,
+    /// Waited for a question that was on its way already.
+    pub(crate) joined: i64,
+    /// Refused because the container's policy has no use for an answer.
+    pub(crate) refused: i64,
+    /// No upstream resolver gave an answer.
+    pub(crate) failed: i64,
+    /// Dropped or refused because the container asks too much.
+    pub(crate) limited: i64,
+    /// Malformed, not served, or from nobody of the zone.
+    pub(crate) wrong: i64,
+}
+
+/// The resolver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Resolver {
+    /// The host's resolvers, which it asks for zones without `upstream`.
+    pub(crate) upstream: Vec<String>,
+    /// Answers in its cache.
+    pub(crate) cached: i64,
+    /// Questions on their way.
+    pub(crate) under_way: i64,
+    /// Zone by zone.
+    pub(crate) zones: Vec<ResolverZone>,
+}
+
 /// The daemon's own state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct DaemonStatus {
@@ -197,6 +252,15 @@ pub(crate) struct DaemonStatus {
     pub(crate) tables: String,
     /// How often the ruleset had to be restored.
     pub(crate) restored: i64,
+    /// What the DHCP servers of the zones did.
+    #[serde(default)]
+    pub(crate) dhcp: Vec<DhcpZone>,
+    /// The resolver.
+    #[serde(default)]
+    pub(crate) resolver: Resolver,
+    /// What was done for machines that ask for IPv6, by zone.
+    #[serde(default)]
+    pub(crate) ipv6: Vec<Ipv6Zone>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
     /// The last apply of policies, if there was one.

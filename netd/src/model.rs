@@ -16,5 +16,6 @@ pub(crate) fn zone(zone: &Zone) -> firewall::model::Zone {
         default: zone.default,
         masquerade6: !zone.internal && zone.subnet6.is_some_and(is_ula),
         uplink: zone.uplink.clone(),
+        relays: zone.dhcp.relays.clone(),
     }
 }

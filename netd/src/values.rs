@@ -23,6 +23,44 @@ impl ValueError {
     }
 }
 
+/// `ADDR` or `ADDR:PORT` of a resolver.
+pub(crate) fn server(text: &str) -> Result<String, ValueError> {
+    let address = text.parse::<IpAddr>().is_ok();
+    let with_port = text
+        .parse::<std::net::SocketAddr>()
+        .is_ok_and(|s| s.port() != 0);
+    if address || with_port {
+        return Ok(text.to_owned());
+    }
+    let expected =
+        "is no resolver, write ADDR or ADDR:PORT, such as 192.0.2.53 or [2001:db8::53]:5353";
+    Err(ValueError::new(text, expected))
+}
+
+/// `DOMAIN=ADDR[:PORT],…`: the resolvers of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UpstreamDomain {
+    pub(crate) domain: String,
+    pub(crate) servers: Vec<String>,
+}
+
+impl FromStr for UpstreamDomain {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.split_once('=') {
+            Some((domain, servers)) if !domain.is_empty() => Ok(Self {
+                domain: domain.to_ascii_lowercase(),
+                servers: servers.split(',').map(server).collect::<Result<_, _>>()?,
+            }),
+            _ => Err(ValueError::new(
+                text,
+                "is no domain with its resolvers, write DOMAIN=ADDR",
+            )),
+        }
+    }
+}
+
 /// `KEY=VALUE` of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Label {
@@ -61,8 +99,11 @@ pub(crate) fn label_map(
     Ok(map)
 }
 
-/// An IPv4 subnet.
+/// An IPv4 subnet, or `none`.
 pub(crate) fn subnet4(text: &str) -> Result<String, ValueError> {
+    if text == "none" {
+        return Ok(text.to_owned());
+    }
     match text.parse::<Ipv4Net>() {
         Ok(net) if net.trunc() == net => Ok(net.to_string()),
         Ok(net) => Err(ValueError::new(

@@ -50,6 +50,9 @@ pub struct Zone {
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Resolvers handed to containers.
     pub dns: Vec<IpAddr>,
+    /// What its DHCP server hands out besides.
+    #[serde(default)]
+    pub dhcp: crate::file::dhcp::Dhcp,
     /// Hardware address of the bridge.
     pub mac: MacAddr,
 }
@@ -147,6 +150,14 @@ pub enum AllocError {
         /// Last address of the pool.
         last: Ipv4Addr,
     },
+    /// An address of the `[dhcp]` part is none of the subnet that the zone got.
+    #[error("zone {zone}: dhcp: {source}")]
+    Dhcp {
+        /// The zone.
+        zone: ZoneName,
+        /// Which, and why.
+        source: crate::file::dhcp::Misplaced,
+    },
     /// Every address is somebody's.
     #[error(
         "zone {zone} has no free address left in {range}; detach something, or widen the pool or subnet"
@@ -211,30 +222,37 @@ pub fn resolve(
     machine_id: &[u8],
 ) -> Result<Zone, AllocError> {
     let subnet4 = match file.subnet4 {
-        Some(net) => explicit(name, net.into(), taken).map(|()| net)?,
-        None => free4(name, taken)?,
+        Some(net) => Some(explicit(name, net.into(), taken).map(|()| net)?),
+        None if file.without_ipv4 => None,
+        None => Some(free4(name, taken)?),
     };
     let subnet6 = match file.subnet6 {
         Subnet6::None => None,
         Subnet6::Net(net) => Some(explicit(name, net.into(), taken).map(|()| net)?),
         Subnet6::Auto => Some(free6(name, taken, machine_id)?),
     };
-    if let Some((first, last)) = file.pool
-        && !(subnet4.contains(&first) && subnet4.contains(&last))
+    if let (Some((first, last)), Some(net)) = (file.pool, subnet4)
+        && !(net.contains(&first) && net.contains(&last))
     {
         return Err(AllocError::PoolOutside {
             zone: name.clone(),
-            net: subnet4.into(),
+            net: net.into(),
             first,
             last,
         });
     }
+    subnet4
+        .map_or(Ok(()), |net| file.dhcp.check(net))
+        .map_err(|source| AllocError::Dhcp {
+            zone: name.clone(),
+            source,
+        })?;
     Ok(Zone {
         name: name.clone(),
         bridge: name.bridge(),
-        subnet4: Some(subnet4),
+        subnet4,
         subnet6,
-        gateway4: Some(Ipv4Addr::from(u32::from(subnet4.network()) + 1)),
+        gateway4: subnet4.map(|net| Ipv4Addr::from(u32::from(net.network()) + 1)),
         gateway6: subnet6.map(|net| Ipv6Addr::from(u128::from(net.network()) + 1)),
         internal: file.internal,
         uplink: file.uplink.clone(),
@@ -243,6 +261,7 @@ pub fn resolve(
         domain: file.domain.clone().unwrap_or_else(|| default_domain(name)),
         pool: file.pool,
         dns: file.dns.clone(),
+        dhcp: file.dhcp.clone(),
         mac: bridge_mac(name),
     })
 }

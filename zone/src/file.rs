@@ -1,7 +1,7 @@
 //! The zone file, `zones/NAME.toml`.
 //!
 //! ```toml
-//! subnet4  = "10.89.3.0/24"      # absent: the next free /24 of 10.89.0.0/16
+//! subnet4  = "10.89.3.0/24"      # absent: the next free /24 of 10.89.0.0/16; "none": no IPv4
 //! subnet6  = "fd12:3456::/64"    # absent: a ULA /64 of machine and zone; "none": no IPv6
 //! internal = false               # true: no path to or from the world
 //! uplink   = "eth0"              # the only interface through which the zone reaches the world
@@ -9,21 +9,28 @@
 //! mtu      = 1500
 //! domain   = "dmz.internal"
 //! pool     = "10.89.3.100-10.89.3.199"
-//! dns      = ["192.0.2.53"]
+//! dns      = ["192.0.2.53"]      # handed to containers instead of the gateway
+//! upstream = ["192.0.2.53"]      # where the gateway asks what it does not know; absent: as the host does
+//! upstream-domains = { "corp.example" = ["10.0.0.53", "10.0.0.54:5353"] }
+//!
+//! [dhcp]                         # see the module `dhcp`
 //! ```
 //!
 //! Every key may be absent. What is wrong is found here, with line and column, and nothing of a
 //! file that has an error is used.
 
+pub mod dhcp;
 mod parse;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::name::IfName;
+use dhcp::Dhcp;
 
 /// What a container may do in a direction that no applying file mentions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +86,9 @@ pub enum Subnet6 {
 pub struct ZoneFile {
     /// IPv4 subnet, /8 to /30; the next free one when absent.
     pub subnet4: Option<Ipv4Net>,
+    /// No IPv4 in this zone: `subnet4 = "none"`.
+    #[serde(default)]
+    pub without_ipv4: bool,
     /// IPv6 subnet, /48 to /120.
     pub subnet6: Subnet6,
     /// No path to or from the world, whatever policies say.
@@ -95,6 +105,13 @@ pub struct ZoneFile {
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Resolvers handed to containers instead of the gateway's own.
     pub dns: Vec<IpAddr>,
+    /// Resolvers that the gateway asks, in order of preference; the host's when empty.
+    pub upstream: Vec<SocketAddr>,
+    /// Resolvers that the gateway asks for names of some domains, in lower case.
+    pub upstream_domains: BTreeMap<String, Vec<SocketAddr>>,
+    /// What its DHCP server hands out besides.
+    #[serde(default)]
+    pub dhcp: Dhcp,
 }
 
 impl ZoneFile {
@@ -126,6 +143,8 @@ impl ZoneFile {
         };
         if let Some(net) = self.subnet4 {
             set("subnet4", net.to_string().into());
+        } else if self.without_ipv4 {
+            set("subnet4", "none".into());
         }
         match self.subnet6 {
             Subnet6::Auto => {}
@@ -154,7 +173,36 @@ impl ZoneFile {
             let list: toml_edit::Array = self.dns.iter().map(IpAddr::to_string).collect();
             set("dns", list.into());
         }
+        let servers = |list: &[SocketAddr]| -> toml_edit::Array {
+            list.iter().map(|server| server_text(*server)).collect()
+        };
+        if !self.upstream.is_empty() {
+            set("upstream", servers(&self.upstream).into());
+        }
+        if !self.upstream_domains.is_empty() {
+            let domains = self.upstream_domains.iter();
+            let table: toml_edit::InlineTable = domains
+                .map(|(domain, list)| (domain.as_str(), toml_edit::Value::from(servers(list))))
+                .collect();
+            set("upstream-domains", table.into());
+        }
+        // Tables last: a key behind one would be the table's.
+        if let Some(dhcp) = self.dhcp.to_toml() {
+            table.insert("dhcp", toml_edit::Item::Table(dhcp));
+        }
         table.to_string()
+    }
+}
+
+/// Port of DNS.
+const DNS_PORT: u16 = 53;
+
+/// A resolver as it is written: `192.0.2.53`, or with a port that is not DNS's `192.0.2.53:5353`, `[2001:db8::53]:5353`.
+pub fn server_text(server: SocketAddr) -> String {
+    if server.port() == DNS_PORT {
+        server.ip().to_string()
+    } else {
+        server.to_string()
     }
 }
 

@@ -16,7 +16,8 @@ pub mod pool;
 pub mod port;
 
 pub use alloc::{AllocError, Owner, Taken, Zone, resolve};
-pub use file::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile};
+pub use file::dhcp;
+pub use file::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile, server_text};
 #[cfg(feature = "kernel")]
 pub use kernel::{
     Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Port, PortFlags, PortState, reap,

@@ -25,6 +25,10 @@ pub struct Pool {
     six: Option<Family>,
     owners: BTreeMap<IpAddr, ContainerName>,
     names: BTreeMap<ContainerName, Pair>,
+    /// Ranges that the DHCP server gives to machines nobody attached, and addresses reserved there.
+    withheld: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Those of them that a container is to have.
+    promised: BTreeMap<ContainerName, Ipv4Addr>,
 }
 
 /// What one container has.
@@ -136,6 +140,35 @@ impl Pool {
             six,
             owners: BTreeMap::new(),
             names: BTreeMap::new(),
+            withheld: Vec::new(),
+            promised: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps an address for a container, which gets it when next assigned, unless it wants another.
+    pub fn promise(&mut self, name: &ContainerName, address: Ipv4Addr) {
+        self.withhold(address, address);
+        self.promised.insert(name.clone(), address);
+    }
+
+    /// Keeps addresses back: nobody gets one of them from now on but by [`Pool::reserve`]. Who has one keeps it
+    /// until it is forgotten or assigned anew.
+    pub fn withhold(&mut self, first: Ipv4Addr, last: Ipv4Addr) {
+        self.withheld.push((first, last));
+        if let Some(four) = &mut self.four {
+            four.free
+                .take_range(u32::from(first).into(), u32::from(last).into());
+        }
+    }
+
+    /// Whether an address is kept back.
+    pub fn is_withheld(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(a) => self
+                .withheld
+                .iter()
+                .any(|(first, last)| (*first..=*last).contains(&a)),
+            IpAddr::V6(_) => false,
         }
     }
 
@@ -193,6 +226,31 @@ impl Pool {
         }
     }
 
+    /// Whether `name` may be assigned `address`: it may not take what is kept for others.
+    fn check_wanted(&self, name: &ContainerName, address: IpAddr) -> Result<(), AllocError> {
+        self.check(name, address)?;
+        let promised = self.promised.get(name).copied().map(IpAddr::V4);
+        if self.is_withheld(address) && promised != Some(address) {
+            return Err(AllocError::Reserved {
+                zone: self.zone.clone(),
+                address,
+                purpose: "address that its [dhcp] part keeps for others",
+            });
+        }
+        Ok(())
+    }
+
+    /// The address is nobody's any more.
+    fn release(&mut self, address: IpAddr) {
+        self.owners.remove(&address);
+        let withheld = self.is_withheld(address);
+        if let Some(family) = self.family(address)
+            && !withheld
+        {
+            family.free.put(number(address));
+        }
+    }
+
     /// Gives `address`, which was checked, to `name`, instead of the one it had in that family.
     fn give(&mut self, name: &ContainerName, address: IpAddr) {
         let pair = self.names.entry(name.clone()).or_default();
@@ -201,10 +259,7 @@ impl Pool {
             return;
         }
         if let Some(before) = before {
-            self.owners.remove(&before);
-            if let Some(family) = self.family(before) {
-                family.free.put(number(before));
-            }
+            self.release(before);
         }
         self.owners.insert(address, name.clone());
         if let Some(family) = self.family(address) {
@@ -222,8 +277,8 @@ impl Pool {
         Ok(())
     }
 
-    /// One address of each family of the zone for `name`: the wanted one; else the one it has
-    /// already; else the next free one of the pool. A wanted address may be outside the pool, and
+    /// One address of each family of the zone for `name`: the wanted one; else the one promised to it;
+    /// else the one it has already; else the next free one of the pool. A wanted address may be outside the pool, and
     /// replaces another of its family.
     ///
     /// # Errors
@@ -236,7 +291,7 @@ impl Pool {
     ) -> Result<Vec<IpAddr>, AllocError> {
         let mut pair = Pair::default();
         for &address in wanted {
-            self.check(name, address)?;
+            self.check_wanted(name, address)?;
             if let Some(first) = pair.slot(address).replace(address) {
                 return Err(AllocError::TwoOfAFamily {
                     first,
@@ -244,7 +299,14 @@ impl Pool {
                 });
             }
         }
-        let has = self.names.get(name).copied().unwrap_or_default();
+        if pair.four.is_none()
+            && let Some(promised) = self.promised.get(name).copied().map(IpAddr::V4)
+        {
+            self.check(name, promised)?;
+            pair.four = Some(promised);
+        }
+        let mut has = self.names.get(name).copied().unwrap_or_default();
+        has.four = has.four.filter(|address| !self.is_withheld(*address));
         let mut cursors = [None, None];
         for (family, chosen, had, cursor) in [
             (&self.four, &mut pair.four, has.four, 0),
@@ -303,10 +365,7 @@ impl Pool {
             return;
         };
         for address in pair.four.into_iter().chain(pair.six) {
-            self.owners.remove(&address);
-            if let Some(family) = self.family(address) {
-                family.free.put(number(address));
-            }
+            self.release(address);
         }
     }
 }

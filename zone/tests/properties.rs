@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
@@ -34,11 +34,16 @@ fn resolver() -> impl Strategy<Value = IpAddr> {
     ]
 }
 
+fn server() -> impl Strategy<Value = SocketAddr> {
+    (resolver(), prop_oneof![Just(53), 1u16..]).prop_map(SocketAddr::from)
+}
+
 prop_compose! {
     fn zone_file()(
         subnet4 in proptest::option::of(subnet4()),
         subnet6 in subnet6(),
         internal: bool,
+        v6_alone: bool,
         uplink in proptest::option::of("[a-z][a-z0-9.\"\\\\]{0,14}"),
         default in prop_oneof![
             Just(DefaultPolicy::Egress), Just(DefaultPolicy::Deny), Just(DefaultPolicy::Allow)
@@ -47,6 +52,10 @@ prop_compose! {
         domain in proptest::option::of("[a-z0-9]{1,20}(\\.[a-z]{1,10}){0,3}"),
         pool in proptest::option::of((any::<u32>(), any::<u32>())),
         dns in proptest::collection::vec(resolver(), 0..4),
+        upstream in proptest::collection::vec(server(), 0..4),
+        upstream_domains in proptest::collection::btree_map(
+            "[a-z0-9]{1,20}(\\.[a-z]{1,10}){0,3}", proptest::collection::vec(server(), 1..3), 0..3
+        ),
     ) -> ZoneFile {
         let pool = pool.map(|(a, b)| match subnet4 {
             // a pool is within a subnet that is given
@@ -58,7 +67,12 @@ prop_compose! {
             None => (a.min(b).into(), a.max(b).into()),
         });
         let uplink = uplink.map(|name| name.parse().unwrap());
-        ZoneFile { subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns }
+        let without_ipv4 = v6_alone && subnet4.is_none() && pool.is_none() && subnet6 != Subnet6::None;
+        let dhcp = zone::dhcp::Dhcp::default();
+        ZoneFile {
+            subnet4, without_ipv4, subnet6, internal, uplink, default, mtu, domain, pool, dns, dhcp, upstream,
+            upstream_domains,
+        }
     }
 }
 

@@ -5,10 +5,14 @@
 
 mod attached;
 mod config;
+mod fqdn;
 mod garbage;
 mod guests;
 mod options;
 mod relay;
+mod reservations;
 mod rfc_tables;
 mod spoofing;
+mod table_3;
+mod tally;
 mod world;

@@ -20,6 +20,11 @@ fn world() -> World {
     })
 }
 
+/// By routing: it is not attached.
+fn to(ip: Ipv4Addr) -> Destination {
+    Destination::Relay { ip, mac: None }
+}
+
 fn information() -> RelayAgentInformation {
     let mut info = RelayAgentInformation::default();
     info.insert(RelayInfo::AgentCircuitId(vec![1, 2, 3]));
@@ -34,7 +39,7 @@ fn an_exchange_through_an_agent() {
 
     let offer = world.told(&discover(8).through(AGENT).with(info.clone()));
     // §4.1: to the agent, which is told in giaddr for whom it is
-    assert_eq!(offer.to, Destination::Relay(AGENT));
+    assert_eq!(offer.to, to(AGENT));
     assert_eq!(offer.to.udp(), (AGENT, 67));
     assert_eq!(offer.message.giaddr(), AGENT);
     assert_eq!(offer.message.chaddr(), mac(8));
@@ -47,13 +52,13 @@ fn an_exchange_through_an_agent() {
         .with(info.clone());
     let (lease, ack) = world.granted(&chosen);
     assert_eq!(lease.address, ip(100));
-    assert_eq!(ack.to, Destination::Relay(AGENT));
+    assert_eq!(ack.to, to(AGENT));
     assert_eq!(ack.option(OptionCode::RelayAgentInformation), Some(&info));
 
     // §4.3.2: the broadcast bit is set so that the agent broadcasts the NAK
     let nak = world.told(&init_reboot(8, ip(150)).through(AGENT).with(info.clone()));
     assert_eq!(nak.kind(), MessageType::Nak);
-    assert_eq!(nak.to, Destination::Relay(AGENT));
+    assert_eq!(nak.to, to(AGENT));
     assert!(nak.message.flags().broadcast());
     assert_eq!(nak.option(OptionCode::RelayAgentInformation), Some(&info));
     assert_eq!(nak.order(), [53, 54, 56, 82]);
@@ -116,7 +121,7 @@ fn the_subnet_is_the_agents_or_the_one_it_selects() {
     };
     let offer = world.told(&said.clone().with(link(ip(0))));
     assert_eq!(offer.yiaddr(), ip(100));
-    assert_eq!(offer.to, Destination::Relay(outside));
+    assert_eq!(offer.to, to(outside));
     let elsewhere = [192, 0, 2, 0].into();
     let silence = world.silence(&said.with(link(elsewhere)));
     assert_eq!(silence, Silence::OtherSubnet(elsewhere));
@@ -153,4 +158,19 @@ fn relay_information_without_giaddr_is_echoed() {
     let offer = world().told(&discover(1).with(info.clone()));
     assert_eq!(offer.option(OptionCode::RelayAgentInformation), Some(&info));
     assert_eq!(offer.yiaddr(), ip(2));
+}
+
+// an agent that is an attached machine is reached without routing, since it is known where it is
+#[test]
+fn an_attached_agent_is_framed() {
+    let mut world = world();
+    world
+        .dhcp
+        .bind(mac(3), AGENT, Some("agent".into()))
+        .unwrap();
+    let offer = world.told(&discover(8).through(AGENT));
+    let mac = Some(mac(3));
+    assert_eq!(offer.to, Destination::Relay { ip: AGENT, mac });
+    assert_eq!(offer.to.udp(), (AGENT, 67));
+    assert_eq!(offer.to.mac(), mac);
 }

@@ -1,14 +1,19 @@
 //! The rules of one container's address, direction and action → elements.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::owner::{Focus, View};
 use super::ranges::{self, EVERYTHING, Interval, Networks, point};
+use crate::model::Container;
 use crate::policy::{self, Peer, Ports, Rule};
 use crate::sets::{Action, Direction, Element, Family, Key, SetId, Shape, group};
+
+/// Numbers of parts are above every number of a step on the way of a packet.
+const PART: u32 = 0x8000_0000;
 
 /// Protocols and ports of one entry in one family.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +64,7 @@ impl Match {
 
 /// Elements of one owner's address, direction and action, while they are collected.
 pub(super) struct Collected<'a> {
+    container: &'a Container,
     own: IpAddr,
     direction: Direction,
     action: Action,
@@ -79,8 +85,15 @@ pub(super) struct Collected<'a> {
 }
 
 impl<'a> Collected<'a> {
-    pub(super) fn new(own: IpAddr, direction: Direction, action: Action, focus: Focus<'a>) -> Self {
+    pub(super) fn new(
+        container: &'a Container,
+        own: IpAddr,
+        direction: Direction,
+        action: Action,
+        focus: Focus<'a>,
+    ) -> Self {
         Self {
+            container,
             own,
             direction,
             action,
@@ -262,8 +275,13 @@ impl<'a> Collected<'a> {
                     }
                 }
                 Peer::Net(net) if Family::of(net.addr()) == family => self.network(*net, &what),
-                // refused while parsing: names of the world are not resolved yet
-                Peer::Net(_) | Peer::Dns(_) => {}
+                Peer::Net(_) => {}
+                // only what is allowed has groups of names
+                Peer::Dns(pattern) => {
+                    for number in view.names.with(&self.container.name, pattern) {
+                        self.group(number, &what);
+                    }
+                }
             }
         }
     }
@@ -307,22 +325,47 @@ impl<'a> Collected<'a> {
                 self.out.push(Element::range(set, key(first), key(last)));
             }
         }
-        let set = self.set(Shape::NetRange);
-        for cuboid in std::mem::take(&mut self.networks).disjoint() {
-            let key = |peer, proto, port| {
-                let peer = address_of(family, peer);
-                self.key().ip(peer).proto(proto).port(port)
-            };
-            self.out.push(Element::range(
-                set,
-                key(cuboid.peers.0, cuboid.protos.0, cuboid.ports.0),
-                key(cuboid.peers.1, cuboid.protos.1, cuboid.ports.1),
-            ));
+        let mut numbers = PartNumbers::default();
+        for ((first, last), said) in std::mem::take(&mut self.networks).parts() {
+            let (number, new) = numbers.of(&said);
+            let key = |number| self.key().ip(address_of(family, number));
+            self.out.push(Element {
+                data: Some(Key::new().mark(number)),
+                ..Element::range(self.set(Shape::NetPart), key(first), key(last))
+            });
+            if new {
+                self.line_of_ports(Shape::NetRange, self.key().mark(number), said);
+            }
         }
         self.out.sort_unstable();
         self.out.dedup();
         out.append(&mut self.out);
         self.any
+    }
+}
+
+/// Parts of one owner's networks by what is said there. The number follows from that, so that an edit
+/// leaves alone what it does not concern.
+#[derive(Default)]
+struct PartNumbers(BTreeMap<u32, Vec<Interval>>);
+
+impl PartNumbers {
+    /// The number, and whether it is new.
+    fn of(&mut self, said: &[Interval]) -> (u32, bool) {
+        let mut hasher = DefaultHasher::new();
+        said.hash(&mut hasher);
+        let bytes = hasher.finish().to_le_bytes();
+        let mut number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) | PART;
+        loop {
+            match self.0.get(&number) {
+                None => {
+                    self.0.insert(number, said.to_vec());
+                    return (number, true);
+                }
+                Some(same) if same == said => return (number, false),
+                Some(_) => number = number.wrapping_add(1) | PART,
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::model::Clock;
 use crate::policy::{Mode, PolicyFile, Rule};
-use crate::sets::{Action, Direction, Element, Key, Limit, SetId, limit};
+use crate::sets::{Action, Direction, Element, Key, Life, Limit, SetId, limit};
 
 /// Marks are above every number of a step on the way of a packet.
 const MARK: u32 = 0x8000_0000;
@@ -181,7 +181,7 @@ impl Conditions {
                 };
                 let key = Key::new().mark(mark);
                 let minutes = rule.time.as_ref().and_then(|time| time.changes_in(clock));
-                let timeout = minutes.map(|minutes| u32::from(minutes) * 60);
+                let timeout = minutes.map(|minutes| Life::Seconds(u32::from(minutes) * 60));
                 match (rule.action, rule.counts_at(clock)) {
                     (Action::Allow, true) => {
                         let limit = limit_of(rule).and_then(|limit| self.limits.get(&limit));

@@ -9,7 +9,7 @@ use super::collect::Collected;
 use super::owner::Focus;
 use crate::diagnostics::Position;
 use crate::policy::{Counts, number};
-use crate::sets::{Direction, Element, SetId};
+use crate::sets::{Direction, Element, SetId, Shape};
 
 /// A rule of a file in force, and the elements that it became for one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Firewall {
         let boxes: Vec<Element> = self
             .elements_of(name)
             .into_iter()
-            .filter(|element| element.last.is_some() && is_policy(element))
+            .filter(|element| element.last.is_some() && (is_policy(element) || is_part(element)))
             .collect();
         let files = self.files_of(container).enforced;
         let mut all = Vec::new();
@@ -49,7 +49,8 @@ impl Firewall {
             for ((file, place), rule, counts) in number(rules) {
                 let mut alone = Vec::new();
                 for own in self.world.addresses(container) {
-                    let collected = Collected::new(own, direction, rule.action, Focus::Everything);
+                    let collected =
+                        Collected::new(container, own, direction, rule.action, Focus::Everything);
                     let collected = match counts {
                         Counts::LeftOut => continue,
                         Counts::Always => collected,
@@ -72,21 +73,86 @@ impl Firewall {
     }
 }
 
+/// What packets are counted by.
 fn is_policy(element: &Element) -> bool {
-    matches!(element.set, SetId::Rule(..) | SetId::If(..))
+    matches!(element.set, SetId::Rule(..) | SetId::If(..)) && !is_part(element)
+}
+
+/// Which part of its owner's networks an address is in.
+fn is_part(element: &Element) -> bool {
+    matches!(
+        element.set,
+        SetId::Rule(.., Shape::NetPart) | SetId::If(.., Shape::NetPart)
+    )
 }
 
 /// What a rule would be by itself, as it is beside the container's others.
 fn in_force(alone: &[Element], boxes: &[Element]) -> Vec<Element> {
-    let mut elements: BTreeSet<&Element> = BTreeSet::new();
+    let mut elements: BTreeSet<Element> = BTreeSet::new();
+    let mut ranges: Vec<Element> = Vec::new();
     for element in alone.iter().filter(|element| is_policy(element)) {
         if element.last.is_none() {
-            elements.insert(element);
+            elements.insert(element.clone());
+        } else if matches!(
+            element.set,
+            SetId::Rule(.., Shape::NetRange) | SetId::If(.., Shape::NetRange)
+        ) {
+            ranges.extend(in_other_parts(element, alone, boxes));
         } else {
-            elements.extend(boxes.iter().filter(|other| meet(element, other)));
+            ranges.push(element.clone());
         }
     }
-    elements.into_iter().cloned().collect()
+    for range in &ranges {
+        let met = boxes
+            .iter()
+            .filter(|other| is_policy(other) && meet(range, other));
+        elements.extend(met.cloned());
+    }
+    elements.into_iter().collect()
+}
+
+/// Ports of a part of the rule's own networks, as ports of the parts that these are cut into beside others.
+fn in_other_parts(range: &Element, alone: &[Element], boxes: &[Element]) -> Vec<Element> {
+    let parts = |elements: &[Element]| -> Vec<Element> {
+        let parts = elements.iter().filter(|element| is_part(element));
+        parts.cloned().collect()
+    };
+    let mut moved = BTreeSet::new();
+    for own in parts(alone) {
+        let Some((own_at, own_number)) = part_of(&own) else {
+            continue;
+        };
+        let here = range.key.0.get(..own_at) == own.key.0.get(..own_at)
+            && range.key.0.get(own_at..own_at + 4) == Some(own_number);
+        if !here {
+            continue;
+        }
+        for other in parts(boxes).iter().filter(|other| meet(&own, other)) {
+            let Some((_, number)) = part_of(other) else {
+                continue;
+            };
+            let mut range = range.clone();
+            for key in [Some(&mut range.key), range.last.as_mut()]
+                .into_iter()
+                .flatten()
+            {
+                if let Some(field) = key.0.get_mut(own_at..own_at + 4) {
+                    field.copy_from_slice(number);
+                }
+            }
+            moved.insert(range);
+        }
+    }
+    moved.into_iter().collect()
+}
+
+/// Where in the keys of ports the number of a part stands, in bytes, and the number: what is before the
+/// peer in its own key.
+fn part_of(part: &Element) -> Option<(usize, &[u8])> {
+    let fields = part.set.spec().key;
+    let (_, before) = fields.split_last()?;
+    let at = before.iter().map(|field| field.padded()).sum();
+    Some((at, part.data.as_ref()?.0.get(..4)?))
 }
 
 /// Whether two ranges of one set have a key in common.

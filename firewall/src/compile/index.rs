@@ -45,6 +45,8 @@ pub(super) struct FileIndex {
     naming_label: Files<Pair>,
     /// Networks that rules allow, and how often.
     allowed: BTreeMap<IpNet, usize>,
+    /// How many rules in force deny.
+    denies: usize,
 }
 
 fn insert<K: Ord>(files: &mut Files<K>, key: K, file: &FileKey) {
@@ -107,6 +109,7 @@ impl FileIndex {
             Mode::Audit => return self.trial.add(key, &file.applies_to),
         }
         for rule in file.rules() {
+            self.denies += usize::from(rule.action == Action::Deny);
             for peer in &rule.peers {
                 match peer {
                     Peer::Container(name) => insert(&mut self.naming, name.clone(), key),
@@ -129,6 +132,7 @@ impl FileIndex {
             Mode::Audit => return self.trial.remove(key, &file.applies_to),
         }
         for rule in file.rules() {
+            self.denies -= usize::from(rule.action == Action::Deny);
             for peer in &rule.peers {
                 match peer {
                     Peer::Container(name) => remove(&mut self.naming, name, key),
@@ -185,6 +189,11 @@ impl FileIndex {
     /// Whether some file has a rule about a label.
     pub(super) fn names_label(&self, pair: &Pair) -> bool {
         self.naming_label.contains_key(pair)
+    }
+
+    /// Whether some rule in force denies.
+    pub(super) fn denies(&self) -> bool {
+        self.denies > 0
     }
 
     /// Whether some rule of somebody allows a network with this address in it.

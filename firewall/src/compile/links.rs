@@ -100,4 +100,7 @@ pub(super) fn zone(zone: &Zone, out: &mut Vec<Element>) {
         let family = Family::of(gateway);
         out.push(element(SetId::Gateways(family), Key::new().ip(gateway)));
     }
+    for relay in &zone.relays {
+        out.push(element(SetId::GuardRelay, Key::new().ip((*relay).into())));
+    }
 }

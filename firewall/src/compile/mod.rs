@@ -22,11 +22,13 @@ mod hits;
 mod identities;
 mod index;
 mod links;
+mod names;
 mod numbers;
 mod owner;
 pub(crate) mod publish;
 mod ranges;
 mod renumber;
+mod resolved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -41,6 +43,7 @@ use condition::Conditions;
 pub use hits::RuleElements;
 use identities::Identities;
 use index::{FileIndex, FileKey};
+use names::Names;
 use numbers::ZoneNumbers;
 use owner::{Applying, Focus, View};
 
@@ -56,6 +59,9 @@ pub struct Firewall {
     zones: ZoneNumbers,
     labels: Identities,
     conditions: Conditions,
+    names: Names,
+    /// When addresses of names end: the first of the names of each.
+    lapses: BTreeSet<(u64, ContainerName, IpAddr)>,
     /// Containers of each zone, also of zones that do not exist (any more).
     members: BTreeMap<ZoneName, BTreeSet<ContainerName>>,
     host_ports: publish::HostPorts,
@@ -194,9 +200,12 @@ impl Firewall {
             return Changes::default();
         }
         let fresh = old.is_none();
+        // A packet to it that is being judged meets a newcomer's groups half way: denied by none yet,
+        // allowed by one already.
+        let denied = self.files.denies();
         let remembered = fresh && self.may_be_remembered(&container);
         let mut changes = self.container_event(old, Some(container));
-        changes.forget = remembered || !fresh;
+        changes.forget = remembered || denied || !fresh;
         self.note(changes)
     }
 
@@ -225,8 +234,13 @@ impl Firewall {
         if let (Some(_), Some(new)) = (&old, &new) {
             // everything may differ: as if it went and came
             let new = new.clone();
+            let name = new.name.clone();
+            let resolved = self.world.resolved.get(&name).cloned();
             let went = self.container_event(old, None);
-            let came = self.container_event(None, Some(new));
+            let mut came = self.container_event(None, Some(new));
+            if let Some(resolved) = resolved {
+                came.add.extend(self.resolve_again(&name, resolved).add);
+            }
             difference::between(
                 [went.remove, came.remove].concat(),
                 [went.add, came.add].concat(),
@@ -290,6 +304,7 @@ impl Firewall {
 
     fn take_out(&mut self, container: &Container) {
         self.world.containers.remove(&container.name);
+        self.unresolve(&container.name);
         self.labels.remove(&container.labels, &container.name);
         self.host_ports.remove(container);
         if let Some(members) = self.members.get_mut(&container.zone) {
@@ -367,12 +382,24 @@ impl Firewall {
             ) else {
                 continue;
             };
-            let elements = |files: &Applying| {
+            let elements = |firewall: &Self, files: &Applying| {
                 let mut out = Vec::new();
-                owner::elements(self.view(), container, files, Focus::Everything, &mut out);
+                owner::elements(
+                    firewall.view(),
+                    container,
+                    files,
+                    Focus::Everything,
+                    &mut out,
+                );
                 out
             };
-            difference::between(elements(&before), elements(&after), &mut changes);
+            let old = elements(self, &before);
+            self.names.remove(name);
+            if let Some(resolved) = self.world.resolved.get(name) {
+                let patterns = names::patterns(&after.enforced);
+                self.names.set(name, patterns, Some(resolved));
+            }
+            difference::between(old, elements(self, &after), &mut changes);
         }
         for old in &went {
             self.conditions.forget(old);
@@ -435,6 +462,7 @@ impl Firewall {
             new.retain(|element| !old.iter().any(|other| other.key == element.key));
             changes.add.append(&mut new);
         }
+        changes.forget = !changes.is_empty();
         changes
     }
 
@@ -495,6 +523,7 @@ impl Firewall {
             zones: &self.zones,
             labels: &self.labels,
             conditions: &self.conditions,
+            names: &self.names,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::collect::{Collected, Match};
 use super::condition::Conditions;
 use super::identities::Identities;
+use super::names::Names;
 use super::numbers::ZoneNumbers;
 use crate::model::{Container, DefaultPolicy, World};
 use crate::policy::{Counts, Peer, PolicyFile, number};
@@ -19,6 +20,7 @@ pub(super) struct View<'a> {
     pub(super) zones: &'a ZoneNumbers,
     pub(super) labels: &'a Identities,
     pub(super) conditions: &'a Conditions,
+    pub(super) names: &'a Names,
 }
 
 /// The files that have a say about a container.
@@ -102,8 +104,8 @@ pub(super) fn elements(
         };
         let mentioned = sections().next().is_some();
         for own in view.world.addresses(container) {
-            let mut allow = Collected::new(own, direction, Action::Allow, focus);
-            let mut deny = Collected::new(own, direction, Action::Deny, focus);
+            let mut allow = Collected::new(container, own, direction, Action::Allow, focus);
+            let mut deny = Collected::new(container, own, direction, Action::Deny, focus);
             let mut steady = true;
             if mentioned {
                 let rules = sections().flat_map(|(file, section)| {
@@ -118,7 +120,7 @@ pub(super) fn elements(
                         (Counts::Conditionally(number), action) => {
                             steady &= action == Action::Allow;
                             let mark = view.conditions.mark(file, direction, place);
-                            let of = Collected::new(own, direction, action, focus);
+                            let of = Collected::new(container, own, direction, action, focus);
                             of.conditional(number, mark, out)
                                 .rule_alone(view, rule, out);
                         }
@@ -137,6 +139,9 @@ pub(super) fn elements(
                 ));
             }
         }
+    }
+    if let (Focus::Everything, Some(resolved)) = (focus, view.world.resolved.get(&container.name)) {
+        super::resolved::of(view, container, resolved.keys().copied(), out);
     }
     let mentions_ingress = files.iter().any(|file| file.ingress.is_some());
     if !mentions_ingress && matches!(focus, Focus::Everything) {

@@ -56,7 +56,7 @@ impl Firewall {
                 self.labels.want(&pair, true, &self.world);
             }
         }
-        self.make_room()
+        self.number_missing()
     }
 
     /// The next step of putting numbers in order that rules do not need any more; none when all is in order. Changes
@@ -66,7 +66,7 @@ impl Firewall {
         if !self.labels.stale().is_empty() {
             return Some(match self.labels.missing(&self.world).is_empty() {
                 true => self.move_in(),
-                false => self.make_room(),
+                false => self.number_missing(),
             });
         }
         (!self.labels.empty().is_empty()).then(|| self.sweep())
@@ -113,7 +113,7 @@ impl Firewall {
         changes
     }
 
-    fn make_room(&mut self) -> Changes {
+    fn number_missing(&mut self) -> Changes {
         let missing = self.labels.missing(&self.world);
         if missing.is_empty() {
             return Changes::default();

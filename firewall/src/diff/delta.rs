@@ -68,6 +68,7 @@ impl Delta<'_> {
                 let party = Party {
                     who: Who::Container(peer.one),
                     address: Some(address),
+                    names: None,
                 };
                 self.is_about(party, Family::of(address))
             })

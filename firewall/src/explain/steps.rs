@@ -222,6 +222,7 @@ fn published(
     let party = Party {
         who: Who::Host,
         address: Some(address),
+        names: None,
     };
     // the gateway's resolver stays reachable, but where exactly this is published
     let resolver = from_container && port == 53 && oracle::at_gateway(world, party);

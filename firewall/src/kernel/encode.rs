@@ -3,7 +3,7 @@
 use super::dump::SetState;
 use super::nf::{self, flag, msg};
 use super::wire::{Open, Writer};
-use crate::sets::{Element, Field, Key, SetId, SetSpec, Table};
+use crate::sets::{Element, Field, Key, Life, SetId, SetSpec, Table};
 use crate::skeleton::TABLE;
 use crate::skeleton::ir::{Chain, METER_SIZE, MeterSpec, Point, Rule};
 
@@ -54,12 +54,27 @@ fn successor(key: &Key) -> Option<Key> {
     None
 }
 
+/// Milliseconds that an element has from now. What should be over has one: none would be for ever.
+fn lifetime(life: Life) -> u64 {
+    match life {
+        Life::Seconds(seconds) => u64::from(seconds) * 1000,
+        Life::Until(second) => {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            let now = i128::from(now.tv_sec) * 1000 + i128::from(now.tv_nsec) / 1_000_000;
+            let left = i128::from(second) * 1000 - now;
+            u64::try_from(left).unwrap_or(0).max(1)
+        }
+    }
+}
+
 /// A batch of nf_tables messages: one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     writer: Writer,
     sequence: u32,
     open: Option<Elements>,
+    /// The kernel knows DESTROYSETELEM.
+    destroys: bool,
 }
 
 /// The message of elements that is being written.
@@ -71,6 +86,14 @@ struct Elements {
 }
 
 impl Batch {
+    /// An empty one. `destroys`: the kernel knows DESTROYSETELEM.
+    pub(super) fn new(destroys: bool) -> Self {
+        Self {
+            destroys,
+            ..Self::default()
+        }
+    }
+
     /// Begins a transaction; its messages are numbered from `sequence` on.
     pub(super) fn begin(&mut self, sequence: u32) {
         self.writer.clear();
@@ -255,9 +278,21 @@ impl Batch {
         self.element(msg::NEWSETELEM, flag::CREATE | flag::EXCL, spec, element);
     }
 
-    /// Removes an element; one that is not there is an error.
+    /// Removes an element; one that is not there is an error, but where elements end by themselves.
     pub(super) fn remove(&mut self, spec: &SetSpec, element: &Element) {
-        self.element(msg::DELSETELEM, 0, spec, element);
+        let kind = match spec.timed && self.destroys {
+            true => msg::DESTROYSETELEM,
+            false => msg::DELSETELEM,
+        };
+        self.element(kind, 0, spec, element);
+    }
+
+    /// Removes all elements of a set.
+    pub(super) fn flush(&mut self, spec: &SetSpec) {
+        self.message(msg::DELSETELEM, 0, spec.table, |w| {
+            w.text(nf::ELEM_LIST_TABLE, TABLE);
+            w.text(nf::ELEM_LIST_SET, &spec.name);
+        });
     }
 
     fn element(&mut self, kind: u16, flags: u16, spec: &SetSpec, element: &Element) {
@@ -278,13 +313,14 @@ impl Batch {
                 list,
             });
         }
+        let lifetime = element.timeout.map(lifetime);
         let w = &mut self.writer;
         let data = |w: &mut Writer| {
             if let Some(data) = &element.data {
                 w.nest(nf::ELEM_DATA, |w| w.bytes(nf::DATA_VALUE, &data.0));
             }
-            if let (Some(seconds), msg::NEWSETELEM) = (element.timeout, kind) {
-                w.be64(nf::ELEM_TIMEOUT, u64::from(seconds) * 1000);
+            if let (Some(milliseconds), msg::NEWSETELEM) = (lifetime, kind) {
+                w.be64(nf::ELEM_TIMEOUT, milliseconds);
             }
         };
         match bounds(spec, element) {

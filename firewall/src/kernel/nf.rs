@@ -36,6 +36,8 @@ pub(super) mod msg {
     pub(in super::super) const GETSETELEM: u16 = 13;
     pub(in super::super) const DELSETELEM: u16 = 14;
     pub(in super::super) const NEWGEN: u16 = 15;
+    /// As DELSETELEM, and no error where there is none (Linux 6.3).
+    pub(in super::super) const DESTROYSETELEM: u16 = 30;
 }
 
 /// Flags of netlink messages.

@@ -1,23 +1,19 @@
-//! netd's two tables: installed in one transaction, changed in one transaction.
-//!
-//! The base chains are never deleted while they are what the skeleton says: were they deleted and
-//! made again in one batch, a packet that is between the new chain (not yet in force) and the old
-//! one (no longer in force) when the batch commits would meet neither. So an install deletes rules
-//! and sets and writes new ones into the chains that stand; the kernel switches all chains at once.
+//! netd's two tables, and changes of their elements. [`super::install`] writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use zone::IfName;
 
-use super::dump::{Dump, ElementState, RuleState, SetState, TableState};
-use super::encode::{Batch, meter_state, set_state};
+use super::dump::{Dump, RuleState, TableState};
+use super::encode::Batch;
 use super::nf;
 use super::socket::{Socket, SocketError};
+use super::steps::{self, Step};
 use super::words;
-use crate::sets::{Changes, Element, Family, Key, Limit, SetId, SetSpec, Table};
-use crate::skeleton::ir::{Chain, Point, TableSpec};
-use crate::skeleton::{self, REMEMBERED, REMEMBERED_MASK};
+use crate::sets::{Changes, Element, Family, Key, Life, SetId, SetSpec, Table};
+use crate::skeleton::ir::TableSpec;
+use crate::skeleton::{self, COUNTED, REMEMBERED, REMEMBERED_MASK};
 
 /// The tables could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -53,15 +49,15 @@ pub enum TablesError {
 /// netd's tables in the kernel of this network namespace.
 #[derive(Debug)]
 pub struct Tables {
-    socket: Socket,
-    dump: Dump,
-    batch: Batch,
-    specs: BTreeMap<SetId, SetSpec>,
-    skeleton: Vec<TableSpec>,
-    ownership: bool,
+    pub(super) socket: Socket,
+    pub(super) dump: Dump,
+    pub(super) batch: Batch,
+    pub(super) specs: BTreeMap<SetId, SetSpec>,
+    pub(super) skeleton: Vec<TableSpec>,
+    pub(super) ownership: bool,
     opened: BTreeSet<(Family, IfName)>,
     /// 24 bits; nothing before the first install.
-    generation: Option<u32>,
+    pub(super) generation: Option<u32>,
     /// As the kernel told them after the install.
     pub(super) rules: Vec<(Table, Vec<RuleState>)>,
 }
@@ -83,7 +79,8 @@ impl Tables {
         Ok(Self {
             socket,
             dump: Dump::open()?,
-            batch: Batch::default(),
+            // Linux 6.3 can, and 6.9 lets tables be owned.
+            batch: Batch::new(ownership),
             specs: SetId::all().into_iter().map(|id| (id, id.spec())).collect(),
             skeleton: skeleton::tables(),
             ownership,
@@ -121,75 +118,8 @@ impl Tables {
         }
     }
 
-    /// Writes the skeleton with the limits in use, `elements`, what [`Tables::set_opened`] was told and a new generation,
-    /// in one transaction that replaces whatever tables of ours are there: our own, an orphan's, or
-    /// none. No packet sees a moment without rules. All remembered verdicts are forgotten.
-    ///
-    /// # Errors
-    /// [`TablesError::Owned`] if another live socket owns a table; otherwise what the kernel
-    /// refused. What was in force before then still is.
-    pub fn install(
-        &mut self,
-        elements: &[Element],
-        limits: &[(u32, Limit)],
-    ) -> Result<(), TablesError> {
-        skeleton::set_limits(&mut self.skeleton, limits);
-        // Somebody may change a table that nobody owns between our reading and our writing.
-        match self.try_install(elements) {
-            Err(TablesError::Refused { .. }) if !self.ownership => self.try_install(elements),
-            result => result,
-        }
-    }
-
-    fn try_install(&mut self, elements: &[Element]) -> Result<(), TablesError> {
-        let generation = self.next_generation()?;
-        let mut batch = std::mem::take(&mut self.batch);
-        batch.begin(self.socket.next_sequence());
-        let (flags, portid) = self.table_flags();
-        let mut kept = BTreeMap::new();
-        let mut id = 0;
-        for spec in &self.skeleton {
-            let keep = clear(&mut batch, &mut self.dump, spec, flags, portid)?;
-            let sets = self.specs.iter().filter(|(_, s)| s.table == spec.table);
-            // the kernel looks for a set by its name from the first one on
-            let (common, others): (Vec<_>, Vec<_>) = sets.partition(|(id, _)| is_common(**id));
-            for (set_id, set) in common.into_iter().chain(others) {
-                if keep.contains(&set_state(set)) {
-                    let there = self.dump.elements(set.table, &set.name)?;
-                    kept.insert(*set_id, there.into_iter().collect::<BTreeSet<_>>());
-                    continue;
-                }
-                id += 1;
-                batch.new_set(set, id);
-            }
-            for meter in &spec.meters {
-                if !keep.contains(&meter_state(meter)) {
-                    id += 1;
-                    batch.new_meter(spec.table, meter, id);
-                }
-            }
-        }
-        let own = self.own_elements(generation);
-        let mut all: Vec<&Element> = elements.iter().chain(&own).collect();
-        // By set, so that a message holds as many as it can.
-        all.sort_by_key(|element| element.set);
-        exchange(&mut batch, &self.specs, &mut kept, &all);
-        for spec in &self.skeleton {
-            for chain in &spec.chains {
-                for rule in &chain.rules {
-                    batch.new_rule(spec.table, &chain.name, rule);
-                }
-            }
-        }
-        self.batch = batch;
-        self.commit("install the tables")?;
-        self.batch.begin(0);
-        self.generation = Some(generation);
-        self.remember_rules()
-    }
-
     /// The one after the last, which may be another daemon's: verdicts it remembered must not count.
-    fn next_generation(&mut self) -> Result<u32, TablesError> {
+    pub(super) fn next_generation(&mut self) -> Result<u32, TablesError> {
         let last = match self.generation {
             Some(generation) => Some(generation),
             None => self.generation_in_kernel()?,
@@ -208,7 +138,15 @@ impl Tables {
     /// The elements that are not the compiler's business.
     pub(super) fn own_elements(&self, generation: u32) -> Vec<Element> {
         let opened = self.opened.iter().map(opened_element);
-        opened.chain(generation_elements(generation)).collect()
+        // A kernel that knows no owners (6.9) may not know how to renew an element either (6.3).
+        let always = changing().into_iter().filter(|_| !self.ownership);
+        let always = always.map(|element| Element {
+            timeout: None,
+            ..element
+        });
+        let odd = odd_elements().into_iter().filter(|_| is_odd(generation));
+        let generation = generation_elements(generation).into_iter();
+        opened.chain(generation).chain(odd).chain(always).collect()
     }
 
     /// Applies changes in one transaction, or not at all. Removing what is not there and adding
@@ -225,25 +163,33 @@ impl Tables {
             true => old.wrapping_add(1) & !REMEMBERED_MASK,
             false => old,
         };
-        let sequence = self.socket.next_sequence();
-        self.batch.begin(sequence);
-        let mut remove: Vec<&Element> = changes.remove.iter().collect();
-        remove.sort_by_key(|element| element.set);
-        for element in remove {
-            self.batch.remove(&self.specs[&element.set], element);
+        let steps = steps::plan(changes, is_odd(new));
+        if let Some(step) = &steps.before {
+            self.begin(step);
+            self.commit("change ranges")?;
         }
+        self.begin(&steps.decisive);
         if changes.forget {
+            let parity = (is_odd(old), is_odd(new));
             for element in generation_elements(old) {
                 self.batch.remove(&self.specs[&element.set], &element);
             }
             for element in generation_elements(new) {
                 self.batch.add(&self.specs[&element.set], &element);
             }
-        }
-        let mut add: Vec<&Element> = changes.add.iter().collect();
-        add.sort_by_key(|element| element.set);
-        for element in add {
-            self.batch.add(&self.specs[&element.set], element);
+            for element in odd_elements() {
+                match parity {
+                    (true, false) => self.batch.remove(&self.specs[&element.set], &element),
+                    (false, true) => self.batch.add(&self.specs[&element.set], &element),
+                    _ => {}
+                }
+            }
+            if self.ownership {
+                let spec = &self.specs[&SetId::Changing];
+                let changing = changing();
+                changing.iter().for_each(|c| self.batch.remove(spec, c));
+                changing.iter().for_each(|c| self.batch.add(spec, c));
+            }
         }
         let mut skeleton = None;
         if let Some(limits) = &changes.limits {
@@ -258,6 +204,10 @@ impl Tables {
         }
         self.commit("change elements")?;
         self.generation = Some(new);
+        if let Some(step) = &steps.after {
+            self.begin(step);
+            self.commit("change ranges of the last generation")?;
+        }
         if let Some(skeleton) = skeleton {
             self.skeleton = skeleton;
             self.remember_rules()?;
@@ -265,8 +215,19 @@ impl Tables {
         Ok(())
     }
 
+    /// Begins a transaction with what it removes and adds.
+    fn begin(&mut self, step: &Step) {
+        self.batch.begin(self.socket.next_sequence());
+        for element in &step.remove {
+            self.batch.remove(&self.specs[&element.set], element);
+        }
+        for element in &step.add {
+            self.batch.add(&self.specs[&element.set], element);
+        }
+    }
+
     /// Reads the rules back, for [`Tables::verify`] to compare with.
-    fn remember_rules(&mut self) -> Result<(), TablesError> {
+    pub(super) fn remember_rules(&mut self) -> Result<(), TablesError> {
         self.rules.clear();
         for table in BOTH {
             let rules = self.dump.rules(table)?;
@@ -333,7 +294,7 @@ impl Tables {
         self.generation
     }
 
-    fn commit(&mut self, doing: &'static str) -> Result<(), TablesError> {
+    pub(super) fn commit(&mut self, doing: &'static str) -> Result<(), TablesError> {
         let (bytes, last) = self.batch.finish();
         let result = self.socket.transact(bytes, last);
         let result = result.map_err(|source| match &source {
@@ -352,23 +313,32 @@ impl Tables {
     }
 }
 
+/// Seconds during which a judgement may have begun before the last batch.
+const SETTLES: u32 = 1;
+
+/// What says that a batch committed within the last second, for even and odd generations.
+fn changing() -> [Element; 2] {
+    [COUNTED, COUNTED | 1].map(|mark| Element {
+        timeout: Some(Life::Seconds(SETTLES)),
+        ..Element::new(SetId::Changing, Key::new().mark(mark))
+    })
+}
+
+/// What says that the generation is odd.
+fn odd_elements() -> [Element; 2] {
+    [2, 10].map(|nfproto| Element::new(SetId::Odd, Key::new().nfproto(nfproto)))
+}
+
+pub(super) fn is_odd(generation: u32) -> bool {
+    generation & 1 == 1
+}
+
 /// The generation itself, and the map from which packets learn it.
 fn generation_elements(generation: u32) -> [Element; 3] {
     let mark = Key::new().mark(REMEMBERED | generation);
-    let remember = |nfproto| Element {
-        set: SetId::Remember,
-        key: Key::new().nfproto(nfproto),
-        last: None,
-        data: Some(mark.clone()),
-        timeout: None,
-    };
-    let generation = Element {
-        set: SetId::Generation,
-        key: mark.clone(),
-        last: None,
-        data: None,
-        timeout: None,
-    };
+    let remember =
+        |nfproto| Element::entry(SetId::Remember, Key::new().nfproto(nfproto), mark.clone());
+    let generation = Element::new(SetId::Generation, mark.clone());
     [generation, remember(2), remember(10)]
 }
 
@@ -391,7 +361,7 @@ fn probe(socket: &mut Socket) -> Result<bool, TablesError> {
     }
 }
 
-fn check_owner(table: Table, state: TableState, portid: u32) -> Result<(), TablesError> {
+pub(super) fn check_owner(table: Table, state: TableState, portid: u32) -> Result<(), TablesError> {
     match state.owner {
         Some(owner) if owner != portid => Err(TablesError::Owned {
             family: skeleton::text::family_of(table),
@@ -401,137 +371,6 @@ fn check_owner(table: Table, state: TableState, portid: u32) -> Result<(), Table
     }
 }
 
-/// Adds `all`, but to sets that were kept only what they lack; what they have too much goes.
-fn exchange(
-    batch: &mut Batch,
-    specs: &BTreeMap<SetId, SetSpec>,
-    kept: &mut BTreeMap<SetId, BTreeSet<ElementState>>,
-    all: &[&Element],
-) {
-    let mut add = Vec::new();
-    for element in all {
-        let there = kept.get_mut(&element.set);
-        if !there.is_some_and(|there| there.remove(&ElementState::exact(element))) {
-            add.push(*element);
-        }
-    }
-    for (set, too_much) in kept {
-        for state in too_much.iter() {
-            batch.remove(&specs[set], &state.element(*set));
-        }
-    }
-    for element in add {
-        batch.add(&specs[&element.set], element);
-    }
-}
-
-/// Makes the table and its chains stand empty, whatever stands there now. Returns the sets that it
-/// left standing with their elements. Maps: the kernel takes the elements of a deleted map out of force
-/// before the last packet has left the old rules, and that packet would find nothing. Meters: buckets
-/// stay as empty, and counts as high, as they are.
-fn clear(
-    batch: &mut Batch,
-    dump: &mut Dump,
-    spec: &TableSpec,
-    flags: u32,
-    portid: u32,
-) -> Result<Vec<SetState>, TablesError> {
-    let table = spec.table;
-    let Some(state) = dump.table(table)? else {
-        batch.new_table(table, flags);
-        for chain in &spec.chains {
-            batch.new_chain(table, chain);
-        }
-        return Ok(Vec::new());
-    };
-    check_owner(table, state, portid)?;
-    let standing = dump.chains(table)?;
-    let wanted_hooks: BTreeSet<_> = spec.chains.iter().filter_map(hook_of).collect();
-    let standing_hooks: BTreeSet<_> = standing
-        .iter()
-        .filter_map(|chain| Some((chain.name.clone(), chain.hook.clone()?)))
-        .collect();
-    let persist = state.flags & nf::TABLE_F_PERSIST == flags & nf::TABLE_F_PERSIST;
-    if !persist || wanted_hooks != standing_hooks {
-        // Not a table of this netd on this kernel (another program's, or another version's hooks):
-        // nothing of it can be kept, and a packet on its way between the old base chain and the new
-        // one while this commits may meet neither.
-        batch.delete_table(table);
-        batch.new_table(table, flags);
-        for chain in &spec.chains {
-            batch.new_chain(table, chain);
-        }
-        return Ok(Vec::new());
-    }
-    batch.new_table(table, flags);
-    batch.delete_rules(table);
-    let maps = SetId::all()
-        .into_iter()
-        .map(|id| set_state(&id.spec()))
-        .filter(|set| set.flags & nf::SET_F_MAP != 0);
-    let wanted: Vec<_> = maps.chain(spec.meters.iter().map(meter_state)).collect();
-    let (kept, others): (Vec<_>, Vec<_>) = dump
-        .sets(table)?
-        .into_iter()
-        .partition(|set| wanted.contains(set));
-    for set in others {
-        batch.delete_set(table, &set.name);
-    }
-    let wanted: BTreeSet<_> = spec
-        .chains
-        .iter()
-        .map(|chain| chain.name.as_str())
-        .collect();
-    let names: BTreeSet<_> = standing.iter().map(|chain| chain.name.as_str()).collect();
-    for name in names.difference(&wanted) {
-        batch.delete_chain(table, name);
-    }
-    for chain in &spec.chains {
-        if !names.contains(chain.name.as_str()) {
-            batch.new_chain(table, chain);
-        }
-    }
-    Ok(kept)
-}
-
-/// Name, type, hook and priority of a base chain, as the kernel tells them.
-pub(super) fn hook_of(chain: &Chain) -> Option<(String, (String, u32, i32))> {
-    let hook = chain.hook?;
-    let kind = if hook.nat { "nat" } else { "filter" };
-    let number = match hook.point {
-        Point::Prerouting => 0,
-        Point::Input => 1,
-        Point::Forward => 2,
-        Point::Output => 3,
-        Point::Postrouting => 4,
-    };
-    Some((chain.name.clone(), (kind.to_owned(), number, hook.priority)))
-}
-
-/// Sets in which most containers have elements.
-fn is_common(id: SetId) -> bool {
-    use crate::sets::{Action, Shape};
-    match id {
-        SetId::Own(_)
-        | SetId::ZoneOf(_)
-        | SetId::LabelsOf(_)
-        | SetId::NoDeny(..)
-        | SetId::Generation
-        | SetId::Remember => true,
-        SetId::Rule(_, _, Action::Allow, shape) => matches!(
-            shape,
-            Shape::PeerPort | Shape::GroupPort | Shape::Group | Shape::NetPort | Shape::GroupProto
-        ),
-        _ => false,
-    }
-}
-
 fn opened_element((family, name): &(Family, IfName)) -> Element {
-    Element {
-        set: SetId::Opened(*family),
-        key: Key::new().ifname(name),
-        last: None,
-        data: None,
-        timeout: None,
-    }
+    Element::new(SetId::Opened(*family), Key::new().ifname(name))
 }

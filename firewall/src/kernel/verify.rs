@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::dump::ElementState;
 use super::encode::{Bounds, bounds};
-use super::tables::{Tables, TablesError, hook_of};
+use super::install::hook_of;
+use super::steps::everywhere;
+use super::tables::{Tables, TablesError};
 use crate::sets::{Element, Key, SetId, SetSpec};
 use crate::skeleton::TABLE;
 use crate::skeleton::element::fields;
@@ -20,7 +22,10 @@ impl Tables {
     /// # Errors
     /// The sets cannot be read.
     pub fn hits(&mut self, elements: &[Element]) -> Result<Vec<u64>, TablesError> {
-        let sets: BTreeSet<SetId> = elements.iter().map(|element| element.set).collect();
+        let sets = elements
+            .iter()
+            .flat_map(|element| [Some(element.set), element.set.twin()]);
+        let sets: BTreeSet<SetId> = sets.flatten().collect();
         let mut found = BTreeMap::new();
         let (dump, specs, _) = self.parts();
         for id in sets {
@@ -33,10 +38,10 @@ impl Tables {
                 }
             }
         }
-        let packets = |element: &Element| found.get(&(element.set, element.key.0.clone()));
+        let packets = |element: Element| found.get(&(element.set, element.key.0)).copied();
         Ok(elements
             .iter()
-            .map(|element| packets(element).copied().unwrap_or(0))
+            .map(|element| everywhere(element).filter_map(packets).sum())
             .collect())
     }
 
@@ -49,6 +54,7 @@ impl Tables {
         let generation = self.current().ok_or(TablesError::NotInstalled)?;
         let own = self.own_elements(generation);
         let mut by_set: BTreeMap<SetId, Vec<&Element>> = BTreeMap::new();
+        let elements: Vec<Element> = elements.iter().flat_map(everywhere).collect();
         for element in elements.iter().chain(&own) {
             by_set.entry(element.set).or_default().push(element);
         }
@@ -85,7 +91,9 @@ impl Tables {
             {
                 differences.push(format!("rules of table {family} {TABLE} were changed"));
             }
-            for (id, set) in specs.iter().filter(|(_, set)| set.table == spec.table) {
+            let all = specs.iter().filter(|(_, set)| set.table == spec.table);
+            // what comes and goes by itself
+            for (id, set) in all.filter(|(id, _)| **id != SetId::Changing) {
                 let wanted: BTreeSet<ElementState> = by_set
                     .get(id)
                     .into_iter()
@@ -140,7 +148,7 @@ fn report<'a>(
 }
 
 /// An element as a dump would show it.
-fn states(spec: &SetSpec, element: &Element) -> Vec<ElementState> {
+pub(super) fn states(spec: &SetSpec, element: &Element) -> Vec<ElementState> {
     let state = ElementState::exact(element);
     match bounds(spec, element) {
         Bounds::Exact => vec![state],

@@ -283,12 +283,7 @@ impl<'r, 'a> Expansion<'r, 'a> {
                     None => peer::parse(text).map(Entry::Peer),
                 };
                 match read {
-                    Ok(entry) => {
-                        if let Entry::Peer(Peer::Dns(_)) = &entry {
-                            self.reader.unsupported_dns(span.clone());
-                        }
-                        entries.push((entry, span));
-                    }
+                    Ok(entry) => entries.push((entry, span)),
                     Err((message, help)) => self.reader.error(span, message, help),
                 }
             }

@@ -6,9 +6,7 @@
 //! ```
 //!
 //! Whatever can be wrong with a policy is found here: what comes out can be compiled without errors.
-//! The syntax is that of the design, §2, whole; the parts that the engine cannot enforce yet are read,
-//! checked and then refused, because a rule that is silently left out would open or close what the
-//! file says otherwise.
+//! The syntax is that of the design, §2, whole.
 
 mod groups;
 mod icmp;

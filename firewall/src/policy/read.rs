@@ -168,18 +168,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The one place that refuses what the engine does not enforce yet.
-    pub(super) fn unsupported(&mut self, span: Span, what: &str) {
-        let message = format!("{what} is not supported yet");
-        let help = "remove it: netd refuses the file rather than put a part of it in force";
-        self.error(span, message, Some(help.into()));
-    }
-
-    /// Names of the world are not resolved yet.
-    pub(super) fn unsupported_dns(&mut self, span: Span) {
-        self.unsupported(span, "`dns:`");
-    }
-
     pub(super) fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, key: &str, expected: &str) {
         let message = format!(
             "`{key}` is {expected}, not {}",

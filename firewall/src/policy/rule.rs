@@ -89,6 +89,15 @@ impl Reader<'_> {
                 self.error(span.clone(), message, Some(help));
             }
         }
+        let dns = |(peers, _): &&(Vec<Peer>, Span)| peers.iter().any(|p| matches!(p, Peer::Dns(_)));
+        if rule.action == Action::Deny
+            && let Some((_, span)) = place.peers.iter().find(dns)
+        {
+            let message = "`dns:` opens what a name resolves to: it cannot close anything, since who knows the address \
+                           needs no name";
+            let help = "deny addresses or networks";
+            self.error(span.clone(), message, Some(help.into()));
+        }
         let icmp = |ports: &Ports| matches!(ports, Ports::Icmp(_) | Ports::EveryIcmp);
         if let (Some(span), Some(ports)) = (&place.max_connections, &rule.ports)
             && !ports.is_empty()
@@ -211,12 +220,7 @@ impl Reader<'_> {
 
     fn peer(&mut self, text: &str, span: Span) -> Option<Peer> {
         match peer::parse(text) {
-            Ok(peer) => {
-                if matches!(peer, Peer::Dns(_)) {
-                    self.unsupported_dns(span);
-                }
-                Some(peer)
-            }
+            Ok(peer) => Some(peer),
             Err((message, help)) => {
                 self.error(span, message, help);
                 None

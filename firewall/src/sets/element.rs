@@ -83,6 +83,15 @@ pub struct Limit {
     pub connections: Option<u32>,
 }
 
+/// How long an element lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Life {
+    /// So many seconds from when it is added.
+    Seconds(u32),
+    /// Until this second of the kernel's monotonic clock (clock_gettime(2)).
+    Until(u64),
+}
+
 /// One element of one set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
@@ -94,8 +103,8 @@ pub struct Element {
     pub last: Option<Key>,
     /// Its data; maps only.
     pub data: Option<Key>,
-    /// Seconds that it lives from when it is added; for ever when absent.
-    pub timeout: Option<u32>,
+    /// How long it lives; for ever when absent.
+    pub timeout: Option<Life>,
 }
 
 impl Element {

@@ -10,7 +10,7 @@ mod spec;
 
 use std::net::IpAddr;
 
-pub use element::{Changes, Element, Key, Limit};
+pub use element::{Changes, Element, Key, Life, Limit};
 pub use spec::{Field, SetSpec};
 
 /// Which address family a set is for. v4 and v6 have the same sets with the same meaning.
@@ -78,11 +78,12 @@ impl Action {
 
 /// The shape of a policy key. Exact shapes live in hash sets, ranges in interval sets.
 ///
-/// Of the interval sets all but one are *lines*: only what stands last in the key is a range, so to the
+/// Interval sets are *lines*: only what stands last in the key is a range, so to the
 /// kernel the key is one long number, and the set a tree (nft_set_rbtree.c) in which an element comes or
 /// goes without regard to the others. The kind for ranges in several fields (nft_set_pipapo.c) is copied
 /// whole by each transaction that changes it, and searched from its beginning for each element that is
-/// removed: with 5,000 containers a detach took 50 ms. [`Shape::NetRange`] alone needs it.
+/// removed: with 5,000 containers a detach took 50 ms. It is also put in force a moment after all other sets,
+/// so that a packet could meet its old elements with the new ones of others. No verdict depends on one.
 ///
 /// `own` is the address of the container whose rule it is, `peer` the other side's address, `group` a
 /// mark that stands for a class of peers (see [`group`]). `port` is the server's port of TCP, UDP,
@@ -112,13 +113,15 @@ pub enum Shape {
     NetProto,
     /// own . protocol . port . peer range (a line).
     NetPort,
-    /// own . peer range . protocol range . port range (interval set; disjoint for one owner)
+    /// Map: own . peer range → the part of the owner's networks with port ranges that the peer is in (a line).
+    NetPart,
+    /// own . part . protocol . port range (a line).
     NetRange,
 }
 
 impl Shape {
     /// All of them.
-    pub const ALL: [Shape; 12] = [
+    pub const ALL: [Shape; 13] = [
         Shape::Peer,
         Shape::PeerProto,
         Shape::PeerPort,
@@ -130,15 +133,17 @@ impl Shape {
         Shape::Net,
         Shape::NetProto,
         Shape::NetPort,
+        Shape::NetPart,
         Shape::NetRange,
     ];
 }
 
 impl Shape {
     /// The shapes of conditional rules. What has no exact key here is a range.
-    pub const CONDITIONAL: [Shape; 4] = [
+    pub const CONDITIONAL: [Shape; 5] = [
         Shape::PeerPort,
         Shape::GroupPort,
+        Shape::NetPart,
         Shape::NetRange,
         Shape::GroupRange,
     ];
@@ -169,6 +174,8 @@ pub mod group {
     pub const LAST: u32 = 6;
     /// The first number for zones: zone groups are `ZONE_BASE + n`.
     pub const ZONE_BASE: u32 = 0x0000_0100;
+    /// The first number for sets of names that one address was resolved from: far beyond what labels reach.
+    pub const NAMES_BASE: u32 = 0x4000_0000;
     /// The first number for label sets: two containers with the same labels share one number.
     pub const LABELS_BASE: u32 = 0x0001_0000;
 }
@@ -200,6 +207,9 @@ pub enum SetId {
     ZoneOf(Family),
     /// Map: container address → number of its label set (absent when it has no labels).
     LabelsOf(Family),
+    /// Map: container address . address of the world → number of the set of `dns:` peers that it was resolved for, by the
+    /// gateway's resolver, for this container. Elements live as long as what they open.
+    Resolved(Family),
     /// Bridges of zones, by interface name.
     Bridges,
     /// Subnets of zones (interval).
@@ -212,7 +222,7 @@ pub enum SetId {
     Masquerade(Family),
     /// own . protocol . port: open to `world` and `host` through its published port only.
     PublishedOpen(Family),
-    /// own . protocol . port range: the same for ranges (interval; disjoint for one owner).
+    /// own . protocol . port range: the same for ranges (a line; disjoint for one owner).
     PublishedRange(Family),
     /// Map: protocol . host port → container address . port; on every host address.
     Publish(Family),
@@ -234,6 +244,9 @@ pub enum SetId {
     Uplink,
     /// The generation of verdicts that connections may remember in their conntrack mark.
     Generation,
+    /// Holds [`COUNTED`](crate::skeleton::COUNTED) for a second after each new generation: connections in which a
+    /// conditional rule has a part are judged twice. For ever where elements cannot be renewed.
+    Changing,
     /// Map: nfproto (2 = v4, 10 = v6) → the generation to remember.
     Remember,
     /// Bridge table: ports of containers, by interface index.
@@ -244,6 +257,15 @@ pub enum SetId {
     GuardIp4,
     /// Bridge table: interface index . hardware address . IPv6 address (link-local ones too).
     GuardIp6,
+    /// Bridge table: IPv4 addresses of relay agents, which speak DHCP for others. Zones do not overlap, so that an
+    /// address is one container's.
+    GuardRelay,
+    /// Holds nfproto 2 and 10 while the generation is odd.
+    Odd,
+    /// See [`SetId::twin`].
+    RuleOdd(Direction, Family, Action, Shape),
+    /// See [`SetId::twin`].
+    IfOdd(Direction, Family, Action, Shape),
 }
 
 /// The two tables.
@@ -256,6 +278,26 @@ pub enum Table {
 }
 
 impl SetId {
+    /// The second of the two sets that hold the same ranges of policies. The kernel puts the elements of
+    /// interval sets in force a moment after all others of a transaction. So packets of even generations
+    /// look into the one and those of odd generations into the other: the set of the next generation is
+    /// changed before it, and the set of the last one after it.
+    pub fn twin(self) -> Option<SetId> {
+        match self {
+            SetId::Rule(d, f, a, s) if s.is_range() => Some(SetId::RuleOdd(d, f, a, s)),
+            SetId::If(d, f, a, s) if s.is_range() => Some(SetId::IfOdd(d, f, a, s)),
+            _ => None,
+        }
+    }
+
+    /// The set that packets of even or of odd generations look into.
+    pub fn in_generation(self, odd: bool) -> SetId {
+        match odd {
+            false => self,
+            true => self.twin().unwrap_or(self),
+        }
+    }
+
     /// Every set there is, in the order in which they are made.
     pub fn all() -> Vec<SetId> {
         let mut all = Vec::new();
@@ -281,6 +323,7 @@ impl SetId {
                 SetId::Watched(family),
                 SetId::ZoneOf(family),
                 SetId::LabelsOf(family),
+                SetId::Resolved(family),
                 SetId::Subnets(family),
                 SetId::Internal(family),
                 SetId::Gateways(family),
@@ -302,12 +345,17 @@ impl SetId {
             SetId::Pinned,
             SetId::Uplink,
             SetId::Generation,
+            SetId::Changing,
             SetId::Remember,
             SetId::GuardPorts,
             SetId::GuardMac,
             SetId::GuardIp4,
             SetId::GuardIp6,
+            SetId::GuardRelay,
+            SetId::Odd,
         ]);
+        let twins: Vec<_> = all.iter().filter_map(|set: &SetId| set.twin()).collect();
+        all.extend(twins);
         all
     }
 }

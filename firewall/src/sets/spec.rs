@@ -102,14 +102,27 @@ impl SetSpec {
     fn shaped(self, shape: Shape) -> Self {
         Self {
             interval: shape.is_range(),
-            line: shape.is_range() && shape != Shape::NetRange,
+            line: shape.is_range(),
+            data: match shape {
+                Shape::NetPart => vec![Field::Mark],
+                _ => Vec::new(),
+            },
+            counted: shape != Shape::NetPart,
             ..self
         }
     }
 
-    fn counted(self) -> Self {
+    fn line(self) -> Self {
         Self {
-            counted: true,
+            interval: true,
+            line: true,
+            ..self
+        }
+    }
+
+    fn odd(self) -> Self {
+        Self {
+            name: format!("{}_odd", self.name),
             ..self
         }
     }
@@ -161,16 +174,19 @@ impl Shape {
             Shape::Net => ("net", vec![ip(f)]),
             Shape::NetProto => ("net_proto", vec![Proto, ip(f)]),
             Shape::NetPort => ("net_port", vec![Proto, Port, ip(f)]),
-            Shape::NetRange => ("net_range", vec![ip(f), Proto, Port]),
+            Shape::NetPart => ("net_part", vec![ip(f)]),
+            Shape::NetRange => ("net_range", vec![Mark, Proto, Port]),
         }
     }
 
-    fn is_range(self) -> bool {
+    /// Whether its keys are ranges.
+    pub fn is_range(self) -> bool {
         match self {
             Shape::Peer | Shape::PeerProto | Shape::PeerPort => false,
             Shape::Group | Shape::GroupProto | Shape::GroupPort => false,
             Shape::PeerRange | Shape::GroupRange => true,
-            Shape::Net | Shape::NetProto | Shape::NetPort | Shape::NetRange => true,
+            Shape::Net | Shape::NetProto | Shape::NetPort => true,
+            Shape::NetPart | Shape::NetRange => true,
         }
     }
 }
@@ -186,13 +202,13 @@ impl SetId {
                 let (shape, rest) = s.spec(f);
                 let name = format!("{}_{}_{shape}", way(d, f), a.as_str());
                 let key = [vec![ip(f)], rest].concat();
-                SetSpec::new(name, key).shaped(s).counted()
+                SetSpec::new(name, key).shaped(s)
             }
             SetId::If(d, f, a, s) => {
                 let (shape, rest) = s.spec(f);
                 let name = format!("{}_if_{}_{shape}", way(d, f), a.as_str());
                 let key = [vec![ip(f), Mark], rest].concat();
-                SetSpec::new(name, key).shaped(s).counted()
+                SetSpec::new(name, key).shaped(s)
             }
             SetId::Condition(d, f, a) => {
                 let name = format!("{}_if_{}", way(d, f), a.as_str());
@@ -205,6 +221,7 @@ impl SetId {
             SetId::Watched(f) => of("watched", f, vec![ip(f)]),
             SetId::ZoneOf(f) => of("zone_of", f, vec![ip(f)]).to(vec![Mark]),
             SetId::LabelsOf(f) => of("labels_of", f, vec![ip(f)]).to(vec![Mark]),
+            SetId::Resolved(f) => of("resolved", f, vec![ip(f), ip(f)]).to(vec![Mark]).timed(),
             SetId::Subnets(f) => of("subnets", f, vec![ip(f)]).ranges(true),
             SetId::Internal(f) => of("internal", f, vec![ip(f)]).ranges(true),
             SetId::Gateways(f) => of("gateways", f, vec![ip(f)]),
@@ -214,9 +231,7 @@ impl SetId {
             SetId::PublishAt(f) => {
                 of("publish_at", f, vec![ip(f), Proto, Port]).to(vec![ip(f), Port])
             }
-            SetId::PublishedRange(f) => {
-                of("published_range", f, vec![ip(f), Proto, Port]).ranges(true)
-            }
+            SetId::PublishedRange(f) => of("published_range", f, vec![ip(f), Proto, Port]).line(),
             SetId::PublishRange(f) => of("publish_range", f, vec![ip(f), Proto, Port])
                 .to(vec![ip(f)])
                 .ranges(true),
@@ -229,11 +244,16 @@ impl SetId {
             SetId::Pinned => inet("pinned", vec![IfName]),
             SetId::Uplink => inet("uplink", vec![IfName, IfName]),
             SetId::Generation => inet("generation", vec![Mark]),
+            SetId::Changing => inet("changing", vec![Mark]).timed(),
             SetId::Remember => inet("remember", vec![NfProto]).to(vec![Mark]),
+            SetId::Odd => inet("odd", vec![NfProto]),
+            SetId::RuleOdd(d, f, a, s) => SetId::Rule(d, f, a, s).spec().odd(),
+            SetId::IfOdd(d, f, a, s) => SetId::If(d, f, a, s).spec().odd(),
             SetId::GuardPorts => SetSpec::bridge("ports", vec![IfIndex]),
             SetId::GuardMac => SetSpec::bridge("mac", vec![IfIndex, Mac]),
             SetId::GuardIp4 => SetSpec::bridge("ip4", vec![IfIndex, Mac, Ip4]),
             SetId::GuardIp6 => SetSpec::bridge("ip6", vec![IfIndex, Mac, Ip6]),
+            SetId::GuardRelay => SetSpec::bridge("relay", vec![Ip4]),
         }
     }
 }

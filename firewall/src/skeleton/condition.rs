@@ -15,7 +15,7 @@
 //! use, whoever uses it. Buckets and counts belong to the container, the rule and the source.
 
 use super::ir::*;
-use super::judge::{by_port, group_of, is_group, prefix, sides};
+use super::judge::{by_port, group_of, has_names, is_group, prefix, sides};
 use super::{COUNTED, PASSED_MASK, REMEMBERED};
 use crate::policy::MAX_CONDITIONAL;
 use crate::sets::{Action, Direction, Family, Field, Limit, SetId, Shape, group, limit};
@@ -48,8 +48,9 @@ fn meter_name(f: Family, connections: bool) -> &'static str {
 }
 
 pub(super) fn chains() -> Vec<Chain> {
-    let mut chains = Vec::new();
+    let mut chains = vec![counted()];
     for f in Family::ALL {
+        chains.push(match_resolved(f));
         for d in Direction::ALL {
             chains.push(limits(d, f, &[]));
             for a in [Action::Deny, Action::Allow] {
@@ -69,6 +70,27 @@ pub(super) fn chains() -> Vec<Chain> {
 /// Name of the chain that tries the conditional rules of a direction and action.
 pub(super) fn name(d: Direction, f: Family, a: Action) -> String {
     format!("{}_if_{}", prefix(d, f), a.as_str())
+}
+
+/// What takes the place of the generation: that a conditional rule had a part, and which ranges the
+/// packet is to look into.
+fn counted() -> Chain {
+    chain(
+        "counted",
+        vec![
+            rule([Step::Set(Meta::Priority, COUNTED)]),
+            rule([is_odd(true), Step::Set(Meta::Priority, COUNTED | 1)]),
+        ],
+    )
+}
+
+/// The generation is even, or odd, asked where it is lost.
+fn is_odd(odd: bool) -> Step {
+    let key = vec![Load::Meta(Meta::Nfproto)];
+    match odd {
+        false => Step::NotIn(key, SetId::Odd),
+        true => Step::In(key, SetId::Odd),
+    }
 }
 
 /// Numbers one by one, until one decides or none is left.
@@ -91,25 +113,17 @@ fn all(d: Direction, f: Family, a: Action) -> Chain {
             jump(format!("{}_try", name(d, f, a))),
         ]));
         rules.push(match a {
-            Action::Allow => rule([
-                is_group(group::ALLOWED),
-                Step::Set(Meta::Priority, COUNTED),
-                Step::Return,
-            ]),
+            Action::Allow => rule([is_group(group::ALLOWED), goto("counted")]),
             Action::Deny => rule([is_group(group::ALLOWED), goto("refuse")]),
         });
         rules.push(match a {
             Action::Allow => rule([is_group(group::LAST), goto("refuse")]),
-            Action::Deny => rule([
-                is_group(group::LAST),
-                Step::Set(Meta::Priority, COUNTED),
-                Step::Return,
-            ]),
+            Action::Deny => rule([is_group(group::LAST), goto("counted")]),
         });
     }
     rules.push(match a {
         Action::Allow => rule([goto("refuse")]),
-        Action::Deny => rule([Step::Set(Meta::Priority, COUNTED)]),
+        Action::Deny => rule([goto("counted")]),
     });
     chain(name(d, f, a), rules)
 }
@@ -217,7 +231,15 @@ fn match_peer(d: Direction, f: Family, a: Action) -> Chain {
     let n = name(d, f, a);
     let key = [own, NUMBER, peer];
     let mut rules = Vec::from(by_port(f, &key, set(Shape::PeerPort), &matched()));
-    rules.extend(by_port(f, &key, set(Shape::NetRange), &matched()));
+    rules.push(rule([Step::Set(Meta::Mark, 0)]));
+    for odd in [false, true] {
+        let part = set(Shape::NetPart).in_generation(odd);
+        rules.push(rule([
+            is_odd(odd),
+            Step::SetFrom(Meta::Mark, key.to_vec(), part),
+        ]));
+    }
+    rules.extend(ranges(f, [own, NUMBER, MARK], set(Shape::NetRange)));
     rules.push(rule([jump(format!("{}_class", prefix(d, f)))]));
     rules.push(rule([is_group(0), Step::Return]));
     rules.push(rule([
@@ -225,9 +247,49 @@ fn match_peer(d: Direction, f: Family, a: Action) -> Chain {
         goto(format!("{n}_match_container")),
     ]));
     rules.extend(ask_group(&n));
+    if has_names(d, a) {
+        rules.push(rule([
+            is_group(group::WORLD),
+            jump(format!("{n}_match_resolved")),
+        ]));
+        rules.push(rule([is_group(group::ALLOWED), Step::Return]));
+    }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
     rules.push(rule([goto(format!("{n}_match_group"))]));
     chain(format!("{n}_match"), rules)
+}
+
+/// The lookups of a range of ports, in the one set or its twin.
+fn ranges(f: Family, key: [Load; 3], set: SetId) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for odd in [false, true] {
+        let lookups = by_port(f, &key, set.in_generation(odd), &matched());
+        rules.extend(lookups.map(|mut rule| {
+            rule.steps.insert(0, is_odd(odd));
+            rule
+        }));
+    }
+    rules
+}
+
+/// The peer is in the world: the names it was resolved from for this container.
+fn match_resolved(f: Family) -> Chain {
+    let (d, a) = (Direction::Egress, Action::Allow);
+    let (own, peer) = sides(d, f);
+    let n = name(d, f, a);
+    chain(
+        format!("{n}_match_resolved"),
+        vec![
+            rule([Step::Set(Meta::Mark, 0)]),
+            rule([Step::SetFrom(
+                Meta::Mark,
+                vec![own, peer],
+                SetId::Resolved(f),
+            )]),
+            rule([is_group(0), Step::Return]),
+            rule([goto(format!("{n}_match_group"))]),
+        ],
+    )
 }
 
 fn match_container(d: Direction, f: Family, a: Action) -> Chain {
@@ -248,7 +310,7 @@ fn match_group(d: Direction, f: Family, a: Action) -> Chain {
     let set = |shape| SetId::If(d, f, a, shape);
     let key = [own, NUMBER, MARK];
     let mut rules = Vec::from(by_port(f, &key, set(Shape::GroupPort), &matched()));
-    rules.extend(by_port(f, &key, set(Shape::GroupRange), &matched()));
+    rules.extend(ranges(f, key, set(Shape::GroupRange)));
     chain(format!("{}_match_group", name(d, f, a)), rules)
 }
 

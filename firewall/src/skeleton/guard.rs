@@ -7,8 +7,15 @@
 //!
 //! What a lookup cannot load (a fragment without its transport header) does not match, so every
 //! check here lets *in* on a match; none lets in on a miss.
+//!
+//! Link-local addresses. The one that follows from a hardware address (RFC 4291, appendix A) is its
+//! port's alone, and so is the gateway's. One that a client makes up (RFC 7217, as dhcpcd and networkd can) is
+//! let in from any port: it never leaves the link, nothing is reached on it but the gateway, and no other
+//! port hears of it. What the gateway answers to it goes by hardware address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::Ipv6Net;
 
 use super::GUARDED;
 use super::ir::*;
@@ -18,6 +25,106 @@ const IIF: Load = Load::Meta(Meta::Iif);
 
 /// DHCP messages a second, and at once, that a port may send.
 const DHCP: Bucket = Bucket::a_second(50, 100);
+
+/// The middle of a link-local address that follows from a hardware address.
+const EUI64: [u8; 2] = [0xff, 0xfe];
+
+/// The steps that let an address be the sender's: each list is one way.
+fn own6(address: Load, middle: Load) -> [Vec<Step>; 2] {
+    let mut made_up = vec![Step::In(vec![IIF, ETHER_SADDR], SetId::GuardMac)];
+    let link_local = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 64);
+    made_up.push(Step::InNet(address, link_local.into()));
+    made_up.push(Step::IsNot(middle, Value::named(&EUI64, "0xfffe")));
+    [
+        vec![Step::In(vec![IIF, ETHER_SADDR, address], SetId::GuardIp6)],
+        made_up,
+    ]
+}
+
+fn own6_source() -> [Vec<Step>; 2] {
+    own6(IP6_SADDR, IP6_SADDR_MIDDLE)
+}
+
+fn own6_target() -> [Vec<Step>; 2] {
+    own6(ND_TARGET, ND_TARGET_MIDDLE)
+}
+
+/// One rule for each way: what comes before it, the way, what comes after, and in.
+fn let_in_6(before: &[Step], ways: &[Vec<Step>], after: &[Step]) -> Vec<Rule> {
+    ways.iter()
+        .map(|way| Rule {
+            steps: [before, way, after, &[goto("let_in")]].concat(),
+            comment: None,
+        })
+        .collect()
+}
+
+/// Duplicate address detection, solicitations and advertisements; each with nothing more, or with the
+/// one option that belongs there.
+fn neighbour_discovery() -> Vec<Rule> {
+    let icmpv6 = |number, name| Step::Is(ICMPV6_TYPE, Value::byte(number, name));
+    let solicit = || icmpv6(135, "nd-neighbor-solicit");
+    let advert = || icmpv6(136, "nd-neighbor-advert");
+    let unspecified = Step::Is(IP6_SADDR, Value::ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+    let plain = vec![Step::Is(IP6_LENGTH, Value::be16(24))];
+    let with = |kind: u16, name, mac: bool| {
+        let mut steps = vec![Step::Is(IP6_LENGTH, Value::be16(32))];
+        steps.push(Step::Is(ND_OPTION, Value::named(&kind.to_be_bytes(), name)));
+        steps.extend(mac.then(|| Step::In(vec![IIF, ND_OPTION_MAC], SetId::GuardMac)));
+        steps
+    };
+    let mut rules = Vec::new();
+    // duplicate address detection, and the same with a nonce (RFC 7527)
+    for after in [plain.clone(), with(0x0e01, "0x0e01", false)] {
+        rules.extend(let_in_6(
+            &[solicit(), unspecified.clone()],
+            &own6_target(),
+            &after,
+        ));
+    }
+    // with a source link-layer address
+    for after in [plain.clone(), with(0x0101, "0x0101", true)] {
+        rules.extend(let_in_6(&[solicit()], &own6_source(), &after));
+    }
+    // with a target link-layer address
+    for after in [plain, with(0x0201, "0x0201", true)] {
+        for source in own6_source() {
+            let before = [vec![advert()], source].concat();
+            rules.extend(let_in_6(&before, &own6_target(), &after));
+        }
+    }
+    rules.push(rule([Step::Count, Step::Drop]).because("neighbour discovery"));
+    rules
+}
+
+/// Solicitations of routers, with nothing more or with the sender's hardware address.
+fn router_solicitations() -> Vec<Rule> {
+    let solicit = || Step::Is(ICMPV6_TYPE, Value::byte(133, "nd-router-solicit"));
+    let meter = || Step::Meter {
+        name: "rate_dhcp",
+        key: vec![IIF],
+        bucket: DHCP,
+    };
+    let unspecified = vec![
+        Step::Is(IP6_SADDR, Value::ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED))),
+        Step::In(vec![IIF, ETHER_SADDR], SetId::GuardMac),
+    ];
+    let plain = [Step::Is(IP6_LENGTH, Value::be16(8)), meter()];
+    let with_mac = [
+        Step::Is(IP6_LENGTH, Value::be16(16)),
+        Step::Is(RS_OPTION, Value::named(&[1, 1], "0x0101")),
+        Step::In(vec![IIF, RS_OPTION_MAC], SetId::GuardMac),
+        meter(),
+    ];
+    let [exact, made_up] = own6_source();
+    let ways = [unspecified, exact.clone(), made_up.clone()];
+    let mut rules = let_in_6(&[solicit()], &ways, &plain);
+    rules.extend(let_in_6(&[solicit()], &[exact, made_up], &with_mac));
+    rules.push(
+        rule([solicit(), Step::Count, Step::Drop]).because("router solicitation, or too often"),
+    );
+    rules
+}
 
 pub(super) fn meters() -> Vec<MeterSpec> {
     vec![MeterSpec {
@@ -53,8 +160,6 @@ pub(super) fn chains() -> Vec<Chain> {
         comment: None,
     };
     let op = |number: u16, name| Step::Is(ARP_OP, Value::named(&number.to_be_bytes(), name));
-    let length = |bytes| Step::Is(IP6_LENGTH, Value::be16(bytes));
-    let option = |kind: u16, name| Step::Is(ND_OPTION, Value::named(&kind.to_be_bytes(), name));
     let meter = || Step::Meter {
         name: "rate_dhcp",
         key: vec![IIF],
@@ -134,6 +239,14 @@ pub(super) fn chains() -> Vec<Chain> {
                     vec![l4proto(1), Step::Is(ICMP_TYPE, Value::byte(5, "redirect"))],
                     "redirect",
                 ),
+                rule([
+                    Step::In(vec![IP_SADDR], SetId::GuardRelay),
+                    l4proto(17),
+                    Step::Is(DPORT, Value::be16(67)),
+                    own_ip4(ETHER_SADDR, IP_SADDR),
+                    goto("let_in"),
+                ])
+                .because("a relay agent: the server limits it"),
                 or_drop(
                     vec![l4proto(17), Step::Is(SPORT, Value::be16(67))],
                     "dhcp server",
@@ -147,61 +260,7 @@ pub(super) fn chains() -> Vec<Chain> {
                 drop("ipv4 source"),
             ],
         ),
-        chain(
-            "guard_nd",
-            vec![
-                rule([
-                    icmpv6(135, "nd-neighbor-solicit"),
-                    unspecified(),
-                    own_ip6(ND_TARGET),
-                    length(24),
-                    goto("let_in"),
-                ])
-                .because("duplicate address detection"),
-                rule([
-                    icmpv6(135, "nd-neighbor-solicit"),
-                    unspecified(),
-                    own_ip6(ND_TARGET),
-                    length(32),
-                    option(0x0e01, "0x0e01"),
-                    goto("let_in"),
-                ])
-                .because("the same with a nonce, RFC 7527"),
-                rule([
-                    icmpv6(135, "nd-neighbor-solicit"),
-                    own_ip6(IP6_SADDR),
-                    length(24),
-                    goto("let_in"),
-                ]),
-                rule([
-                    icmpv6(135, "nd-neighbor-solicit"),
-                    own_ip6(IP6_SADDR),
-                    length(32),
-                    option(0x0101, "0x0101"),
-                    own_mac(ND_OPTION_MAC),
-                    goto("let_in"),
-                ])
-                .because("source link-layer address"),
-                rule([
-                    icmpv6(136, "nd-neighbor-advert"),
-                    own_ip6(IP6_SADDR),
-                    own_ip6(ND_TARGET),
-                    length(24),
-                    goto("let_in"),
-                ]),
-                rule([
-                    icmpv6(136, "nd-neighbor-advert"),
-                    own_ip6(IP6_SADDR),
-                    own_ip6(ND_TARGET),
-                    length(32),
-                    option(0x0201, "0x0201"),
-                    own_mac(ND_OPTION_MAC),
-                    goto("let_in"),
-                ])
-                .because("target link-layer address"),
-                drop("neighbour discovery"),
-            ],
-        ),
+        chain("guard_nd", neighbour_discovery()),
         chain(
             "guard_icmp6",
             vec![
@@ -210,31 +269,7 @@ pub(super) fn chains() -> Vec<Chain> {
                 rule([icmpv6(135, "nd-neighbor-solicit"), goto("guard_nd")]),
                 rule([icmpv6(136, "nd-neighbor-advert"), goto("guard_nd")]),
                 or_drop(vec![icmpv6(130, "mld-listener-query")], "multicast querier"),
-                rule([
-                    icmpv6(133, "nd-router-solicit"),
-                    unspecified(),
-                    own_mac(ETHER_SADDR),
-                    length(8),
-                    goto("let_in"),
-                ]),
-                rule([
-                    icmpv6(133, "nd-router-solicit"),
-                    own_ip6(IP6_SADDR),
-                    length(8),
-                    goto("let_in"),
-                ]),
-                rule([
-                    icmpv6(133, "nd-router-solicit"),
-                    own_ip6(IP6_SADDR),
-                    length(16),
-                    Step::Is(RS_OPTION, Value::named(&[1, 1], "0x0101")),
-                    own_mac(RS_OPTION_MAC),
-                    goto("let_in"),
-                ]),
-                or_drop(
-                    vec![icmpv6(133, "nd-router-solicit")],
-                    "router solicitation",
-                ),
+                rule([icmpv6(133, "nd-router-solicit"), goto("guard_rs")]),
                 rule([
                     unspecified(),
                     icmpv6(143, "mld2-listener-report"),
@@ -255,18 +290,29 @@ pub(super) fn chains() -> Vec<Chain> {
                 ]),
             ],
         ),
-        chain(
-            "guard_ip6",
-            vec![
+        chain("guard_rs", router_solicitations()),
+        chain("guard_dhcp6", {
+            let mut rules = let_in_6(&[], &own6_source(), &[meter()]);
+            rules.push(drop("dhcpv6 of another, or too often"));
+            rules
+        }),
+        chain("guard_ip6", {
+            let mut rules = vec![
                 rule([l4proto(58), jump("guard_icmp6")]),
                 or_drop(
                     vec![l4proto(17), Step::Is(SPORT, Value::be16(547))],
                     "dhcpv6 server",
                 ),
-                rule([own_ip6(IP6_SADDR), goto("let_in")]),
-                drop("ipv6 source"),
-            ],
-        ),
+                rule([
+                    l4proto(17),
+                    Step::Is(DPORT, Value::be16(547)),
+                    goto("guard_dhcp6"),
+                ]),
+            ];
+            rules.extend(let_in_6(&[], &own6_source(), &[]));
+            rules.push(drop("ipv6 source"));
+            rules
+        }),
         chain(
             "from_port",
             vec![

@@ -19,7 +19,7 @@ const OIFNAME: Load = Load::Meta(Meta::Oifname);
 const LOOPBACK: u32 = 1;
 
 /// DNS messages to its gateway a second, and at once, that a container may send.
-const DNS: Bucket = Bucket::a_second(5_000, 10_000);
+const DNS: Bucket = Bucket::a_second(200_000, 20_000);
 /// Echo requests to its gateway a second, and at once, that a container may send.
 const ECHO: Bucket = Bucket::a_second(100, 200);
 
@@ -311,7 +311,7 @@ fn zone_input() -> Chain {
 }
 
 /// DHCP, DNS and echo at the gateway are open whatever policy says, each at a limited rate (that of
-/// DHCP is the guard's). What is over the rate, or for another host address, is judged.
+/// DHCP is the guard's; DHCPv6 is heard before). What is over the rate, or for another host address, is judged.
 fn input_zone(f: Family) -> Chain {
     let n = digit(f);
     let mut rules = Vec::new();
@@ -353,6 +353,10 @@ fn input_zone(f: Family) -> Chain {
                 let [proto, kind] = icmp_type(f, number, number, name);
                 rules.push(rule([proto, kind, Step::Accept]));
             }
+            rules.push(
+                rule([family(f), l4proto(17), dport(547), Step::Count, Step::Drop])
+                    .because("DHCPv6: heard by a packet socket before it comes here"),
+            );
             let [proto, kind] = icmp_type(f, 8, 128, "echo-request");
             rules.extend(in_net(IP6_DADDR, "fe80::/10").map(|link_local| {
                 rule([

@@ -140,7 +140,9 @@ payloads! {
     TCP_FLAGS = Transport 13 1 "tcp flags";
     ICMP_TYPE = Transport 0 1 "icmp type";
     ICMPV6_TYPE = Transport 0 1 "icmpv6 type";
+    IP6_SADDR_MIDDLE = Network 19 2 "@nh,152,16";
     ND_TARGET = Transport 8 16 "@th,64,128";
+    ND_TARGET_MIDDLE = Transport 19 2 "@th,152,16";
     RS_OPTION = Transport 8 2 "@th,64,16";
     RS_OPTION_MAC = Transport 10 6 "@th,80,48";
     ND_OPTION = Transport 24 2 "@th,192,16";

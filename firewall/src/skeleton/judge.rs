@@ -2,20 +2,38 @@
 //!
 //! A packet comes here with a connection. `judge4` asks which sides are containers: the egress of
 //! the client and the ingress of the server must both pass; when neither side is a known container,
-//! it is dropped. A miss is a drop: `pass` is only reached by matches.
+//! it is dropped. A miss is a drop: a judgement only ends by matches.
 //!
 //! The packet mark carries the group of the peer from rule to rule. A map lookup that misses leaves
 //! the mark as it was, so it is set to 0 before each.
 //!
-//! The generation is read *before* the first lookup, into the packet's priority, and written to the
-//! conntrack mark after the last one. Were it read at the end, a packet judged by the old elements
-//! while a batch commits could be remembered with the new generation, and live on.
+//! # One policy or the other
+//!
+//! The kernel looks up one set after the other, and a batch may commit in between: the packet would
+//! meet the denies of before and the allows of after, and pass though both policies deny it. So the
+//! generation, which every batch replaces that may deny what was allowed, is read *before* the first
+//! lookup, into the packet's priority. After the last one it must still be in force, else the packet is
+//! judged once more; and it is what the connection remembers. (A batch that only loosens keeps the
+//! generation: old denies with new allows are nothing but the new policy, or stricter.)
+//!
+//! ```text
+//! judge4 ─► judge4_once ─► still this generation: pass ─► else judge4_again ─► judge4_once ─► pass or drop
+//! ```
+//!
+//! The kernel puts ranges in force a moment after everything else of a batch. They are in two sets each,
+//! one for even generations and one for odd ones (see [`SetId::twin`]), so that those of a generation
+//! stand before it comes.
+//!
+//! A conditional rule loses the generation. Where one had a part, the judgement is made twice while
+//! `@changing` says that a batch committed within the last second, and both must pass: two batches in a
+//! row are farther apart than two judgements.
 
 use super::ir::*;
-use super::{JUDGED, PASSED_MASK, REMEMBERED, condition, record};
+use super::{COUNTED, JUDGED, PASSED_MASK, REMEMBERED, condition, record};
 use crate::sets::{Action, Direction, Family, SetId, Shape, group};
 
 const MARK: Load = Load::Meta(Meta::Mark);
+const PRIORITY: Load = Load::Meta(Meta::Priority);
 
 /// Every chain of the judgement.
 pub(super) fn chains() -> Vec<Chain> {
@@ -24,10 +42,12 @@ pub(super) fn chains() -> Vec<Chain> {
         for d in Direction::ALL {
             chains.push(class(d, f));
             for a in [Action::Deny, Action::Allow] {
+                chains.extend([by_range(d, f, a, false), by_range(d, f, a, true)]);
                 chains.extend([by_group(d, f, a), by_container(d, f, a), by_peer(d, f, a)]);
             }
             chains.push(direction(d, f));
         }
+        chains.push(by_name(f));
         chains.extend(judge(f));
     }
     chains
@@ -59,6 +79,17 @@ pub(super) fn sides(d: Direction, f: Family) -> (Load, Load) {
     }
 }
 
+/// The generation that was read before the lookups is still in force.
+fn is_current() -> Step {
+    Step::In(vec![PRIORITY], SetId::Generation)
+}
+
+/// A conditional rule had a part.
+fn is_counted() -> Step {
+    Step::Masked(PRIORITY, !1, COUNTED)
+}
+
+/// A judgement returns when the packet passes.
 fn judge(f: Family) -> Vec<Chain> {
     let n = digit(f);
     let is_own = |side| Step::In(vec![Load::Ct(side)], SetId::Own(f));
@@ -66,21 +97,25 @@ fn judge(f: Family) -> Vec<Chain> {
     vec![
         chain(
             format!("judge{n}_server"),
+            vec![rule([goto(prefix(Direction::Ingress, f))])],
+        ),
+        chain(
+            format!("judge{n}_both"),
             vec![
-                rule([jump(prefix(Direction::Ingress, f))]),
-                rule([goto("pass")]),
+                rule([jump(prefix(Direction::Egress, f))]),
+                rule([goto(prefix(Direction::Ingress, f))]),
             ],
         ),
         chain(
             format!("judge{n}_client"),
+            // Asked before the egress: were the server detached meanwhile, its ingress would be skipped.
             vec![
-                rule([jump(prefix(Direction::Egress, f))]),
-                rule([is_own(server), goto(format!("judge{n}_server"))]),
-                rule([goto("pass")]),
+                rule([is_own(server), goto(format!("judge{n}_both"))]),
+                rule([goto(prefix(Direction::Egress, f))]),
             ],
         ),
         chain(
-            format!("judge{n}"),
+            format!("judge{n}_once"),
             vec![
                 rule([Step::Set(Meta::Priority, 0)]),
                 rule([Step::SetFrom(
@@ -90,8 +125,44 @@ fn judge(f: Family) -> Vec<Chain> {
                 )])
                 .because("the generation to remember, read before the lookups"),
                 rule([is_own(client), goto(format!("judge{n}_client"))]),
+                rule([
+                    Step::Is(Load::Ct(Ct::Direction), Value::byte(0, "original")),
+                    Step::In(vec![Load::Meta(Meta::Iifname)], SetId::Bridges),
+                    Step::Count,
+                    Step::Drop,
+                ])
+                .because("from a zone, and nobody's any more"),
                 rule([is_own(server), goto(format!("judge{n}_server"))]),
                 rule([Step::Count, Step::Drop]).because("neither side is a container"),
+            ],
+        ),
+        chain(
+            format!("judge{n}_again"),
+            vec![
+                rule([
+                    is_counted(),
+                    Step::Is(Load::Ct(Ct::Mark), Value::host32(0)),
+                    Step::CtMarkFromPriority,
+                ])
+                .because("counted once"),
+                rule([jump(format!("judge{n}_once"))]),
+                rule([is_current(), goto("pass")]),
+                rule([is_counted(), goto("pass")]),
+                rule([Step::Count, Step::Drop]).because("two batches in one judgement"),
+            ],
+        ),
+        chain(
+            format!("judge{n}"),
+            vec![
+                rule([jump(format!("judge{n}_once"))]),
+                rule([is_current(), goto("pass")]),
+                rule([
+                    is_counted(),
+                    Step::NotIn(vec![PRIORITY], SetId::Changing),
+                    goto("pass"),
+                ])
+                .because("no batch for a second"),
+                rule([goto(format!("judge{n}_again"))]),
             ],
         ),
     ]
@@ -141,25 +212,30 @@ fn by_port_of(f: Family, key: &[Load], after: &[Load], set: SetId, end: &[Step])
     ]
 }
 
-/// The lookups of one kind of peer, exact ones first: they are the common ones and the cheapest.
-fn lookups(f: Family, key: [Load; 2], sets: [SetId; 4], end: &[Step]) -> Vec<Rule> {
-    let [port, proto, all, range] = sets;
+/// The exact lookups of one kind of peer, the common ones.
+fn lookups(f: Family, key: [Load; 2], sets: [SetId; 3], end: &[Step]) -> Vec<Rule> {
+    let [port, proto, all] = sets;
     let mut rules = Vec::from(by_port(f, &key, port, end));
     let with_proto = vec![key[0], key[1], Load::Ct(Ct::Protocol)];
     rules.push(lookup(with_proto, proto, end));
     rules.push(lookup(key.to_vec(), all, end));
-    rules.extend(by_port(f, &key, range, end));
     rules
 }
 
-/// The lookups of networks that the peer may be in.
-fn net_lookups(f: Family, [own, peer]: [Load; 2], sets: [SetId; 4], end: &[Step]) -> Vec<Rule> {
-    let [port, proto, all, range] = sets;
+/// The packet is of an even, or an odd, generation: its ranges are in the one set or in its twin.
+fn is_odd(odd: bool) -> Step {
+    Step::Masked(PRIORITY, 1, u32::from(odd))
+}
+
+/// The lookups of networks that the peer may be in. The mark is 0 before.
+fn net_lookups(f: Family, [own, peer]: [Load; 2], sets: [SetId; 5], end: &[Step]) -> Vec<Rule> {
+    let [port, proto, all, part, range] = sets;
     let mut rules = Vec::from(by_port_of(f, &[own], &[peer], port, end));
     let with_proto = vec![own, Load::Ct(Ct::Protocol), peer];
     rules.push(lookup(with_proto, proto, end));
     rules.push(lookup(vec![own, peer], all, end));
-    rules.extend(by_port(f, &[own, peer], range, end));
+    rules.push(rule([Step::SetFrom(Meta::Mark, vec![own, peer], part)]));
+    rules.extend(by_port(f, &[own, MARK], range, end));
     rules
 }
 
@@ -187,16 +263,13 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
         set(Shape::PeerPort),
         set(Shape::PeerProto),
         set(Shape::Peer),
-        set(Shape::PeerRange),
-    ];
-    let nets = [
-        set(Shape::NetPort),
-        set(Shape::NetProto),
-        set(Shape::Net),
-        set(Shape::NetRange),
     ];
     let mut rules = lookups(f, [own, peer], sets, &[verdict(a)]);
-    rules.extend(net_lookups(f, [own, peer], nets, &[verdict(a)]));
+    rules.push(rule([Step::Set(Meta::Mark, 0)]));
+    for odd in [false, true] {
+        rules.push(rule([is_odd(odd), jump(name(d, f, a, ranges(odd)))]));
+    }
+    rules.push(rule([is_group(group::ALLOWED), verdict(a)]));
     rules.push(rule([jump(format!("{}_class", prefix(d, f)))]));
     rules.push(match a {
         Action::Allow => rule([is_group(0), goto(condition::name(d, f, a))]),
@@ -216,10 +289,69 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
         }
     }
     rules.extend(ask_group(d, f, a));
+    if has_names(d, a) {
+        rules.push(rule([
+            is_group(group::WORLD),
+            jump(name(d, f, a, "_resolved")),
+        ]));
+        rules.push(rule([is_group(group::ALLOWED), Step::Return]));
+    }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
     rules.extend(ask_group(d, f, a));
     rules.extend(the_end(d, f, a));
     chain(name(d, f, a, ""), rules)
+}
+
+fn ranges(odd: bool) -> &'static str {
+    match odd {
+        false => "_ranges",
+        true => "_ranges_odd",
+    }
+}
+
+/// Ranges of ports of the peer, and networks that it may be in; a match leaves [`group::ALLOWED`] in the
+/// mark, for denies too.
+fn by_range(d: Direction, f: Family, a: Action, odd: bool) -> Chain {
+    let (own, peer) = sides(d, f);
+    let set = |shape| SetId::Rule(d, f, a, shape).in_generation(odd);
+    let nets = [
+        set(Shape::NetPort),
+        set(Shape::NetProto),
+        set(Shape::Net),
+        set(Shape::NetPart),
+        set(Shape::NetRange),
+    ];
+    let mut rules = Vec::from(by_port(f, &[own, peer], set(Shape::PeerRange), &found()));
+    rules.extend(net_lookups(f, [own, peer], nets, &found()));
+    chain(name(d, f, a, ranges(odd)), rules)
+}
+
+fn found() -> [Step; 2] {
+    [Step::Set(Meta::Mark, group::ALLOWED), Step::Return]
+}
+
+/// Whether `dns:` peers mean something: what names resolve to is opened, and nothing else is done with it.
+pub(super) fn has_names(d: Direction, a: Action) -> bool {
+    (d, a) == (Direction::Egress, Action::Allow)
+}
+
+/// The peer is in the world: the names it was resolved from for this container, which are a group.
+fn by_name(f: Family) -> Chain {
+    let (d, a) = (Direction::Egress, Action::Allow);
+    let (own, peer) = sides(d, f);
+    chain(
+        name(d, f, a, "_resolved"),
+        vec![
+            rule([Step::Set(Meta::Mark, 0)]),
+            rule([Step::SetFrom(
+                Meta::Mark,
+                vec![own, peer],
+                SetId::Resolved(f),
+            )]),
+            rule([is_group(0), Step::Return]),
+            rule([goto(name(d, f, a, "_group"))]),
+        ],
+    )
 }
 
 /// The peer is a container: its zone, its labels, and `any`.
@@ -254,10 +386,16 @@ fn by_group(d: Direction, f: Family, a: Action) -> Chain {
         set(Shape::GroupPort),
         set(Shape::GroupProto),
         set(Shape::Group),
-        set(Shape::GroupRange),
     ];
-    let end = [Step::Set(Meta::Mark, group::ALLOWED), Step::Return];
-    chain(name(d, f, a, "_group"), lookups(f, [own, MARK], sets, &end))
+    let mut rules = lookups(f, [own, MARK], sets, &found());
+    for odd in [false, true] {
+        let set = set(Shape::GroupRange).in_generation(odd);
+        rules.extend(by_port(f, &[own, MARK], set, &found()).map(|mut rule| {
+            rule.steps.insert(0, is_odd(odd));
+            rule
+        }));
+    }
+    chain(name(d, f, a, "_group"), rules)
 }
 
 fn ask_group(d: Direction, f: Family, a: Action) -> [Rule; 2] {

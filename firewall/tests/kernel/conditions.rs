@@ -9,7 +9,7 @@ use firewall::compile::Firewall;
 use firewall::kernel::Tables;
 use firewall::model::{Clock, Container, DefaultPolicy, Zone};
 use firewall::policy::{PolicyFile, PolicySet};
-use firewall::sets::{Changes, Element, SetId};
+use firewall::sets::{Changes, Element, Life, SetId};
 use zone::MacAddr;
 
 use crate::lab::{BRIDGES, GATEWAY4, GATEWAY6, Lab};
@@ -20,7 +20,7 @@ const MONDAY: Clock = Clock { minute: 10 * 60 };
 /// Monday, in the evening.
 const EVENING: Clock = Clock { minute: 20 * 60 };
 
-fn policies(files: &[(&str, &str)]) -> PolicySet {
+pub(crate) fn policies(files: &[(&str, &str)]) -> PolicySet {
     let parse = |(name, text): &(&str, &str)| {
         let file = PolicyFile::parse(name, text).unwrap_or_else(|e| panic!("{e}"));
         ((*name).to_owned(), Arc::new(file))
@@ -29,7 +29,7 @@ fn policies(files: &[(&str, &str)]) -> PolicySet {
 }
 
 /// The lab as the firewall knows it: zone `a` with c1, c2 and c3, zone `b` with c4.
-fn firewall(lab: &Lab, files: &[(&str, &str)]) -> Firewall {
+pub(crate) fn firewall(lab: &Lab, files: &[(&str, &str)]) -> Firewall {
     let mut firewall = Firewall::new();
     firewall.set_clock(MONDAY);
     for (i, (name, net4, net6)) in [
@@ -49,6 +49,7 @@ fn firewall(lab: &Lab, files: &[(&str, &str)]) -> Firewall {
             internal: false,
             default: DefaultPolicy::Allow,
             masquerade6: true,
+            relays: Vec::new(),
             uplink: None,
         });
     }
@@ -68,7 +69,7 @@ fn firewall(lab: &Lab, files: &[(&str, &str)]) -> Firewall {
     firewall
 }
 
-fn install(lab: &mut Lab, firewall: &Firewall) {
+pub(crate) fn install(lab: &mut Lab, firewall: &Firewall) {
     lab.tables
         .install(&firewall.elements(), &firewall.limits())
         .unwrap();
@@ -220,7 +221,7 @@ fn hours_open_and_close() {
         .collect();
     assert!(kept.iter_mut().all(alive));
     let evening = firewall.set_clock(EVENING);
-    assert!(!evening.forget && evening.limits.is_none());
+    assert!(evening.forget && evening.limits.is_none());
     lab.tables.apply(&evening).unwrap();
     verify(&mut lab, &firewall);
     for stream in &mut kept {
@@ -263,13 +264,15 @@ fn hours_end_without_a_daemon() {
         .collect();
     assert_eq!(timed.len(), 2);
     assert!(
-        timed.iter().all(|e| e.timeout == Some(8 * 3600)),
+        timed
+            .iter()
+            .all(|e| e.timeout == Some(Life::Seconds(8 * 3600))),
         "{timed:?}"
     );
     // eight hours are long: the same elements with a second to live
     let mut short = timed.clone();
     for element in &mut short {
-        element.timeout = Some(1);
+        element.timeout = Some(Life::Seconds(1));
     }
     lab.tables
         .apply(&Changes {

@@ -146,17 +146,24 @@ impl Container {
         net: &str,
         proto: u8,
         ports: (u16, u16),
-    ) -> Element {
+    ) -> [Element; 2] {
         let net: IpNet = net.parse().unwrap();
+        let octets = net.to_string().into_bytes();
+        let part = octets.iter().fold(0x8000_0000, |sum: u32, byte| {
+            sum.rotate_left(3) ^ u32::from(*byte) | 0x8000_0000
+        });
         let own = self.ips()[usize::from(net.addr().is_ipv6())];
-        let key = |address, port| Key::new().ip(own).ip(address).proto(proto).port(port);
-        Element {
-            last: Some(key(net.broadcast(), ports.1)),
-            ..element(
-                SetId::Rule(d, Family::of(own), a, Shape::NetRange),
-                key(net.network(), ports.0),
-            )
-        }
+        let set = |shape| SetId::Rule(d, Family::of(own), a, shape);
+        let peer = |address| Key::new().ip(own).ip(address);
+        let port = |port| Key::new().ip(own).mark(part).proto(proto).port(port);
+        let (first, last) = (peer(net.network()), peer(net.broadcast()));
+        [
+            Element {
+                data: Some(Key::new().mark(part)),
+                ..Element::range(set(Shape::NetPart), first, last)
+            },
+            Element::range(set(Shape::NetRange), port(ports.0), port(ports.1)),
+        ]
     }
 
     /// Publishes a port on every host address, and on `at` alone.

@@ -402,7 +402,7 @@ fn zones_do_not_reach_the_hosts_loopback() {
     let me = lab.c(1);
     let mut rules = me.open();
     rules.extend(me.publish(Some("127.0.0.1"), 9998, 80));
-    rules.push(me.range(EGRESS, Action::Allow, "127.0.0.0/8", 17, (0, 65535)));
+    rules.extend(me.range(EGRESS, Action::Allow, "127.0.0.0/8", 17, (0, 65535)));
     lab.add(rules);
     let listener = std::net::UdpSocket::bind("0.0.0.0:9999").unwrap();
     listener

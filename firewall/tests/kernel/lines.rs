@@ -166,7 +166,7 @@ fn nft_can_list_them() {
     }
     let text = sh("nft list ruleset");
     let lookup =
-        "ct original ip saddr . ct protocol . ct reply ip saddr @eg4_allow_net_proto return";
+        "ct original ip saddr . ct protocol . ct reply ip saddr @eg4_allow_net_proto meta mark set";
     assert!(text.contains(lookup), "no {lookup:?} in {text}");
 }
 

@@ -482,11 +482,11 @@ fn internal_zones_have_no_path_to_the_world() {
     serve_here(80);
     let mut rules = lab.c(4).open();
     rules.extend(lab.c(4).group(EGRESS, Action::Allow, group::ANY, None));
-    rules.push(
+    rules.extend(
         lab.c(4)
             .range(EGRESS, Action::Allow, "192.0.2.0/24", 6, (0, 65535)),
     );
-    rules.push(
+    rules.extend(
         lab.c(4)
             .range(INGRESS, Action::Allow, "0.0.0.0/0", 6, (0, 65535)),
     );

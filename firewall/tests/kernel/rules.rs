@@ -123,7 +123,7 @@ fn ranges_of_ports_and_addresses() {
         serve(&lab.world, port);
         serve(&lab.c(2).ns, port);
     }
-    let mut rules = vec![
+    let mut rules = [
         lab.c(1)
             .range(EGRESS, Action::Allow, "192.0.2.0/24", TCP, (80, 90)),
         lab.c(1)
@@ -131,7 +131,8 @@ fn ranges_of_ports_and_addresses() {
         // An address of a container, by number: it matches whatever stands behind it.
         lab.c(1)
             .range(EGRESS, Action::Allow, "10.99.0.12/32", TCP, (80, 90)),
-    ];
+    ]
+    .concat();
     // Ports of a group, and only those.
     for own in lab.c(2).ips() {
         let key = |port| Key::new().ip(own).mark(zone(0)).proto(TCP).port(port);

@@ -161,24 +161,26 @@ impl Kernel {
     }
 
     fn has(&self, set: SetId, key: &Key) -> bool {
+        self.find(set, key).is_some()
+    }
+
+    /// The data of the element that a key hits.
+    fn find(&self, set: SetId, key: &Key) -> Option<&Option<Key>> {
         if !set.spec().interval {
-            return self
-                .exact
-                .get(&set)
-                .is_some_and(|set| set.contains_key(key));
+            return self.exact.get(&set)?.get(key);
         }
         let wanted = sides(set, key, key);
-        self.ranges.get(&set).is_some_and(|ranges| {
-            ranges.iter().any(|(first, (last, _))| {
-                let ends = sides(set, first, last);
-                let mut pairs = ends.iter().zip(&wanted);
-                pairs.all(|((a, b), (x, _))| a <= x && x <= b)
-            })
-        })
+        let mut ranges = self.ranges.get(&set)?.iter();
+        let hit = ranges.find(|(first, (last, _))| {
+            let ends = sides(set, first, last);
+            let mut pairs = ends.iter().zip(&wanted);
+            pairs.all(|((a, b), (x, _))| a <= x && x <= b)
+        });
+        hit.map(|(_, (_, data))| data)
     }
 
     fn map(&self, set: SetId, key: &Key) -> Option<u32> {
-        let data = self.exact.get(&set)?.get(key)?.as_ref()?;
+        let data = self.find(set, key)?.as_ref()?;
         Some(u32::from_ne_bytes(data.0[..4].try_into().unwrap()))
     }
 
@@ -329,7 +331,10 @@ impl Kernel {
             };
             let groups = |mark: u32| found(Shape::GroupPort, Shape::GroupRange, own().mark(mark));
             let peer_key = Key::new().ip(peer);
-            let matches = found(Shape::PeerPort, Shape::NetRange, own().ip(peer))
+            let part = self.map(set(Shape::NetPart), &own().ip(peer));
+            let in_part = |part| self.has(set(Shape::NetRange), &port(own().mark(part)));
+            let matches = self.has(set(Shape::PeerPort), &port(own().ip(peer)))
+                || part.is_some_and(in_part)
                 || match self.class(family, owner(&own()), peer, packet.hook) {
                     0 => false,
                     group::CONTAINER => {
@@ -372,7 +377,13 @@ impl Kernel {
             || self.has(set(Shape::Net), &key())
             || self.has(set(Shape::NetProto), &proto().ip(peer))
             || self.has(set(Shape::NetPort), &proto().port(packet.port).ip(peer))
-            || self.has(set(Shape::NetRange), &ported)
+            || self.map(set(Shape::NetPart), &key()).is_some_and(|part| {
+                let key = Key::new().ip(own).mark(part);
+                self.has(
+                    set(Shape::NetRange),
+                    &key.proto(packet.proto).port(packet.port),
+                )
+            })
         {
             return true;
         }

@@ -51,6 +51,7 @@ impl Story {
             internal,
             default,
             masquerade6: true,
+            relays: Vec::new(),
             uplink: None,
         });
         self

@@ -139,6 +139,7 @@ pub fn zone(index: u8) -> impl Strategy<Value = Zone> {
             default,
             masquerade6,
             uplink: None,
+            relays: Vec::new(),
         }
     })
 }

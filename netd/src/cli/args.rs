@@ -167,8 +167,8 @@ Examples:
 /// Settings of a zone.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub(crate) struct ZoneOptions {
-    /// IPv4 subnet; without it the next free /24 of 10.89.0.0/16
-    #[arg(long, value_name = "CIDR", value_parser = values::subnet4)]
+    /// IPv4 subnet, or `none`; without it the next free /24 of 10.89.0.0/16
+    #[arg(long, value_name = "CIDR|none", value_parser = values::subnet4)]
     pub(crate) subnet4: Option<String>,
     /// IPv6 subnet, or `none`; without it a private /64 of its own
     #[arg(long, value_name = "CIDR|none", value_parser = values::subnet6)]
@@ -194,6 +194,12 @@ pub(crate) struct ZoneOptions {
     /// Resolver handed to its containers; may be repeated
     #[arg(long, value_name = "ADDR", value_parser = values::address)]
     pub(crate) dns: Vec<IpAddr>,
+    /// Resolver that the gateway asks, instead of the host's; may be repeated
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = values::server)]
+    pub(crate) upstream: Vec<String>,
+    /// The same for names of one domain; may be repeated
+    #[arg(long = "upstream-domain", value_name = "DOMAIN=ADDR[:PORT],…")]
+    pub(crate) upstream_domains: Vec<values::UpstreamDomain>,
 }
 
 /// What holds in a direction that no policy file mentions.

@@ -33,7 +33,8 @@ fn the_definition_is_sound() {
 fn zone_create_with_everything() {
     let Command::Zone(ZoneCommand::Create { name, options }) = command(
         "netd zone create dmz --subnet4 10.1.2.0/24 --subnet6 none --internal --uplink eth0 \
-         --default deny --mtu 1400 --domain dmz.test --pool 10.1.2.9-10.1.2.99 --dns 9.9.9.9 --dns fd00::1"
+         --default deny --mtu 1400 --domain dmz.test --pool 10.1.2.9-10.1.2.99 --dns 9.9.9.9 --dns fd00::1 \
+         --upstream 192.0.2.53 --upstream [::1]:5300 --upstream-domain Corp.example=10.0.0.53,10.0.0.54:5353"
             .replace("         ", "")
             .as_str(),
     ) else {
@@ -47,6 +48,10 @@ fn zone_create_with_everything() {
     assert_eq!(options.mtu, Some(1400));
     assert_eq!(options.pool.as_deref(), Some("10.1.2.9-10.1.2.99"));
     assert_eq!(options.dns.len(), 2);
+    assert_eq!(options.upstream, ["192.0.2.53", "[::1]:5300"]);
+    let domain = &options.upstream_domains[0];
+    assert_eq!(domain.domain, "corp.example");
+    assert_eq!(domain.servers, ["10.0.0.53", "10.0.0.54:5353"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `netd zone …`
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use super::args::{ZoneCommand, ZoneDefault, ZoneOptions};
 use super::output;
 use crate::api::{Zone, ZoneSettings};
 use crate::error::Error;
+use crate::values;
 
 impl ZoneOptions {
     /// As the control socket has it. A setting that was not given is absent.
@@ -20,6 +22,11 @@ impl ZoneOptions {
             ZoneDefault::Allow => "allow",
         });
         let dns: Vec<String> = self.dns.iter().map(|a| a.to_string()).collect();
+        let mut domains: HashMap<String, Vec<String>> = HashMap::new();
+        for values::UpstreamDomain { domain, servers } in &self.upstream_domains {
+            let list = domains.entry(domain.clone()).or_default();
+            list.extend(servers.iter().cloned());
+        }
         ZoneSettings {
             subnet4: self.subnet4.clone(),
             subnet6: self.subnet6.clone(),
@@ -30,6 +37,8 @@ impl ZoneOptions {
             domain: self.domain.clone(),
             pool: self.pool.clone(),
             dns: (!dns.is_empty()).then_some(dns),
+            upstream: (!self.upstream.is_empty()).then(|| self.upstream.clone()),
+            upstream_domains: (!domains.is_empty()).then_some(domains),
         }
     }
 }

@@ -9,17 +9,24 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use zone::{IfName, ZoneName};
 
 use super::engine::{Engine, ZoneEvent};
-use super::store::StoreError;
+use super::sys::Batch;
+
+/// Acknowledgements that may wait for the disk at one time.
+const WAITING: usize = 4096;
+
+/// Bytes of requests that the kernel keeps while we are busy.
+const BACKLOG: usize = 1024 * 1024;
 
 /// Follows the zones: a task for each that serves its bridge.
 pub(super) async fn serve_zones(
@@ -27,7 +34,9 @@ pub(super) async fn serve_zones(
     mut changes: mpsc::UnboundedReceiver<ZoneEvent>,
 ) {
     let mut tasks: HashMap<ZoneName, (u32, JoinHandle<()>)> = HashMap::new();
+    let mut six = super::six::Listeners::default();
     while let Some(change) = changes.recv().await {
+        six.follow(&engine, &change);
         match change {
             ZoneEvent::Up {
                 zone,
@@ -68,92 +77,75 @@ async fn serve(engine: Rc<RefCell<Engine>>, zone: ZoneName, bridge: IfName, ifin
         }
     };
     engine.borrow_mut().problem(subject, None);
-    let (requests, replies) = (Rc::new(requests), Rc::new(replies));
-    let mut buffer = vec![0u8; 2048];
+    let replies = Rc::new(replies);
+    // More acknowledgements are not kept waiting for the disk: who is not heard asks again.
+    let waiting = Arc::new(Semaphore::new(WAITING));
+    let mut batch = Batch::new();
     loop {
         let received = requests
-            .async_io(Interest::READABLE, || {
-                super::sys::receive(requests.as_fd(), &mut buffer)
-            })
+            .async_io(Interest::READABLE, || batch.receive(requests.as_fd()))
             .await;
-        let (length, source, to) = match received {
-            Ok(received) => received,
-            Err(e) => {
-                tracing::warn!(zone = %zone, error = %e, "receive a DHCP message");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
+        if let Err(e) = received {
+            tracing::warn!(zone = %zone, error = %e, "receive DHCP messages");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
+        let Some(answers) = engine.borrow_mut().dhcp(&zone, batch.messages()) else {
+            return;
         };
-        let outcome = engine
-            .borrow_mut()
-            .dhcp(&zone, &buffer[..length], source, to);
-        match outcome {
-            None => return,
-            Some(dhcp::Outcome::Ignore(silence)) => {
-                tracing::debug!(zone = %zone, reason = %silence, "DHCP message not answered");
+        send(&zone, &replies, ifindex, &answers.now);
+        if answers.committed.is_empty() {
+            continue;
+        }
+        let many = u32::try_from(answers.then.len()).unwrap_or(u32::MAX);
+        let Ok(permit) = waiting.clone().acquire_many_owned(many).await else {
+            return;
+        };
+        // Not waited for here: all requests in hand share a commit.
+        let durable = engine.borrow().commit_leases(answers.committed);
+        let (zone, replies) = (zone.clone(), replies.clone());
+        tokio::task::spawn_local(async move {
+            match durable.await {
+                Ok(Ok(())) => send(&zone, &replies, ifindex, &answers.then),
+                // The client asks again; an acknowledgement that is not stored must not leave.
+                Ok(Err(e)) => {
+                    tracing::error!(zone = %zone, "leases not acknowledged: {}", super::chain(&e));
+                }
+                Err(_) => {}
             }
-            Some(dhcp::Outcome::Record(lease)) => engine.borrow().record_lease(&zone, &lease),
-            Some(dhcp::Outcome::Send(reply)) => {
-                send(&engine, &zone, &requests, &replies, ifindex, &reply).await
-            }
-            Some(dhcp::Outcome::Commit { lease, then }) => {
-                // Not waited for here: all requests in hand share a commit.
-                let durable = engine.borrow().store_lease(&zone, &lease);
-                let acknowledge = acknowledge(
-                    engine.clone(),
-                    zone.clone(),
-                    requests.clone(),
-                    replies.clone(),
-                    ifindex,
-                    then,
-                    durable,
-                );
-                tokio::task::spawn_local(acknowledge);
+            drop(permit);
+        });
+    }
+}
+
+fn send(zone: &ZoneName, replies: &OwnedFd, ifindex: u32, frames: &[Vec<u8>]) {
+    if frames.is_empty() {
+        return;
+    }
+    if let Err(e) = super::sys::send_frames(replies.as_fd(), ifindex, frames) {
+        tracing::warn!(zone = %zone, error = %e, "send DHCP replies");
+    }
+}
+
+/// Tells the journal everything there is, some at a time, so that it can drop what is old.
+pub(super) async fn fold_leases(engine: Rc<RefCell<Engine>>) {
+    engine.borrow().journal.begin();
+    let mut place = None;
+    loop {
+        let (entries, next) = engine.borrow().told_leases(place.as_ref());
+        if !entries.is_empty() {
+            let durable = engine.borrow().commit_leases(entries);
+            if !matches!(durable.await, Ok(Ok(()))) {
+                // It wants to be folded again, and is, once there is room.
+                return;
             }
         }
+        match next {
+            Some(next) => place = Some(next),
+            None => break,
+        }
     }
-}
-
-/// Sends an acknowledgement once what it says is stored.
-async fn acknowledge(
-    engine: Rc<RefCell<Engine>>,
-    zone: ZoneName,
-    requests: Rc<UdpSocket>,
-    replies: Rc<OwnedFd>,
-    ifindex: u32,
-    reply: dhcp::Reply,
-    durable: oneshot::Receiver<Result<(), StoreError>>,
-) {
-    match durable.await {
-        Ok(Ok(())) => send(&engine, &zone, &requests, &replies, ifindex, &reply).await,
-        // The client asks again; an acknowledgement that is not stored must not leave.
-        Ok(Err(e)) => tracing::error!(zone = %zone, "lease not acknowledged: {}", super::chain(&e)),
-        Err(_) => {}
-    }
-}
-
-async fn send(
-    engine: &RefCell<Engine>,
-    zone: &ZoneName,
-    requests: &UdpSocket,
-    replies: &OwnedFd,
-    ifindex: u32,
-    reply: &dhcp::Reply,
-) {
-    let Some(mac) = engine.borrow().gateway_mac(zone) else {
-        return;
-    };
-    let sent = match reply.frame(mac.0) {
-        Ok(Some(frame)) => super::sys::send_frame(replies.as_fd(), ifindex, &frame),
-        Ok(None) => requests
-            .send_to(&reply.bytes, reply.to.udp())
-            .await
-            .map(drop),
-        Err(e) => Err(std::io::Error::other(e)),
-    };
-    if let Err(e) = sent {
-        tracing::warn!(zone = %zone, error = %e, "send a DHCP reply");
-    }
+    engine.borrow().journal.end();
 }
 
 /// The socket on which requests of one bridge arrive.
@@ -167,6 +159,10 @@ fn requests(bridge: &IfName) -> std::io::Result<UdpSocket> {
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_broadcast(&socket, true)?;
     super::sys::tell_destination(socket.as_fd())?;
+    // A whole crowd may come at once, as after a power failure. The kernel may allow less.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, BACKLOG).is_err() {
+        sockopt::set_socket_recv_buffer_size(&socket, BACKLOG)?;
+    }
     super::sys::bind_to_device(socket.as_fd(), bridge.as_str())?;
     let any = std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67);
     rustix::net::bind(&socket, &any)?;

@@ -40,6 +40,11 @@ impl Dirs {
         self.learned().join(format!("{container}.json"))
     }
 
+    /// What names have opened.
+    pub(crate) fn opened(&self) -> PathBuf {
+        self.runtime.join("names")
+    }
+
     /// Which interfaces forwarding was switched on for, and what was there before.
     pub(crate) fn forwarding(&self) -> PathBuf {
         self.runtime.join("forwarding.json")

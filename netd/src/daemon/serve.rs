@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use super::engine::{Engine, StartError, clock::next_minute};
-use super::{DaemonArgs, chain, control, dhcp, keep, listen, sys};
+use super::engine::{Engine, StartError, ZoneEvents, clock::next_minute};
+use super::{DaemonArgs, chain, control, dhcp, dns, keep, listen, sys};
 use crate::daemon::dirs::Dirs;
 
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
@@ -43,15 +43,23 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     // Monitors first: what happens while the engine starts must not be missed.
     let mut links = sys::readable(zone::Monitor::open()?)?;
     let (zone_events, zone_changes) = mpsc::unbounded_channel();
-    let (engine, mut reaped) = Engine::start(dirs.clone(), zone_events)?;
+    let (dns_events, dns_changes) = mpsc::unbounded_channel();
+    let events = ZoneEvents(vec![zone_events, dns_events]);
+    let (engine, mut reaped) = Engine::start(dirs.clone(), events)?;
     let mut tables = engine.table_monitor()?.map(sys::readable).transpose()?;
     if let Err(e) = keep::start(dirs, engine.tables_socket()) {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
     }
     let engine = Rc::new(RefCell::new(engine));
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
+    let names = dns::Service::start(engine.clone(), dns_changes);
     let control = control::listen(dirs)?;
+    tokio::task::spawn_local(names.run());
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
+    // What the daemon before left is told again in one file.
+    if engine.borrow().can_fold() {
+        tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
+    }
     tokio::task::spawn_local(follow_apply(engine.clone()));
     tokio::task::spawn_local(listen::listen(engine.clone()));
     let mut tick = interval(TICK);
@@ -102,10 +110,14 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.borrow_mut().follow_clock();
             }
             _ = tick.tick() => {
+                if engine.borrow().wants_fold() {
+                    tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
+                }
                 let mut engine = engine.borrow_mut();
                 engine.follow_clock();
                 engine.follow_apply();
                 engine.expire_leases();
+                engine.follow_six();
                 engine.check_gates();
                 engine.check_doors();
                 engine.forget_notes();

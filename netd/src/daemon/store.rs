@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 const ADDRESSES: TableDefinition<&str, &str> = TableDefinition::new("addresses");
 const SUBNETS: TableDefinition<&str, &str> = TableDefinition::new("subnets");
-const LEASES: TableDefinition<&str, &str> = TableDefinition::new("leases");
+const LEASES6: TableDefinition<&str, &str> = TableDefinition::new("leases6");
 
 /// Which table a record belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,18 +24,18 @@ pub(crate) enum Kind {
     Address,
     /// `ZONE` → JSON of the subnets chosen for it.
     Subnet,
-    /// `ZONE/ADDRESS` → JSON of a lease.
-    Lease,
+    /// `ZONE/ADDRESS/LENGTH` → JSON of a DHCPv6 lease.
+    Lease6,
 }
 
 impl Kind {
-    const ALL: [Kind; 3] = [Kind::Address, Kind::Subnet, Kind::Lease];
+    const ALL: [Kind; 3] = [Kind::Address, Kind::Subnet, Kind::Lease6];
 
     fn table(self) -> TableDefinition<'static, &'static str, &'static str> {
         match self {
             Kind::Address => ADDRESSES,
             Kind::Subnet => SUBNETS,
-            Kind::Lease => LEASES,
+            Kind::Lease6 => LEASES6,
         }
     }
 }
@@ -347,12 +347,12 @@ mod tests {
         assert_eq!(stored.of(Kind::Address).count(), 0);
         store.put(Kind::Address, "z/web".into(), Some("[\"10.0.0.2\"]".into()));
         store
-            .commit(Kind::Lease, "z/02".into(), Some("{}".into()))
+            .commit(Kind::Lease6, "z/02".into(), Some("{}".into()))
             .blocking_recv()
             .unwrap()
             .unwrap();
         store
-            .commit(Kind::Lease, "z/02".into(), None)
+            .commit(Kind::Lease6, "z/02".into(), None)
             .blocking_recv()
             .unwrap()
             .unwrap();
@@ -362,7 +362,7 @@ mod tests {
             stored.of(Kind::Address).collect::<Vec<_>>(),
             [("z/web", "[\"10.0.0.2\"]")]
         );
-        assert_eq!(stored.of(Kind::Lease).count(), 0);
+        assert_eq!(stored.of(Kind::Lease6).count(), 0);
     }
 
     #[test]
@@ -381,7 +381,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(dir.path()).unwrap();
         store
-            .commit(Kind::Lease, "z/02".into(), Some("{}".into()))
+            .commit(Kind::Lease6, "z/02".into(), Some("{}".into()))
             .blocking_recv()
             .unwrap()
             .unwrap();

@@ -1,6 +1,8 @@
 //! The system calls of the daemon for which rustix has no safe form. Its only unsafe code.
 #![allow(unsafe_code)]
 
+mod datagrams;
+
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -9,6 +11,8 @@ use std::process::Command;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+pub(crate) use datagrams::{Datagrams, MOST};
 
 fn set_option(
     socket: BorrowedFd<'_>,
@@ -44,6 +48,25 @@ pub(super) fn bind_to_device(socket: BorrowedFd<'_>, interface: &str) -> io::Res
     )
 }
 
+/// Lets a socket be bound to an address that this host does not have yet (IP_FREEBIND, ip(7)).
+pub(super) fn bind_to_any_address(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let (level, option) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_FREEBIND)
+    };
+    set_option(socket, level, option, &on.to_ne_bytes())
+}
+
+/// The index of an interface of the host, if there is one of this name.
+pub(super) fn ifindex(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: `name` is a C string that lives through the call, which only reads it.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
 /// Sets the mark of the packets a socket sends (SO_MARK).
 pub(super) fn set_mark(socket: BorrowedFd<'_>, mark: u32) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, &mark.to_ne_bytes())
@@ -60,40 +83,87 @@ pub(super) fn tell_destination(socket: BorrowedFd<'_>) -> io::Result<()> {
     )
 }
 
-/// Receives a datagram: its length, where it came from, and to which address it was sent.
-pub(super) fn receive(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-) -> io::Result<(usize, Ipv4Addr, Ipv4Addr)> {
-    #[repr(align(8))]
-    struct Control([u8; 64]);
-    let mut control = Control([0; 64]);
-    // SAFETY: both are plain C structures of integers and pointers; zero is valid for each field.
-    let (mut from, mut message) = unsafe {
-        (
-            std::mem::zeroed::<libc::sockaddr_in>(),
-            std::mem::zeroed::<libc::msghdr>(),
-        )
-    };
-    let mut part = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
-    message.msg_name = (&raw mut from).cast();
-    message.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = control.0.len();
-    // SAFETY: every pointer in `message` is to a local or to `buffer`, valid and writable for the
-    // length beside it during the call.
-    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
-    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+/// Datagrams received at once, and the room for them.
+pub(super) struct Batch {
+    room: Vec<[u8; Batch::LONGEST]>,
+    /// Length, source, and address it was sent to, of those that came last.
+    came: Vec<(usize, Ipv4Addr, Ipv4Addr)>,
+}
+
+impl Batch {
+    /// Datagrams at once.
+    const MANY: usize = 32;
+    /// Bytes of one; the rest is cut off. DHCP messages have at most 1,500 on most links.
+    const LONGEST: usize = 2048;
+
+    pub(super) fn new() -> Self {
+        Self {
+            room: vec![[0; Self::LONGEST]; Self::MANY],
+            came: Vec::with_capacity(Self::MANY),
+        }
+    }
+
+    /// What came last: each datagram, where it came from, and to which address it was sent.
+    pub(super) fn messages(&self) -> impl Iterator<Item = (&[u8], Ipv4Addr, Ipv4Addr)> {
+        let pairs = self.room.iter().zip(&self.came);
+        pairs.map(|(bytes, (length, from, to))| (&bytes[..*length], *from, *to))
+    }
+
+    /// Receives what is there, at least one datagram (recvmmsg(2)).
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        #[repr(align(8))]
+        #[derive(Clone, Copy)]
+        struct Control([u8; 64]);
+        self.came.clear();
+        let mut controls = [Control([0; 64]); Self::MANY];
+        // SAFETY: all are plain C structures of integers and pointers; zero is valid for each field.
+        let (mut sources, mut parts, mut headers) = unsafe {
+            (
+                std::mem::zeroed::<[libc::sockaddr_in; Self::MANY]>(),
+                std::mem::zeroed::<[libc::iovec; Self::MANY]>(),
+                std::mem::zeroed::<[libc::mmsghdr; Self::MANY]>(),
+            )
+        };
+        for (i, buffer) in self.room.iter_mut().enumerate() {
+            parts[i].iov_base = buffer.as_mut_ptr().cast();
+            parts[i].iov_len = buffer.len();
+            let header = &mut headers[i].msg_hdr;
+            header.msg_name = (&raw mut sources[i]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            header.msg_iov = &raw mut parts[i];
+            header.msg_iovlen = 1;
+            header.msg_control = controls[i].0.as_mut_ptr().cast();
+            header.msg_controllen = controls[i].0.len();
+        }
+        // SAFETY: every pointer in `headers` is to a local or to `room`, which has `MANY` buffers, valid and writable
+        // for the length beside it during the call; nothing of it is moved before it is read below.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                Self::MANY as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        for (i, header) in headers.iter().enumerate().take(count) {
+            let to = destination(&header.msg_hdr);
+            let from = Ipv4Addr::from(u32::from_be(sources[i].sin_addr.s_addr));
+            let length = (header.msg_len as usize).min(Self::LONGEST);
+            self.came.push((length, from, to));
+        }
+        Ok(())
+    }
+}
+
+/// The address a received datagram was sent to, which [`tell_destination`] asked for.
+fn destination(message: &libc::msghdr) -> Ipv4Addr {
     let mut to = Ipv4Addr::UNSPECIFIED;
-    // SAFETY: the CMSG_* macros walk the control buffer that recvmsg filled, within msg_controllen;
+    // SAFETY: the CMSG_* macros walk the control buffer that the kernel filled, within msg_controllen;
     // an IP_PKTINFO message carries an in_pktinfo, read unaligned.
     unsafe {
-        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        let mut header = libc::CMSG_FIRSTHDR(message);
         while !header.is_null() {
             if (*header).cmsg_level == libc::IPPROTO_IP && (*header).cmsg_type == libc::IP_PKTINFO {
                 let info: libc::in_pktinfo = libc::CMSG_DATA(header)
@@ -101,23 +171,69 @@ pub(super) fn receive(
                     .read_unaligned();
                 to = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
             }
-            header = libc::CMSG_NXTHDR(&raw const message, header);
+            header = libc::CMSG_NXTHDR(message, header);
         }
     }
-    Ok((
-        length,
-        Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr)),
-        to,
-    ))
+    to
 }
 
-/// Sends an Ethernet frame out of an interface (packet(7)).
-pub(super) fn send_frame(socket: BorrowedFd<'_>, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+/// The address of an interface for packet sockets. `protocol`: one of `ETH_P_*`.
+fn link_address(ifindex: u32, protocol: libc::c_int) -> io::Result<libc::sockaddr_ll> {
     // SAFETY: all fields of sockaddr_ll are integers or arrays of them; zero is valid for each.
-    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    to.sll_family = libc::AF_PACKET as libc::c_ushort;
-    to.sll_protocol = (libc::ETH_P_IP as u16).to_be();
-    to.sll_ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_protocol = (protocol as u16).to_be();
+    address.sll_ifindex = i32::try_from(ifindex).map_err(io::Error::other)?;
+    Ok(address)
+}
+
+/// Lets a packet socket of protocol 0 hear the IPv6 packets that come in by an interface and that a filter
+/// passes. The filter (of classic BPF: operation, jump if true, if false, operand) is there first, so
+/// that nothing else is ever heard.
+pub(super) fn hear_ipv6(
+    socket: BorrowedFd<'_>,
+    ifindex: u32,
+    filter: &[(u16, u8, u8, u32)],
+) -> io::Result<()> {
+    let mut code: Vec<libc::sock_filter> = filter
+        .iter()
+        .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
+        .collect();
+    let program = libc::sock_fprog {
+        len: u16::try_from(code.len()).map_err(io::Error::other)?,
+        filter: code.as_mut_ptr(),
+    };
+    let address = link_address(ifindex, libc::ETH_P_IPV6)?;
+    // SAFETY: `program` and the code it points to live through the call, which copies and checks them.
+    let filtered = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if filtered != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `address` is valid for its length during the call, and only read.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if bound != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Sends an Ethernet frame with an IPv6 packet out of an interface (packet(7)).
+pub(super) fn send_frame6(socket: BorrowedFd<'_>, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+    let to = link_address(ifindex, libc::ETH_P_IPV6)?;
     // SAFETY: `frame` and `to` are valid for their lengths during the call, and only read.
     let sent = unsafe {
         libc::sendto(
@@ -133,6 +249,57 @@ pub(super) fn send_frame(socket: BorrowedFd<'_>, ifindex: u32, frame: &[u8]) -> 
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Sends Ethernet frames out of an interface (packet(7), sendmmsg(2)). One that cannot be sent does not keep back
+/// those behind it; the first error is told.
+pub(super) fn send_frames(
+    socket: BorrowedFd<'_>,
+    ifindex: u32,
+    frames: &[Vec<u8>],
+) -> io::Result<()> {
+    const MANY: usize = 64;
+    let mut to = link_address(ifindex, libc::ETH_P_IP)?;
+    let mut outcome = Ok(());
+    let mut rest = frames;
+    while !rest.is_empty() {
+        let many = rest.len().min(MANY);
+        // SAFETY: plain C structures of integers and pointers; zero is valid for each field.
+        let (mut parts, mut headers) = unsafe {
+            (
+                std::mem::zeroed::<[libc::iovec; MANY]>(),
+                std::mem::zeroed::<[libc::mmsghdr; MANY]>(),
+            )
+        };
+        for (i, frame) in rest.iter().take(many).enumerate() {
+            parts[i].iov_base = frame.as_ptr().cast_mut().cast();
+            parts[i].iov_len = frame.len();
+            let header = &mut headers[i].msg_hdr;
+            header.msg_name = (&raw mut to).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            header.msg_iov = &raw mut parts[i];
+            header.msg_iovlen = 1;
+        }
+        // SAFETY: the first `many` headers point to `to`, to `parts` and by them to `rest`, all valid during the call;
+        // sending reads them only.
+        let sent = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                many as libc::c_uint,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        let sent = match usize::try_from(sent) {
+            Ok(sent) => sent,
+            Err(_) => {
+                outcome = outcome.and(Err(io::Error::last_os_error()));
+                1
+            }
+        };
+        rest = &rest[sent.clamp(1, many)..];
+    }
+    outcome
 }
 
 /// Makes `command` run in a session of its own with `descriptor` as its descriptor `number`.
@@ -183,6 +350,8 @@ impl Owner for zone::Monitor {}
 impl Owner for firewall::kernel::TableMonitor {}
 impl Owner for firewall::kernel::Nflog {}
 impl Owner for super::edits::News {}
+impl Owner for OwnedFd {}
+impl Owner for super::dns::ResolvWatch {}
 
 /// Gives back memory that the start needed and the daemon does not: pages of code that ran once, which the kernel maps
 /// in pieces of up to some MiB around what is touched, and what the allocator holds and nobody uses.

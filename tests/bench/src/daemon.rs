@@ -34,6 +34,24 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one on host `name` and makes the zone, v4 only unless `dual_stack`.
     pub(crate) fn start(program: &Path, name: &str, dual_stack: bool) -> Result<Self> {
+        let mut daemon = Self::launch(program, name, None, None)?;
+        let subnet6 = if dual_stack { SUBNET6 } else { "none" };
+        let settings = json!({ "subnet4": SUBNET4, "subnet6": subnet6 });
+        daemon.call("ZoneCreate", json!({ "name": ZONE, "settings": settings }))?;
+        Ok(daemon)
+    }
+
+    /// Starts one that finds the zone's file, and keeps its state in a folder of the machine's disk.
+    pub(crate) fn start_with(program: &Path, name: &str, zone: &str, state: &Path) -> Result<Self> {
+        Self::launch(program, name, Some(zone), Some(state))
+    }
+
+    fn launch(
+        program: &Path,
+        name: &str,
+        zone: Option<&str>,
+        state: Option<&Path>,
+    ) -> Result<Self> {
         if !program.is_file() {
             return Err(Error::Missing {
                 what: program.display().to_string(),
@@ -45,10 +63,19 @@ impl Daemon {
         empty_folder(&folder)?;
         let policies = folder.join("etc/policies");
         fs::create_dir_all(&policies).during(|| format!("create {}", policies.display()))?;
+        if let Some(zone) = zone {
+            let zones = folder.join("etc/zones");
+            fs::create_dir_all(&zones).during(|| format!("create {}", zones.display()))?;
+            let file = zones.join(format!("{ZONE}.toml"));
+            fs::write(&file, zone).during(|| format!("write {}", file.display()))?;
+        }
         let log =
             fs::File::create(folder.join("log")).during(|| "create the daemon's log".into())?;
         let mut command = Command::new(program);
         environment(&mut command, &folder);
+        if let Some(state) = state {
+            command.env("NETD_STATE_DIR", state);
+        }
         command
             .arg("daemon")
             .stdin(Stdio::null())
@@ -70,17 +97,13 @@ impl Daemon {
                 return Err(error);
             }
         };
-        let mut daemon = Self {
+        Ok(Self {
             host,
             program: program.to_owned(),
             folder,
             child,
             client,
-        };
-        let subnet6 = if dual_stack { SUBNET6 } else { "none" };
-        let settings = json!({ "subnet4": SUBNET4, "subnet6": subnet6 });
-        daemon.call("ZoneCreate", json!({ "name": ZONE, "settings": settings }))?;
-        Ok(daemon)
+        })
     }
 
     /// Its host.

@@ -151,6 +151,27 @@ enum What {
         #[arg(long, default_value_t = 20)]
         rounds: u32,
     },
+    /// DHCP exchanges a second by perfdhcp: netd, Kea, systemd-networkd, dnsmasq, ISC dhcpd
+    Dhcp {
+        /// Seconds of each step
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=60))]
+        seconds: u32,
+        /// Only servers whose names hold one of these words
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
+    /// Names of containers, asked by dnsperf: netd, dnsmasq, aardvark-dns
+    Dns {
+        /// Names
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        names: u32,
+        /// Turns of each server
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Seconds of each turn
+        #[arg(long, default_value_t = 4)]
+        seconds: u32,
+    },
     /// Memory of the daemon
     Memory {
         /// Containers attached
@@ -173,7 +194,7 @@ struct Crowd {
 }
 
 /// Every measure; those of `flat` at 1,000 only.
-const ALL: [&[&str]; 11] = [
+const ALL: [&[&str]; 13] = [
     &["floor"],
     &["attach"],
     &["attach", "--at", "1000"],
@@ -184,6 +205,8 @@ const ALL: [&[&str]; 11] = [
     &["labels"],
     &["contrast"],
     &["start"],
+    &["dhcp"],
+    &["dns"],
     &["memory"],
 ];
 
@@ -271,6 +294,12 @@ fn run(arguments: Arguments) -> Result<()> {
             measures::contrast::run(&options, rounds, &crowd.crowd, crowd.rules)
         }
         What::Start { rounds } => measures::start::run(&options, rounds),
+        What::Dhcp { seconds, only } => measures::dhcp::run(&options, seconds, &only),
+        What::Dns {
+            names,
+            rounds,
+            seconds,
+        } => measures::dns::run_all(&options, names, rounds, seconds),
         What::Memory { count } => measures::memory::run(&options, count),
     }
 }

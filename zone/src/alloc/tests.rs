@@ -26,6 +26,15 @@ fn subnet4(taken: &Taken) -> Result<String, AllocError> {
 }
 
 #[test]
+fn a_zone_without_ipv4_has_none() {
+    let file: ZoneFile = ZoneFile::parse("z.toml", "subnet4 = \"none\"").unwrap();
+    assert_eq!(file.to_toml(), "subnet4 = \"none\"\n");
+    let zone = resolve(&"z".parse().unwrap(), &file, &Taken::default(), b"m").unwrap();
+    assert_eq!((zone.subnet4, zone.gateway4), (None, None));
+    assert!(zone.subnet6.is_some());
+}
+
+#[test]
 fn the_next_free_subnet_avoids_zones_and_routes() {
     assert_eq!(subnet4(&Taken::default()).unwrap(), "10.89.0.0/24");
     let some = taken(

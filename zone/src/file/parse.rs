@@ -1,14 +1,18 @@
 //! Text → [`ZoneFile`]: TOML with spans, each value checked where it stands.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod dhcp;
+mod dhcp_options;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use toml_edit::{Document, Item, Value};
 
-use super::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile};
+use super::{DNS_PORT, DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile};
 
-const KEYS: &str = "subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns";
+const KEYS: &str = "subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns, upstream, upstream-domains, dhcp";
 
 /// Where in the text something stands.
 type Span = Range<usize>;
@@ -54,13 +58,19 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
         )
     })?;
     let mut zone = ZoneFile::default();
-    let (mut pool_span, mut mtu_span) = (None, None);
-    for (key, item) in document.as_table().iter() {
+    let (mut pool_span, mut mtu_span, mut subnet_span) = (None, None, None);
+    // dhcp last: what it says is checked against the rest
+    let (dhcp, others): (Vec<_>, Vec<_>) = document
+        .as_table()
+        .iter()
+        .partition(|(key, _)| *key == "dhcp");
+    for (key, item) in others.into_iter().chain(dhcp) {
         let key_span = document.as_table().key(key).and_then(toml_edit::Key::span);
         let span = item.span().or_else(|| key_span.clone());
         match key {
             "pool" => pool_span = span.clone(),
             "mtu" => mtu_span = span.clone(),
+            "subnet4" => subnet_span = span.clone(),
             _ => {}
         }
         match set(&mut zone, key, item) {
@@ -83,6 +93,7 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
     }
     check_mtu(&zone).map_err(|problem| at(mtu_span, problem))?;
     check_pool(&zone).map_err(|problem| at(pool_span, problem))?;
+    check_families(&zone).map_err(|problem| at(subnet_span, problem))?;
     Ok(zone)
 }
 
@@ -91,7 +102,7 @@ pub(super) fn setting(zone: &ZoneFile, key: &str, words: &str) -> Result<ZoneFil
     let value: Value = match key {
         "internal" => words.parse().map_or_else(|_| words.into(), bool::into),
         "mtu" => words.parse().map_or_else(|_| words.into(), i64::into),
-        "dns" => {
+        "dns" | "upstream" => {
             let list = words.split(',').map(str::trim);
             list.filter(|word| !word.is_empty())
                 .collect::<toml_edit::Array>()
@@ -102,7 +113,9 @@ pub(super) fn setting(zone: &ZoneFile, key: &str, words: &str) -> Result<ZoneFil
     let mut changed = zone.clone();
     let known = set(&mut changed, key, &Item::Value(value))
         .and_then(|known| check_mtu(&changed).map(|()| known))
-        .and_then(|known| check_pool(&changed).map(|()| known));
+        .and_then(|known| check_pool(&changed).map(|()| known))
+        .and_then(|known| check_families(&changed).map(|()| known))
+        .and_then(|known| check_dhcp(&changed).map(|()| known));
     match known {
         Ok(true) => Ok(changed),
         Ok(false) => Err(SettingError {
@@ -126,7 +139,10 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 /// Takes one key into the zone; false when there is no such key.
 fn set(zone: &mut ZoneFile, key: &str, item: &Item) -> Result<bool, Wrong> {
     match key {
-        "subnet4" => zone.subnet4 = Some(subnet4(string(key, item)?)?),
+        "subnet4" => {
+            zone.subnet4 = subnet4(string(key, item)?)?;
+            zone.without_ipv4 = zone.subnet4.is_none();
+        }
         "subnet6" => zone.subnet6 = subnet6(string(key, item)?)?,
         "internal" => zone.internal = boolean(key, item)?,
         "uplink" => {
@@ -152,6 +168,9 @@ fn set(zone: &mut ZoneFile, key: &str, item: &Item) -> Result<bool, Wrong> {
         "domain" => zone.domain = Some(domain(string(key, item)?)?),
         "pool" => zone.pool = Some(pool(string(key, item)?)?),
         "dns" => zone.dns = dns(item)?,
+        "dhcp" => zone.dhcp = dhcp::dhcp(item, zone.subnet4)?,
+        "upstream" => zone.upstream = servers(key, item)?,
+        "upstream-domains" => zone.upstream_domains = upstream_domains(item)?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -179,12 +198,15 @@ fn boolean(key: &str, item: &Item) -> Result<bool, Wrong> {
     }
 }
 
-/// An IPv4 subnet that a zone can be: /8 to /30, no host bits, of unicast addresses.
-fn subnet4(text: &str) -> Result<Ipv4Net, Wrong> {
+/// `none`, or an IPv4 subnet that a zone can be: /8 to /30, no host bits, of unicast addresses.
+fn subnet4(text: &str) -> Result<Option<Ipv4Net>, Wrong> {
+    if text == "none" {
+        return Ok(None);
+    }
     let Ok(net) = text.parse::<Ipv4Net>() else {
         return wrong(
             format!("subnet4 {text:?} is not an IPv4 subnet"),
-            "write one like \"10.89.0.0/24\"",
+            "write one like \"10.89.0.0/24\", or \"none\"",
         );
     };
     if !(8..=30).contains(&net.prefix_len()) {
@@ -208,7 +230,7 @@ fn subnet4(text: &str) -> Result<Ipv4Net, Wrong> {
             );
         }
     }
-    Ok(net)
+    Ok(Some(net))
 }
 
 /// `none`, or an IPv6 subnet that a zone can be: /48 to /120, no host bits, global or unique local.
@@ -311,7 +333,23 @@ fn pool(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), Wrong> {
     Ok((first, last))
 }
 
+fn check_families(zone: &ZoneFile) -> Result<(), Wrong> {
+    if zone.without_ipv4 && zone.subnet6 == Subnet6::None {
+        return wrong(
+            "subnet4 and subnet6 are both \"none\"",
+            "leave one of them out, or give it a subnet",
+        );
+    }
+    Ok(())
+}
+
 fn check_pool(zone: &ZoneFile) -> Result<(), Wrong> {
+    if zone.pool.is_some() && zone.without_ipv4 {
+        return wrong(
+            "pool is of IPv4 addresses, and subnet4 is \"none\"",
+            "leave pool out, or give subnet4 a subnet",
+        );
+    }
     let (Some((first, last)), Some(net)) = (zone.pool, zone.subnet4) else {
         return Ok(());
     };
@@ -326,12 +364,48 @@ fn check_pool(zone: &ZoneFile) -> Result<(), Wrong> {
     Ok(())
 }
 
+fn check_dhcp(zone: &ZoneFile) -> Result<(), Wrong> {
+    if zone.without_ipv4 && zone.dhcp != super::Dhcp::default() {
+        return wrong(
+            "dhcp is about IPv4, and subnet4 is \"none\"",
+            "leave dhcp out, or give subnet4 a subnet",
+        );
+    }
+    match zone.subnet4 {
+        Some(net) => zone.dhcp.check(net).map_err(Wrong::from),
+        None => Ok(()),
+    }
+}
+
 fn dns(item: &Item) -> Result<Vec<IpAddr>, Wrong> {
-    let Some(list) = item.as_array() else {
-        return type_error("dns", item, "a list like [\"192.0.2.53\"]");
+    let resolver = |value: &Value| {
+        let remedy = "write addresses of resolvers, in quotes";
+        let Some(text) = value.as_str() else {
+            return wrong(format!("dns holds a {}", value.type_name()), remedy);
+        };
+        match text.parse() {
+            Ok(address) => resolver("dns", text, address, remedy),
+            Err(_) => wrong(format!("dns {text:?} is not an IP address"), remedy),
+        }
+    };
+    each("dns", item.as_value(), resolver)
+}
+
+/// The values of a list, each read by `read`; what is wrong is wrong where it stands.
+fn each<T>(
+    key: &str,
+    list: Option<&Value>,
+    read: impl Fn(&Value) -> Result<T, Wrong>,
+) -> Result<Vec<T>, Wrong> {
+    let Some(list) = list.and_then(Value::as_array) else {
+        let found = list.map_or("table", Value::type_name);
+        return wrong(
+            format!("{key} is of type {found}"),
+            "write a list like [\"192.0.2.53\"]",
+        );
     };
     let located = |value: &Value| {
-        resolver(value).map_err(|problem| Wrong {
+        read(value).map_err(|problem| Wrong {
             span: value.span(),
             ..problem
         })
@@ -339,20 +413,82 @@ fn dns(item: &Item) -> Result<Vec<IpAddr>, Wrong> {
     list.iter().map(located).collect()
 }
 
-fn resolver(value: &Value) -> Result<IpAddr, Wrong> {
-    let remedy = "write addresses of resolvers, in quotes";
-    let Some(text) = value.as_str() else {
-        return wrong(format!("dns holds a {}", value.type_name()), remedy);
-    };
-    match text.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) if is_link_local(address) => wrong(
-            format!("dns {text:?} is link-local, and means nothing without an interface"),
+fn resolver(key: &str, text: &str, address: IpAddr, remedy: &str) -> Result<IpAddr, Wrong> {
+    match address {
+        IpAddr::V6(address) if is_link_local(address) => wrong(
+            format!("{key} {text:?} is link-local, and means nothing without an interface"),
             remedy,
         ),
-        Ok(address) if !address.is_unspecified() && !address.is_multicast() => Ok(address),
-        Ok(_) => wrong(format!("dns {text:?} is no address of a resolver"), remedy),
-        Err(_) => wrong(format!("dns {text:?} is not an IP address"), remedy),
+        address if !address.is_unspecified() && !address.is_multicast() => Ok(address),
+        _ => wrong(
+            format!("{key} {text:?} is no address of a resolver"),
+            remedy,
+        ),
     }
+}
+
+fn servers(key: &str, item: &Item) -> Result<Vec<SocketAddr>, Wrong> {
+    each(key, item.as_value(), |value| server(key, value))
+}
+
+/// `ADDR` or `ADDR:PORT`
+fn server(key: &str, value: &Value) -> Result<SocketAddr, Wrong> {
+    let remedy = "write addresses of resolvers, such as \"192.0.2.53\" or \"[2001:db8::53]:5353\"";
+    let Some(text) = value.as_str() else {
+        return wrong(format!("{key} holds a {}", value.type_name()), remedy);
+    };
+    let with_port = || {
+        text.parse::<SocketAddr>()
+            .ok()
+            .filter(|server| server.port() != 0)
+    };
+    let plain = text.parse::<IpAddr>().ok();
+    let server = plain
+        .map(|address| SocketAddr::new(address, DNS_PORT))
+        .or_else(with_port);
+    let Some(server) = server else {
+        return wrong(
+            format!("{key} {text:?} is not an address, nor ADDR:PORT"),
+            remedy,
+        );
+    };
+    resolver(key, text, server.ip(), remedy)?;
+    Ok(server)
+}
+
+/// `{ "corp.example" = ["192.0.2.53"] }`, or the same as a `[upstream-domains]` table.
+fn upstream_domains(item: &Item) -> Result<BTreeMap<String, Vec<SocketAddr>>, Wrong> {
+    const KEY: &str = "upstream-domains";
+    let Some(table) = item.as_table_like() else {
+        return type_error(
+            KEY,
+            item,
+            "a table like { \"corp.example\" = [\"192.0.2.53\"] }",
+        );
+    };
+    let mut domains = BTreeMap::new();
+    for (name, list) in table.iter() {
+        let span = table.key(name).and_then(toml_edit::Key::span);
+        let at = |problem: Wrong| Wrong {
+            span: problem.span.or(list.span()).or(span.clone()),
+            ..problem
+        };
+        let domain = domain(name).map_err(|problem| Wrong {
+            message: problem.message.replacen("domain", KEY, 1),
+            span: span.clone(),
+            ..problem
+        })?;
+        let list = servers(KEY, list).map_err(at)?;
+        if list.is_empty() {
+            let empty = wrong(
+                format!("{KEY} {name:?} has no resolvers"),
+                "name one, or leave the domain out",
+            );
+            return empty.map_err(at);
+        }
+        domains.insert(domain.to_ascii_lowercase(), list);
+    }
+    Ok(domains)
 }
 
 fn is_link_local(address: Ipv6Addr) -> bool {

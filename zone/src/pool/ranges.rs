@@ -56,6 +56,22 @@ impl Ranges {
         }
     }
 
+    /// Takes out what is in of `first..=last`.
+    pub(super) fn take_range(&mut self, first: u128, last: u128) {
+        while let Some(found) = self.first_in(first, last) {
+            let Some((from, to)) = self.range_of(found) else {
+                return;
+            };
+            self.0.remove(&from);
+            if from < first {
+                self.0.insert(from, first - 1);
+            }
+            if to > last {
+                self.0.insert(last + 1, to);
+            }
+        }
+    }
+
     /// The smallest number of the set within `from..=to`.
     pub(super) fn first_in(&self, from: u128, to: u128) -> Option<u128> {
         if from > to {
@@ -90,6 +106,21 @@ mod tests {
         assert_eq!(set.first_in(4, 9), Some(4));
         assert_eq!(set.first_in(9, 20), None);
         assert_eq!(set.first_in(3, 2), None);
+    }
+
+    #[test]
+    fn a_range_is_cut_out_of_whatever_is_there() {
+        let mut set = Ranges::default();
+        set.insert(1, 9);
+        set.insert(20, 29);
+        set.take_range(5, 22);
+        assert_eq!(set.0, BTreeMap::from([(1, 4), (23, 29)]));
+        set.take_range(24, 25);
+        set.take_range(100, 200);
+        set.take_range(9, 3);
+        assert_eq!(set.0, BTreeMap::from([(1, 4), (23, 23), (26, 29)]));
+        set.take_range(0, 99);
+        assert_eq!(set.0, BTreeMap::new());
     }
 
     #[test]

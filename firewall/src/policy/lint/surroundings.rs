@@ -59,6 +59,7 @@ impl ZoneFacts {
         };
         match file.subnet4 {
             Some(net) => facts.add(net.into()),
+            None if file.without_ipv4 => {}
             None => facts.subnets.push(any4),
         }
         match file.subnet6 {

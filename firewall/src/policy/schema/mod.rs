@@ -66,13 +66,13 @@ fn words_and_ceilings_are_those_of_the_parser() {
         "container",
         "zone",
         "label",
+        "dns",
         "address",
         "group",
     ] {
         assert_eq!(defs[name], groups["$defs"][name], "{name} of both files");
     }
-    // `dns:` is refused by both until names of the world are resolved
-    for kind in peer::KINDS.iter().filter(|kind| **kind != "dns") {
+    for kind in peer::KINDS {
         let pattern = defs[kind]["pattern"].as_str().unwrap();
         assert!(pattern.starts_with(&format!("^{kind}:")));
     }
@@ -212,10 +212,24 @@ const PEERS: &[(bool, &str)] = &[
     (false, "@"),
     (false, "@Office"),
     (false, "@-x"),
-    (false, "dns:example.org"),
     (false, ""),
     (false, "web"),
     (false, "tier=front"),
+];
+
+/// Names, which only what is allowed in `to` may have.
+const NAMES: &[(bool, &str)] = &[
+    (true, "dns:example.org"),
+    (true, "dns:*.Example.org."),
+    (true, "dns:a-1.x"),
+    (false, "dns:"),
+    (false, "dns:*"),
+    (false, "dns:*."),
+    (false, "dns:a.*.org"),
+    (false, "dns:-a.org"),
+    (false, "dns:a-.org"),
+    (false, "dns:a..org"),
+    (false, "dns:a_b.org"),
 ];
 
 /// Ports.
@@ -283,11 +297,21 @@ fn both_judge_alike() {
         let sides = [("ingress", "from"), ("egress", "to")];
         sides.map(|(direction, who)| (*good, format!("[[{direction}]]\n{who} = [{peer:?}]\n")))
     });
+    let names = NAMES.iter().flat_map(|(good, name)| {
+        [
+            (*good, format!("[[egress]]\nto = [{name:?}]\n")),
+            (false, format!("[[ingress]]\nfrom = [{name:?}]\n")),
+            (
+                false,
+                format!("[[egress]]\naction = 'deny'\nto = [{name:?}]\n"),
+            ),
+        ]
+    });
     let ports = PORTS
         .iter()
         .map(|(good, ports)| (*good, format!("[[ingress]]\nports = [{ports:?}]\n")));
     let mut wrong = Vec::new();
-    for (good, text) in files.chain(rules).chain(peers).chain(ports) {
+    for (good, text) in files.chain(rules).chain(peers).chain(names).chain(ports) {
         let (by_schema, by_parser) = judged(&schema, &text);
         if (by_schema.is_ok(), by_parser) != (good, good) {
             wrong.push(format!(

@@ -1,7 +1,9 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
 use super::layout::{or_dash, properties, span, table};
-use crate::api::{Container, DaemonStatus, Lease, PolicyView, Problem, Reason, Zone};
+use crate::api::{
+    Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, PolicyView, Problem, Reason, Resolver, Zone,
+};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -37,6 +39,12 @@ pub(crate) fn zone(zone: &Zone) -> String {
     let one = |text: &str| vec![text.to_owned()];
     let some = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
     let gateways = [&zone.gateway4, &zone.gateway6];
+    let mut domains: Vec<_> = zone.upstream_domains.iter().collect();
+    domains.sort();
+    let domains = domains
+        .into_iter()
+        .map(|(domain, servers)| format!("{domain}: {}", servers.join(" ")));
+    let upstream = zone.upstream.iter().cloned().chain(domains).collect();
     properties(&[
         ("Zone", one(&zone.name)),
         ("Bridge", one(&zone.bridge)),
@@ -60,6 +68,7 @@ pub(crate) fn zone(zone: &Zone) -> String {
             some(&Some(zone.domain.clone()).filter(|d| !d.is_empty())),
         ),
         ("DNS", zone.dns.clone()),
+        ("Upstream", upstream),
         ("Containers", zone.containers.clone()),
     ])
 }
@@ -212,9 +221,84 @@ pub(crate) fn status(status: &DaemonStatus, now: i64) -> String {
         ),
         ("Tables", vec![tables.to_owned()]),
         ("Restored", vec![format!("{} times", status.restored)]),
+        ("DHCP", status.dhcp.iter().flat_map(dhcp).collect()),
+        ("Resolver", resolver(&status.resolver)),
+        ("IPv6", status.ipv6.iter().map(ipv6).collect()),
         ("Problem", status.problems.iter().map(problem).collect()),
         ("Warning", status.warnings.clone()),
     ])
+}
+
+/// What DHCP did in a zone, and why it was silent.
+fn dhcp(zone: &DhcpZone) -> Vec<String> {
+    let parts = [
+        (zone.offers, "offered"),
+        (zone.acks, "acknowledged"),
+        (zone.naks, "refused"),
+        (zone.heeded, "given back"),
+        (zone.silent.iter().map(|s| s.count).sum(), "not answered"),
+    ];
+    let some = parts.iter().filter(|(count, _)| *count > 0);
+    let list: Vec<_> = some
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let pool = zone.pool.map(|all| {
+        let used = zone.pool_used.unwrap_or_default();
+        format!("; {used} of {all} addresses of the pool in use")
+    });
+    let head = format!(
+        "{} messages in {}{}{}{}",
+        zone.received,
+        zone.zone,
+        if list.is_empty() { "" } else { ": " },
+        list.join(", "),
+        pool.unwrap_or_default()
+    );
+    let silent = zone.silent.iter().take(5);
+    let silent = silent.map(|s| format!("  {} {}: {}", s.count, s.reason, s.last));
+    std::iter::once(head).chain(silent).collect()
+}
+
+/// Whom the resolver asks, and what it did in each zone.
+fn resolver(resolver: &Resolver) -> Vec<String> {
+    let asks = match resolver.upstream.as_slice() {
+        [] => "knows no resolver of the host".to_owned(),
+        servers => format!("asks {}", servers.join(" ")),
+    };
+    let zones = resolver.zones.iter().map(|z| {
+        let parts = [
+            (z.local, "local"),
+            (z.cached, "cached"),
+            (z.forwarded + z.joined, "forwarded"),
+            (z.refused, "refused"),
+            (z.failed, "failed"),
+            (z.limited, "over the limit"),
+            (z.wrong, "wrong"),
+        ];
+        let some = parts.iter().filter(|(count, _)| *count > 0);
+        let list: Vec<_> = some
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let detail = if list.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", list.join(", "))
+        };
+        format!("{} queries in {}{detail}", z.queries, z.zone)
+    });
+    std::iter::once(asks).chain(zones).collect()
+}
+
+/// `dmz: 12 asked, 9 advertisements, 4 replies; 1 rate-limited`
+fn ipv6(zone: &Ipv6Zone) -> String {
+    let silent = zone.silent.iter();
+    let silent: String = silent
+        .map(|silence| format!("; {} not answered: {}", silence.count, silence.reason))
+        .collect();
+    format!(
+        "{}: {} asked, {} advertisements, {} DHCPv6 replies{silent}",
+        zone.zone, zone.received, zone.advertisements, zone.replies
+    )
 }
 
 /// A problem, with its subject where the message does not begin with it.

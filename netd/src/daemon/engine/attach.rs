@@ -53,6 +53,8 @@ impl Engine {
         let what = format!("attach {} to zone {}", request.container, request.zone);
         self.refuse_without_policy(&request, &what)?;
         self.refuse_published(&request, &what)?;
+        let mac = request.mac.unwrap_or_else(|| request.container.mac());
+        self.promise_by_mac(&request.zone, &request.container, mac);
         let (addresses, fresh) = self.assign(&request, &what)?;
         let outcome = self.attach_at(&request, &what, addresses);
         if outcome.is_err()
@@ -261,6 +263,7 @@ impl Engine {
             return Err(e);
         }
         self.bind_lease(&record);
+        self.name_container(&record);
         self.ports.insert(record.clone());
         if !record.publish.is_empty() {
             self.follow_doors();

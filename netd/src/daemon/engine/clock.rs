@@ -22,6 +22,7 @@ impl Engine {
             return;
         }
         let changes = self.firewall.set_clock(clock);
+        self.names.forget_verdicts();
         if changes.is_empty() {
             return;
         }

@@ -53,6 +53,7 @@ impl Engine {
         // Only now: with its elements still there, a flow that is forgotten could begin anew.
         self.reap(record);
         self.unbind_lease(record);
+        self.unname_container(&record.container);
         if let Err(e) = self.drop_record(&record.container) {
             tracing::error!(container = %record.container, error = %e, "remove its record");
         }
@@ -121,6 +122,7 @@ impl Engine {
             self.reap(&record);
         }
         self.unbind_lease(&record);
+        self.unname_container(name);
         if let Err(e) = self.drop_record(name) {
             tracing::error!(container = %name, error = %e, "remove the record of a container that ended");
         }

@@ -1,21 +1,15 @@
 //! DHCP: what the responder knows, and what becomes durable.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use zone::{Configure, MacAddr, Zone, ZoneName};
+use zone::{Configure, MacAddr, ZoneName};
 
-use super::Engine;
+use super::{Engine, ZoneState};
 use crate::api;
+use crate::daemon::leases::{Before, Entry, JournalError, push, put};
 use crate::daemon::record::Record;
-use crate::daemon::store::Kind;
-
-/// How long a lease lasts. Addresses are kept for names anyway, so this only bounds how long a client
-/// goes on without asking.
-const LEASE: Duration = Duration::from_secs(3600);
-
-/// Interface MTU (RFC 2132 §5.1).
-const OPTION_MTU: u8 = 26;
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
@@ -25,37 +19,9 @@ pub(crate) fn now() -> u64 {
 }
 
 impl Engine {
-    /// A responder for a zone; none without IPv4.
-    pub(super) fn responder(
-        &self,
-        zone: &Zone,
-        what: &str,
-    ) -> Result<Option<dhcp::Responder>, api::Error> {
-        let (Some(gateway), Some(subnet)) = (zone.gateway4, zone.subnet4) else {
-            return Ok(None);
-        };
-        let v4 = |address: &IpAddr| match address {
-            IpAddr::V4(a) => Some(*a),
-            IpAddr::V6(_) => None,
-        };
-        let mut config = dhcp::ServerConfig::new(zone.name.as_str(), gateway, subnet);
-        config.dns = self.resolvers(zone).iter().filter_map(v4).collect();
-        config.domain = Some(zone.domain.clone());
-        config.mtu = u16::try_from(zone.mtu).unwrap_or(u16::MAX);
-        // Few clients ask for the MTU, and all of them need it where it is not the usual one.
-        config.extra.push(dhcp::Extra {
-            code: OPTION_MTU,
-            value: config.mtu.to_be_bytes().to_vec(),
-            when: dhcp::When::Always,
-        });
-        config.lease = LEASE;
-        dhcp::Responder::new(config)
-            .map(Some)
-            .map_err(|e| super::refused(format!("{what}: DHCP: {}", crate::daemon::chain(&e))))
-    }
-
     /// The container's hardware address gets its address from now on.
     pub(super) fn bind_lease(&mut self, record: &Record) {
+        self.bind6(record);
         let Some(responder) = self
             .zones
             .get_mut(&record.zone)
@@ -63,68 +29,87 @@ impl Engine {
         else {
             return;
         };
+        let mut over = Vec::new();
         for ip in record.ips() {
             let IpAddr::V4(address) = ip else {
                 continue;
             };
             match responder.bind(record.mac.0, address, Some(record.container.to_string())) {
-                Ok(ended) => {
-                    for lease in ended {
-                        self.store
-                            .put(Kind::Lease, lease_key(&record.zone, lease.address), None);
-                    }
-                }
+                Ok(ended) => over.extend(ended),
                 Err(e) => {
                     tracing::error!(container = %record.container, error = %e, "offer its address by DHCP")
                 }
             }
         }
+        for lease in over {
+            self.drop_lease(&record.zone, lease.address);
+        }
     }
 
     /// The container is gone: nobody gets its address.
     pub(super) fn unbind_lease(&mut self, record: &Record) {
+        self.unbind6(record);
         let responder = self
             .zones
             .get_mut(&record.zone)
             .and_then(|s| s.responder.as_mut());
         if let Some(lease) = responder.and_then(|r| r.unbind(record.mac.0)) {
-            self.store
-                .put(Kind::Lease, lease_key(&record.zone, lease.address), None);
+            self.drop_lease(&record.zone, lease.address);
         }
     }
 
-    /// A DHCP message arrived in a zone.
-    pub(crate) fn dhcp(
+    /// Makes it durable with the next commit that an address has no lease any more.
+    fn drop_lease(&self, zone: &ZoneName, address: Ipv4Addr) {
+        let zone = zone.to_string();
+        let mut entry = Vec::new();
+        push(&mut entry, &Entry::Gone { zone, address });
+        self.journal.write(entry);
+    }
+
+    /// DHCP messages arrived in a zone: what is to be sent now, and what once its leases are durable. `None` where
+    /// the zone has no DHCP server any more.
+    pub(crate) fn dhcp<'a>(
         &mut self,
         zone: &ZoneName,
-        packet: &[u8],
-        from: Ipv4Addr,
-        to: Ipv4Addr,
-    ) -> Option<dhcp::Outcome> {
-        let responder = self.zones.get_mut(zone)?.responder.as_mut()?;
-        let source = dhcp::Source {
-            address: from,
-            to,
-            zone: Some(zone.as_str()),
-            hardware: None,
-        };
-        Some(responder.handle(now(), packet, source))
+        messages: impl Iterator<Item = (&'a [u8], Ipv4Addr, Ipv4Addr)>,
+    ) -> Option<Answers> {
+        let state = self.zones.get_mut(zone)?;
+        let (mac, responder) = (state.zone.mac, state.responder.as_mut()?);
+        let now = now();
+        let mut answers = Answers::default();
+        for (packet, from, to) in messages {
+            let source = dhcp::Source {
+                address: from,
+                to,
+                zone: Some(zone.as_str()),
+                hardware: None,
+            };
+            match responder.handle(now, packet, source) {
+                dhcp::Outcome::Ignore(silence) => {
+                    tracing::debug!(zone = %zone, reason = %silence, "DHCP message not answered");
+                }
+                dhcp::Outcome::Record(lease) => {
+                    put(&mut answers.recorded, zone.as_str(), &lease);
+                }
+                dhcp::Outcome::Send(reply) => answers.now.extend(frame(zone, mac, &reply)),
+                dhcp::Outcome::Commit { lease, then } => {
+                    put(&mut answers.committed, zone.as_str(), &lease);
+                    answers.then.extend(frame(zone, mac, &then));
+                }
+            }
+        }
+        if !answers.recorded.is_empty() {
+            self.journal.write(std::mem::take(&mut answers.recorded));
+        }
+        Some(answers)
     }
 
-    /// Makes a lease durable; the receiver tells when it is.
-    pub(crate) fn store_lease(
+    /// Makes leases durable; the receiver tells when they are.
+    pub(crate) fn commit_leases(
         &self,
-        zone: &ZoneName,
-        lease: &dhcp::Lease,
-    ) -> tokio::sync::oneshot::Receiver<Result<(), crate::daemon::store::StoreError>> {
-        let key = lease_key(zone, lease.address);
-        let value = serde_json::to_string(lease).unwrap_or_default();
-        self.store.commit(Kind::Lease, key, Some(value))
-    }
-
-    /// The gateway's hardware address: the sender of reply frames.
-    pub(crate) fn gateway_mac(&self, zone: &ZoneName) -> Option<MacAddr> {
-        Some(self.zones.get(zone)?.zone.mac)
+        entries: Vec<u8>,
+    ) -> tokio::sync::oneshot::Receiver<Result<(), JournalError>> {
+        self.journal.commit(entries)
     }
 
     /// Lets leases expire whose time has come, in every zone.
@@ -145,10 +130,60 @@ impl Engine {
     }
 
     /// Makes a lease durable with the next commit; nobody waits for it.
-    pub(crate) fn record_lease(&self, zone: &ZoneName, lease: &dhcp::Lease) {
-        let value = serde_json::to_string(lease).unwrap_or_default();
-        self.store
-            .put(Kind::Lease, lease_key(zone, lease.address), Some(value));
+    fn record_lease(&self, zone: &ZoneName, lease: &dhcp::Lease) {
+        let mut entry = Vec::new();
+        put(&mut entry, zone.as_str(), lease);
+        self.journal.write(entry);
+    }
+
+    /// A zone was deleted, and all its leases.
+    pub(super) fn forget_leases(&self, zone: &ZoneName) {
+        let mut entry = Vec::new();
+        let zone = zone.to_string();
+        push(&mut entry, &Entry::ZoneGone { zone });
+        self.journal.write(entry);
+    }
+
+    /// Takes leases back from the journal.
+    pub(super) fn restore_leases(&mut self, before: &Before) {
+        let mut lost = 0u32;
+        let zones = &mut self.zones;
+        let wrong = before.tell(|entry| match entry {
+            Entry::Put { zone, lease } => {
+                let Some(responder) = responder_of(zones, &zone) else {
+                    return;
+                };
+                responder.forget(lease.address);
+                lost += u32::from(responder.restore(lease).is_err());
+            }
+            Entry::Gone { zone, address } => {
+                if let Some(responder) = responder_of(zones, &zone) {
+                    responder.forget(address);
+                }
+            }
+            Entry::ZoneGone { zone } => {
+                if let Some(responder) = responder_of(zones, &zone) {
+                    let all: Vec<_> = responder.leases().map(|l| l.address).collect();
+                    for address in all {
+                        responder.forget(address);
+                    }
+                }
+            }
+            Entry::Whole => {}
+        });
+        for state in self.zones.values_mut() {
+            Self::withhold_leases(&mut state.pool, state.responder.as_ref());
+        }
+        if lost > 0 {
+            tracing::info!(
+                leases = lost,
+                "stored leases do not fit zones or containers any more"
+            );
+        }
+        if !wrong.is_empty() {
+            let subject = self.dirs.state.display().to_string();
+            self.problems.insert(subject, wrong.join("; "));
+        }
     }
 
     /// Every address somebody has.
@@ -161,8 +196,12 @@ impl Engine {
                 .and_then(|s| s.responder.as_ref());
             for ip in record.ips() {
                 let lease = match ip {
-                    IpAddr::V4(address) => responder.and_then(|r| r.lease(address)),
-                    IpAddr::V6(_) => None,
+                    IpAddr::V4(address) => responder
+                        .and_then(|r| r.lease(address))
+                        .map(|l| (l.state, l.expires)),
+                    IpAddr::V6(address) => self
+                        .lease6(&record.zone, address)
+                        .map(|l| (l.state, l.expires)),
                 };
                 leases.push(api::Lease {
                     container: record.container.to_string(),
@@ -178,17 +217,66 @@ impl Engine {
                             Configure::Static => "bound".to_owned(),
                             _ => "reserved".to_owned(),
                         },
-                        |l| format!("{:?}", l.state).to_lowercase(),
+                        |(state, _)| format!("{state:?}").to_lowercase(),
                     ),
-                    expires: lease.and_then(|l| i64::try_from(l.expires).ok()),
+                    expires: lease.and_then(|(_, expires)| i64::try_from(expires).ok()),
                 });
             }
+        }
+        for (name, state) in &self.zones {
+            let records = self.ports.of_zone(name.as_str());
+            let attached: BTreeSet<IpAddr> = records.flat_map(|r| r.ips()).collect();
+            let Some(responder) = &state.responder else {
+                continue;
+            };
+            let others = responder.leases();
+            let others = others.filter(|l| !attached.contains(&l.address.into()));
+            leases.extend(others.map(|lease| api::Lease {
+                container: lease.hostname.as_deref().unwrap_or_default().to_owned(),
+                zone: name.to_string(),
+                mac: MacAddr(lease.mac).to_string(),
+                address: lease.address.to_string(),
+                kind: "dhcp".into(),
+                state: format!("{:?}", lease.state).to_lowercase(),
+                expires: i64::try_from(lease.expires).ok(),
+            }));
         }
         leases
     }
 }
 
-/// The key of a lease in the store.
-pub(super) fn lease_key(zone: &ZoneName, address: Ipv4Addr) -> String {
-    format!("{zone}/{address}")
+/// What is to be done about some DHCP messages.
+#[derive(Default)]
+pub(crate) struct Answers {
+    /// Frames to send at once.
+    pub(crate) now: Vec<Vec<u8>>,
+    /// Entries of the journal that must be durable …
+    pub(crate) committed: Vec<u8>,
+    /// … before these frames leave.
+    pub(crate) then: Vec<Vec<u8>>,
+    /// Entries that nobody waits for.
+    recorded: Vec<u8>,
+}
+
+/// The frame of a reply from the gateway.
+fn frame(zone: &ZoneName, gateway: MacAddr, reply: &dhcp::Reply) -> Option<Vec<u8>> {
+    match reply.frame(gateway.0) {
+        Ok(Some(frame)) => Some(frame),
+        Ok(None) => {
+            let to = reply.to.udp().0;
+            tracing::warn!(zone = %zone, relay = %to, "a relay agent that is not attached cannot be answered");
+            None
+        }
+        Err(e) => {
+            tracing::error!(zone = %zone, error = %e, "frame a DHCP reply");
+            None
+        }
+    }
+}
+
+fn responder_of<'a>(
+    zones: &'a mut BTreeMap<ZoneName, ZoneState>,
+    zone: &str,
+) -> Option<&'a mut dhcp::Responder> {
+    zones.get_mut(zone)?.responder.as_mut()
 }

@@ -8,15 +8,20 @@ mod attach;
 pub(crate) mod clock;
 mod decide;
 mod detach;
+mod dhcp_config;
 mod diff;
 mod doors;
 mod explain;
+mod fold;
 mod forward;
 mod lease;
+mod names;
+mod opened;
 mod publish;
 mod recover;
 mod reload;
 mod request;
+mod six;
 mod view;
 mod watch;
 mod zones;
@@ -37,12 +42,12 @@ use super::Dirs;
 use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
+use super::leases::Journal;
 use super::loopback6::Doors;
 use super::ports::Ports;
 use super::reaper::Reaper;
 use super::record::{Record, Records};
 use super::store::Store;
-use super::upstreams::Upstreams;
 use crate::api;
 
 pub(crate) use decide::container_name;
@@ -59,10 +64,10 @@ pub(crate) struct ZoneState {
     pub(crate) responder: Option<dhcp::Responder>,
 }
 
-/// What the tasks that own DHCP sockets have to know.
+/// What the tasks that own sockets of DHCP and DNS have to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ZoneEvent {
-    /// Serve DHCP on this bridge; the bridge may be a new one under an old name.
+    /// Serve this bridge; the bridge may be a new one under an old name.
     Up {
         zone: ZoneName,
         bridge: IfName,
@@ -72,17 +77,29 @@ pub(crate) enum ZoneEvent {
     Down { zone: ZoneName },
 }
 
+/// Tells everybody who serves zones.
+pub(crate) struct ZoneEvents(pub(crate) Vec<mpsc::UnboundedSender<ZoneEvent>>);
+
+impl ZoneEvents {
+    /// The receivers end with the daemon only.
+    fn send(&self, event: &ZoneEvent) {
+        for receiver in &self.0 {
+            let _ = receiver.send(event.clone());
+        }
+    }
+}
+
 /// See the [module](self).
 pub(crate) struct Engine {
     dirs: Dirs,
     started: Instant,
     machine_id: Vec<u8>,
     pub(crate) store: Store,
+    pub(crate) journal: Journal,
     records: Records,
     links: Links,
     tables: Tables,
     firewall: Firewall,
-    upstreams: Upstreams,
     zone_files: Files<ZoneFile>,
     /// `groups.toml` alone.
     group_files: Files<Arc<Groups>>,
@@ -95,6 +112,8 @@ pub(crate) struct Engine {
     /// Told when that changes.
     pub(crate) apply_news: std::rc::Rc<Notify>,
     zones: BTreeMap<ZoneName, ZoneState>,
+    /// Zones with IPv6.
+    six: BTreeMap<ZoneName, six::Six>,
     ports: Ports,
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
@@ -114,7 +133,12 @@ pub(crate) struct Engine {
     pub(crate) decider: decide::Decider,
     /// Published ports that policy closes to everybody, in words, by container.
     closed_ports: BTreeMap<ContainerName, Vec<String>>,
-    zone_events: mpsc::UnboundedSender<ZoneEvent>,
+    zone_events: ZoneEvents,
+    names: names::Names,
+    /// What names have opened, on disk.
+    opened: super::opened::Opened,
+    /// Containers that are in there.
+    opened_names: BTreeSet<ContainerName>,
     /// How often the ruleset had to be restored.
     restored: u64,
     /// Attached just now: see [`Engine::after_answers`].
@@ -147,6 +171,8 @@ impl Engine {
 
     /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.
     fn apply(&mut self, changes: &firewall::sets::Changes) -> Result<(), api::Error> {
+        // Also what changes no element may change what the resolver may ask.
+        self.names.forget_verdicts();
         if changes.is_empty() {
             return Ok(());
         }
@@ -154,10 +180,15 @@ impl Engine {
             return Ok(());
         };
         tracing::warn!(error = %super::chain(&first), "elements do not fit the ruleset in force; writing it anew");
+        self.install()
+            .map_err(|e| refused(format!("write the ruleset: {}", super::chain(&e))))
+    }
+
+    /// Writes the ruleset anew, where what is there is not what was thought.
+    fn install(&mut self) -> Result<(), firewall::kernel::TablesError> {
         self.restored += 1;
         self.tables
             .install(&self.firewall.elements(), &self.firewall.limits())
-            .map_err(|e| refused(format!("write the ruleset: {}", super::chain(&e))))
     }
 
     /// Notes what is wrong with a subject, or that nothing is any longer.

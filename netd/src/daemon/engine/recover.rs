@@ -16,19 +16,21 @@ use zone::{ContainerName, LinkError, Links, ZoneName};
 
 use super::attach::model_of;
 use super::decide::Decider;
-use super::{Engine, ZoneEvent};
+use super::names::Names;
+use super::{Engine, ZoneEvents};
 use crate::daemon::applied::AppliedError;
 use crate::daemon::chain;
 use crate::daemon::decisions::Decisions;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
+use crate::daemon::leases::{Before, Journal, JournalError};
 use crate::daemon::loopback6::Doors;
+use crate::daemon::opened::Line;
 use crate::daemon::ports::Ports;
 use crate::daemon::reaper::Reaper;
 use crate::daemon::record::{Record, Records};
 use crate::daemon::store::{Kind, Store, StoreError, Stored};
-use crate::daemon::upstreams::Upstreams;
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,8 @@ pub(crate) enum StartError {
     Running { path: PathBuf },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     #[error("open netlink sockets (netd needs CAP_NET_ADMIN)")]
     Links(#[source] LinkError),
     #[error("take the ruleset over (netd needs CAP_NET_ADMIN)")]
@@ -61,10 +65,11 @@ impl Engine {
     /// Starts the engine; the second value is where names of deleted links arrive.
     pub(crate) fn start(
         dirs: Dirs,
-        zone_events: mpsc::UnboundedSender<ZoneEvent>,
+        zone_events: ZoneEvents,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Vec<ContainerName>>), StartError> {
         let dir = |path: PathBuf| move |source| StartError::Dir { path, source };
         let (store, stored) = Store::open(&dirs.state)?;
+        let (journal, before) = Journal::open(&dirs.state)?;
         let records = Records::open(&dirs.runtime).map_err(dir(dirs.runtime.clone()))?;
         let zone_files =
             Files::open(dirs.zones(), dirs.good().join("zones")).map_err(dir(dirs.zones()))?;
@@ -85,11 +90,13 @@ impl Engine {
         let forwarding = std::fs::read(dirs.forwarding())
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (opened, recalled) = super::opened::open(&dirs);
         let mut engine = Self {
             dirs,
             started: Instant::now(),
             machine_id,
             store,
+            journal,
             records,
             links,
             tables,
@@ -105,7 +112,7 @@ impl Engine {
             ports: Ports::default(),
             answered: Vec::new(),
             renumbered: None,
-            upstreams: Upstreams::default(),
+            six: BTreeMap::new(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
@@ -117,15 +124,23 @@ impl Engine {
             decider: Decider::new(decisions),
             closed_ports: BTreeMap::new(),
             zone_events,
+            names: Names::new(),
+            opened,
+            opened_names: BTreeSet::new(),
             restored: 0,
             problems: BTreeMap::new(),
         };
         engine.resume_apply();
-        engine.take_over(&stored)?;
+        engine.take_over(&stored, &before, recalled)?;
         Ok((engine, reaped))
     }
 
-    fn take_over(&mut self, stored: &Stored) -> Result<(), StartError> {
+    fn take_over(
+        &mut self,
+        stored: &Stored,
+        before: &Before,
+        recalled: Vec<Line>,
+    ) -> Result<(), StartError> {
         if let Some(aside) = &stored.put_aside {
             self.problems.insert(
                 self.dirs.state.display().to_string(),
@@ -163,12 +178,14 @@ impl Engine {
         for record in &records {
             self.ports.insert(record.clone());
         }
-        self.rules_in_force(&records)?;
+        self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
-        self.restore_leases(stored);
+        self.restore_leases(before);
+        self.restore_leases6(stored);
         self.follow_doors();
         self.look_at_all_published();
+        self.name_host();
         if let Err(e) = self.forward() {
             self.note("forwarding".into(), Err(e));
         }
@@ -199,7 +216,11 @@ impl Engine {
     }
 
     /// One transaction replaces the ruleset of the daemon before by ours, for all that is recorded.
-    fn rules_in_force(&mut self, records: &[Record]) -> Result<(), StartError> {
+    fn rules_in_force(
+        &mut self,
+        records: &[Record],
+        recalled: Vec<Line>,
+    ) -> Result<(), StartError> {
         // The changes of each step are not sent: all elements together are, below.
         let set = self.policy_set();
         self.follow_clock();
@@ -229,6 +250,7 @@ impl Engine {
         for record in records {
             self.firewall.attach(model_of(record));
         }
+        self.recall_names(recalled);
         self.tables
             .install(&self.firewall.elements(), &self.firewall.limits())
             .map_err(StartError::Tables)
@@ -274,21 +296,6 @@ impl Engine {
     /// Whether the record's link is the one the kernel has under its index.
     fn is_there(&self, record: &Record) -> bool {
         self.links.ifname(record.ifindex).as_deref() == Some(record.host_ifname.as_str())
-    }
-
-    fn restore_leases(&mut self, stored: &Stored) {
-        for (key, value) in stored.of(Kind::Lease) {
-            let zone = key.split('/').next().unwrap_or_default();
-            let Ok(lease) = serde_json::from_str::<dhcp::Lease>(value) else {
-                tracing::warn!(key, "a stored lease cannot be read");
-                continue;
-            };
-            let responder = self.zones.get_mut(zone).and_then(|s| s.responder.as_mut());
-            let restored = responder.is_some_and(|r| r.restore(lease).is_ok());
-            if !restored {
-                self.store.put(Kind::Lease, key.to_owned(), None);
-            }
-        }
     }
 }
 

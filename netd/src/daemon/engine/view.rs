@@ -54,6 +54,9 @@ impl Engine {
             }
             .into(),
             restored: i64::try_from(self.restored).unwrap_or(i64::MAX),
+            dhcp: self.dhcp_view(),
+            resolver: self.resolver_view(),
+            ipv6: self.ipv6_state(),
             problems: self.problems(),
             applied: self.applied_state(),
             warnings: self.warnings(),
@@ -76,7 +79,7 @@ impl Engine {
                     message,
                 }),
         );
-        if let Some(reason) = self.store.failure() {
+        if let Some(reason) = self.store.failure().or_else(|| self.journal.failure()) {
             problems.push(api::Problem {
                 subject: self.dirs.state.display().to_string(),
                 message: format!("state cannot be stored: {reason}"),
@@ -104,6 +107,13 @@ impl Engine {
                 .resolvers(zone)
                 .iter()
                 .map(ToString::to_string)
+                .collect(),
+            upstream: super::names::texts(&state.file.upstream),
+            upstream_domains: state
+                .file
+                .upstream_domains
+                .iter()
+                .map(|(domain, servers)| (domain.clone(), super::names::texts(servers)))
                 .collect(),
             pool: zone.pool.map(|(first, last)| format!("{first}-{last}")),
             containers: self

@@ -82,6 +82,9 @@ impl Engine {
             let outcome = self.zone_repair(&zone);
             self.note(format!("zone {zone}"), outcome);
         }
+        if host_changed {
+            self.name_host();
+        }
         if host_changed && !self.zones.is_empty() {
             let outcome = self.forward();
             self.note("forwarding".into(), outcome);

@@ -1,7 +1,5 @@
 //! Zones: made, changed, deleted, and brought up from their files.
 
-use std::net::IpAddr;
-
 use zone::{Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
 use super::attach::model_of;
@@ -95,6 +93,7 @@ impl Engine {
         what: &str,
     ) -> Result<(), api::Error> {
         let zone = self.resolve(name, file, what)?;
+        self.check_reservations(&zone, what)?;
         let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
         let old = self.zone(name)?;
         let moved = (old.zone.subnet4, old.zone.subnet6) != (zone.subnet4, zone.subnet6);
@@ -134,6 +133,7 @@ impl Engine {
                 attached.join(", ")
             )));
         }
+        self.farewell6(&name);
         for container in &attached {
             self.detach(container, None)?;
         }
@@ -144,6 +144,7 @@ impl Engine {
         for (kind, key) in self.stored_keys(&name) {
             self.store.put(kind, key, None);
         }
+        self.forget_leases(&name);
         tracing::info!(zone = %name, "zone deleted");
         Ok(true)
     }
@@ -157,6 +158,8 @@ impl Engine {
     ) -> Result<(), api::Error> {
         let name = zone.name.clone();
         let existed = self.zones.contains_key(&name);
+        // What cannot be served is refused before anything happens.
+        let responder = self.responder(&zone, what)?;
         // Rules first: the bridge must not carry a packet before they know it.
         let changes = self.firewall.set_zone(model(&zone));
         self.apply(&changes)?;
@@ -183,8 +186,8 @@ impl Engine {
                 return Err(refused(format!("{what}: {reason}")));
             }
         };
-        let pool = self.filled_pool(&zone);
-        let responder = self.responder(&zone, what)?;
+        let responder = self.keep_leases(&name, responder);
+        let pool = self.filled_pool(&zone, responder.as_ref());
         let bridge = zone.bridge.clone();
         let state = ZoneState {
             zone,
@@ -198,14 +201,14 @@ impl Engine {
         for record in &attached {
             self.bind_lease(record);
         }
+        self.six_up(&name, what)?;
+        self.name_zone(&name);
         self.forward()?;
-        let event = ZoneEvent::Up {
+        self.zone_events.send(&ZoneEvent::Up {
             zone: name,
             bridge,
             ifindex,
-        };
-        // The receiver ends with the daemon only.
-        let _ = self.zone_events.send(event);
+        });
         Ok(())
     }
 
@@ -218,9 +221,10 @@ impl Engine {
         let changes = self.firewall.remove_zone(name);
         self.apply(&changes)?;
         self.zones.remove(name);
-        let _ = self
-            .zone_events
-            .send(ZoneEvent::Down { zone: name.clone() });
+        self.six_down(name);
+        self.unname_zone(name);
+        self.zone_events
+            .send(&ZoneEvent::Down { zone: name.clone() });
         self.forward()
     }
 
@@ -275,7 +279,7 @@ impl Engine {
         // What was chosen for a file that leaves it open stays chosen.
         let mut file = file.clone();
         if let Some(chosen) = self.chosen.get(name) {
-            if file.subnet4.is_none() {
+            if file.subnet4.is_none() && !file.without_ipv4 {
                 file.subnet4 = chosen.0;
             }
             if let (Subnet6::Auto, Some(net)) = (&file.subnet6, chosen.1) {
@@ -292,29 +296,33 @@ impl Engine {
         Ok(zone)
     }
 
-    /// Resolvers that are handed to the zone's containers: its own, else the host's upstream ones.
-    pub(super) fn resolvers(&self, zone: &Zone) -> Vec<IpAddr> {
-        if !zone.dns.is_empty() {
-            return zone.dns.clone();
-        }
-        self.upstreams.servers()
-    }
-
     /// A pool with the addresses that names of this zone have.
-    fn filled_pool(&self, zone: &Zone) -> Pool {
+    fn filled_pool(&self, zone: &Zone, responder: Option<&dhcp::Responder>) -> Pool {
         let mut pool = Pool::new(zone);
         let attached = self
             .ports
             .of_zone(zone.name.as_str())
             .map(|r| (r.container.clone(), r.ips()));
+        let attached: Vec<_> = attached.collect();
+        for (container, ip) in attached
+            .iter()
+            .flat_map(|(c, ips)| ips.iter().map(move |ip| (c, ip)))
+        {
+            // What is attached has its addresses, whatever else they are for now.
+            if let Err(e) = pool.reserve(container, *ip) {
+                tracing::warn!(zone = %zone.name, container = %container, address = %ip, reason = %chain(&e),
+                    "an attached container has an address that it should not have");
+            }
+        }
+        Self::withhold(&mut pool, zone, responder);
         let kept = self
             .kept
             .iter()
             .filter(|((z, _), _)| *z == zone.name)
             .map(|((_, c), ips)| (c.clone(), ips.clone()));
-        for (container, ips) in attached.chain(kept) {
+        for (container, ips) in kept {
             for ip in ips {
-                if pool.owner(ip) == Some(&container) {
+                if pool.owner(ip) == Some(&container) || pool.is_withheld(ip) {
                     continue;
                 }
                 if let Err(e) = pool.reserve(&container, ip) {
@@ -387,6 +395,13 @@ fn zone_name(text: &str) -> Result<ZoneName, api::Error> {
 fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFile, api::Error> {
     let text = |value: &Option<String>| value.as_ref().map(|v| format!("{v:?}"));
     let dns = settings.dns.as_ref().map(|list| format!("{list:?}"));
+    let upstream = settings.upstream.as_ref().map(|list| format!("{list:?}"));
+    let domains = settings.upstream_domains.as_ref().map(|domains| {
+        let each = domains
+            .iter()
+            .map(|(name, list)| format!("{name:?} = {list:?}"));
+        format!("{{ {} }}", each.collect::<Vec<_>>().join(", "))
+    });
     let overrides = [
         ("subnet4", text(&settings.subnet4)),
         ("subnet6", text(&settings.subnet6)),
@@ -397,19 +412,24 @@ fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFil
         ("domain", text(&settings.domain)),
         ("pool", text(&settings.pool)),
         ("dns", dns),
+        ("upstream", upstream),
+        ("upstream-domains", domains),
     ];
     let mut merged = String::new();
-    for line in base.to_toml().lines() {
-        let key = line.split('=').next().unwrap_or_default().trim();
-        let replaced = overrides.iter().any(|(k, v)| *k == key && v.is_some());
-        if !replaced {
-            merged.push_str(line);
-            merged.push('\n');
-        }
-    }
-    for (key, value) in overrides {
+    // First: behind a table's header a key would be the table's.
+    for (key, value) in &overrides {
         if let Some(value) = value {
             merged.push_str(&format!("{key} = {value}\n"));
+        }
+    }
+    let mut in_table = false;
+    for line in base.to_toml().lines() {
+        in_table |= line.starts_with('[');
+        let key = line.split('=').next().unwrap_or_default().trim();
+        let replaced = overrides.iter().any(|(k, v)| *k == key && v.is_some());
+        if in_table || !replaced {
+            merged.push_str(line);
+            merged.push('\n');
         }
     }
     ZoneFile::parse("settings", &merged)
@@ -424,7 +444,7 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
             differences.push(format!("{what} is {has}, asked for is {wanted}"));
         }
     };
-    if wanted.subnet4.is_some() {
+    if wanted.subnet4.is_some() || wanted.without_ipv4 {
         differ(
             "subnet4",
             format!("{:?}", zone.subnet4),
@@ -469,5 +489,15 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
         format!("{:?}", wanted.pool),
     );
     differ("dns", format!("{:?}", has.dns), format!("{:?}", wanted.dns));
+    differ(
+        "upstream",
+        format!("{:?}", has.upstream),
+        format!("{:?}", wanted.upstream),
+    );
+    differ(
+        "upstream-domains",
+        format!("{:?}", has.upstream_domains),
+        format!("{:?}", wanted.upstream_domains),
+    );
     differences
 }

@@ -4,6 +4,8 @@ pub(crate) mod attach;
 pub(crate) mod connect;
 pub(crate) mod contrast;
 pub(crate) mod detach;
+pub(crate) mod dhcp;
+pub(crate) mod dns;
 pub(crate) mod edit;
 pub(crate) mod floor;
 pub(crate) mod labels;

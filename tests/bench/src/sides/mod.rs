@@ -9,6 +9,7 @@ use crate::error::{During, Error, Result};
 use crate::ns::Netns;
 
 pub(crate) mod cni;
+pub(crate) mod dhcp;
 pub(crate) mod floor;
 pub(crate) mod netavark;
 pub(crate) mod netd;

@@ -56,6 +56,36 @@ pub const CLIENTS: [Client; 3] = [
     },
 ];
 
+/// The clients that netd's DHCPv6 is held to. Of the variables only address, name servers and search list
+/// are told by all.
+pub const CLIENTS6: [Client; 2] = [
+    Client {
+        name: "dhclient",
+        once: "ip link set host0 up; until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done; dhclient -6 -1 -v -lf /var/lib/dhcp/l -pf /run/dhclient-$$.pid host0; code=$?; \
+               kill $(cat /run/dhclient-$$.pid); rm /run/dhclient-$$.pid; (exit $code)",
+        hook: "echo \"env >>$TOLD\" >/etc/dhcp/dhclient-enter-hooks.d/told",
+        variables: [
+            "new_ip6_address",
+            "",
+            "new_dhcp6_name_servers",
+            "new_dhcp6_domain_search",
+            "",
+        ],
+    },
+    Client {
+        name: "dhcpcd",
+        once: "dhcpcd -6 -1 -B -d -t 20 --waitip=6 host0",
+        hook: "echo \"env >>$TOLD\" >/etc/dhcpcd.enter-hook",
+        variables: [
+            "new_dhcp6_ia_na1_ia_addr1",
+            "",
+            "new_dhcp6_name_servers",
+            "new_dhcp6_domain_search",
+            "",
+        ],
+    },
+];
+
 /// Prepares the private folders; the client's hook and command follow.
 const PRIVATE: &str = "set -e; mount --make-rprivate /; mkdir -p $PLACE/etc; cp -a /etc/. $PLACE/etc; \
     mount --bind $PLACE/etc /etc; rm -f /etc/resolv.conf; : >/etc/resolv.conf; \

@@ -1,6 +1,8 @@
 //! Packets of the stories: namespaces, servers, probes, raw frames and traps.
 
 pub mod clients;
+pub mod dhcp;
+pub mod dns;
 pub mod ears;
 pub mod frame;
 pub mod netns;

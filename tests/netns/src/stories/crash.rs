@@ -269,9 +269,9 @@ fn elements(world: &World) -> Elements {
         let name = set["name"].as_str().unwrap_or_default();
         // The generation changes with every tightening, and opened interfaces belong to the host.
         // Meters fill and empty by themselves.
-        if !matches!(name, "generation" | "remember" | "opened4" | "opened6")
-            && !name.starts_with("rate_")
-        {
+        let of_generation = ["generation", "remember", "odd", "changing"].contains(&name);
+        let of_host = ["opened4", "opened6"].contains(&name);
+        if !of_generation && !of_host && !name.starts_with("rate_") {
             let elements = set["elem"].as_array().into_iter().flatten();
             all.insert(
                 format!("{} {name}", set["family"]),

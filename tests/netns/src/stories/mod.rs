@@ -6,12 +6,16 @@ mod bad_input;
 mod crash;
 mod decisions;
 mod dhcp;
+mod dhcp_life;
+mod dhcp_storm;
+mod dhcp_zone;
 mod explain;
 mod files;
 mod flat;
 mod groups;
 mod harness;
 mod limits;
+mod names;
 mod oci;
 mod policies;
 mod proof;
@@ -23,6 +27,7 @@ mod publish_policy;
 mod reachability;
 mod restart;
 mod run;
+mod six;
 mod spoofing;
 mod stage;
 mod tamper;
@@ -74,6 +79,14 @@ stories! {
         a_command_that_needs_a_daemon_starts_one;
     dhcp: clients_work_with_another_server, real_clients_get_what_netd_told, an_address_survives_restarts_of_daemon_and_container,
         a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
+    six: the_kernel_follows_advertisements, statically_configured_ones_are_told_nothing, real_clients_get_their_address,
+        a_lease_is_renewed_released_and_survives_the_daemon, a_zone_that_goes_takes_its_routes_along, a_zone_of_ipv6_alone;
+    dhcp_life: a_whole_life_of_each_client, an_address_in_use_is_declined, a_remembered_address_is_confirmed_or_refused;
+    dhcp_storm: kill_9_under_load_loses_no_acknowledged_lease, garbage_and_floods_cost_no_lease;
+    dhcp_zone: options_and_reservations_reach_a_client, relay_agents_are_heard_where_the_zone_names_them, silence_has_a_reason;
+    names: a_zones_names_are_known_to_its_containers, attach_and_detach_change_names_at_once, what_is_not_known_is_asked_upstream,
+        the_resolver_is_no_way_out, upstream_that_does_not_answer_is_told_in_time, the_hosts_resolvers_are_followed,
+        domains_and_zones_have_resolvers_of_their_own, nobody_outside_is_answered, the_resolver_outlives_bridges_and_daemons;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;

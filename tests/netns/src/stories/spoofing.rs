@@ -237,6 +237,31 @@ fn tell_neighbours(stage: &Stage) {
             asks(victim6, mine6, me),
         ),
     ]);
+    // A link-local address may be made up, but not be one that follows from somebody's hardware address.
+    let made_up: Ipv6Addr = "fe80::1234:5678:9abc:def0".parse().unwrap();
+    let elsewhere: Ipv6Addr = "fe80:0:0:1::1234".parse().unwrap();
+    let [_, _, c, d, e, f] = stage.gateway.map(u16::from);
+    let [a, b] = [stage.gateway[0] ^ 2, stage.gateway[1]];
+    let (high, low) = (u16::from_be_bytes([a, b]), (0xfe00 | d, e << 8 | f));
+    let gateway = Ipv6Addr::new(0xfe80, 0, 0, 0, high, c << 8 | 0xff, low.0, low.1);
+    let theirs = stage.victim.link_local;
+    stage.play(&[
+        honest("a made-up one", says(made_up, made_up, me)),
+        honest("asked from a made-up one", asks(made_up, victim6, me)),
+        forged("the gateway's is mine", says(made_up, gateway, me)),
+        forged("in the gateway's name", says(gateway, gateway, me)),
+        forged("the victim's is mine", says(made_up, theirs, me)),
+        forged("in the name of the victim's", says(theirs, theirs, me)),
+        forged(
+            "the victim's global one is mine, says a made-up one",
+            says(made_up, victim6, me),
+        ),
+        forged(
+            "a made-up one at another hardware address",
+            says(made_up, made_up, FORGED_MAC),
+        ),
+        forged("of another link-local subnet", asks(elsewhere, victim6, me)),
+    ]);
 }
 
 pub fn rogue_dhcp_servers_and_routers() {
@@ -281,6 +306,9 @@ fn tell_rogues(stage: &Stage) {
         &[&[0, 0, 0, 0, 1, 1][..], &me].concat(),
     );
     let dhcp6 = frame::udp6((ll, 547), (all, 546), b"dhcp6-server");
+    let servers: Ipv6Addr = "ff02::1:2".parse().unwrap();
+    let asks6 = |from, data: &[u8]| group(servers, frame::udp6((from, 546), (servers, 547), data));
+    let made_up: Ipv6Addr = "fe80::1234:5678:9abc:def0".parse().unwrap();
     // A redirect carries the packet that it is about.
     let about4 = frame::udp4((victim.v4, 1), (mine4, 2), b"about-four");
     let about6 = frame::udp6((victim.v6, 1), (mine6, 2), b"about-six");
@@ -304,6 +332,12 @@ fn tell_rogues(stage: &Stage) {
             v4(dhcp(2, (nobody, 67), (everyone, 68), [9; 6])),
         ),
         forged("a DHCPv6 server advertises", group(all, dhcp6)),
+        honest("a DHCPv6 client asks", asks6(ll, b"dhcp6-own")),
+        honest("… from a made-up address", asks6(made_up, b"dhcp6-made")),
+        forged(
+            "… in the victim's name",
+            asks6(victim.link_local, b"dhcp6-theirs"),
+        ),
         honest("a host solicits routers", group(routers, solicit)),
         forged(
             "a router advertises itself",
@@ -312,6 +346,10 @@ fn tell_rogues(stage: &Stage) {
         forged(
             "… from its global address",
             group(all, frame::router_advertisement(mine6, me)),
+        ),
+        forged(
+            "… from a made-up address",
+            group(all, frame::router_advertisement(made_up, me)),
         ),
         honest("an echo request", to4(8, 0, b"....echo-request-v4")),
         never_forwarded("an ICMP redirect", to4(5, 1, &redirect4)),

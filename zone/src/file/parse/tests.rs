@@ -29,6 +29,11 @@ mtu = 9000
 domain = "dmz.example"
 pool = "10.89.3.100 - 10.89.3.199"
 dns = ["192.0.2.53", "2001:db8::53"]
+upstream = ["192.0.2.53", "[2001:db8::53]:5353"]
+
+[upstream-domains]
+"Corp.example" = ["127.0.0.1:5300"]
+"168.192.in-addr.arpa" = ["192.168.0.53"]
 "#;
     let zone = ZoneFile::parse("a.toml", text).unwrap();
     assert_eq!(zone.subnet4, "10.89.3.0/24".parse().ok());
@@ -46,6 +51,16 @@ dns = ["192.0.2.53", "2001:db8::53"]
         Some(([10, 89, 3, 100].into(), [10, 89, 3, 199].into()))
     );
     assert_eq!(zone.dns.len(), 2);
+    let server = |text: &str| text.parse::<SocketAddr>().unwrap();
+    assert_eq!(
+        zone.upstream,
+        [server("192.0.2.53:53"), server("[2001:db8::53]:5353")]
+    );
+    assert_eq!(zone.upstream_domains.len(), 2);
+    assert_eq!(
+        zone.upstream_domains["corp.example"],
+        [server("127.0.0.1:5300")]
+    );
     assert_eq!(ZoneFile::parse("a.toml", &zone.to_toml()), Ok(zone));
 }
 
@@ -59,6 +74,14 @@ fn errors_name_the_place_the_value_and_the_remedy() {
         ("mtu = [", "1:8: not TOML"),
         ("[mtu]", "1:1: mtu is of type table"),
         ("subnet4 = 10", "1:11: subnet4 is of type integer"),
+        (
+            "subnet6 = \"none\"\nsubnet4 = \"none\"",
+            "2:11: subnet4 and subnet6 are both \"none\"",
+        ),
+        (
+            "subnet4 = \"none\"\npool = \"10.0.0.1-10.0.0.9\"",
+            "2:8: pool is of IPv4 addresses, and subnet4 is \"none\"",
+        ),
         ("internal = \"yes\"", "1:12: internal is of type string"),
         (
             "\nsubnet4 = \"10.89.0.1/24\"",
@@ -101,6 +124,27 @@ fn errors_name_the_place_the_value_and_the_remedy() {
         ("mtu = -1", "1:7: mtu -1 is out of range"),
         ("mtu = 1000", "1:7: mtu 1000 is too small for IPv6"),
         ("domain = \"-x\"", "1:10: domain \"-x\" is not"),
+        (
+            "upstream = [\"192.0.2.53:0\"]",
+            "1:13: upstream \"192.0.2.53:0\" is not an address, nor ADDR:PORT",
+        ),
+        (
+            "upstream = [\"fe80::1\"]",
+            "1:13: upstream \"fe80::1\" is link-local",
+        ),
+        ("upstream = \"::1\"", "1:12: upstream is of type string"),
+        (
+            "[upstream-domains]\n\"a..b\" = [\"::1\"]",
+            "2:1: upstream-domains \"a..b\" is not a DNS domain",
+        ),
+        (
+            "upstream-domains = { a = [1] }",
+            "1:27: upstream-domains holds a integer",
+        ),
+        (
+            "upstream-domains = { a = [] }",
+            "1:26: upstream-domains \"a\" has no resolvers",
+        ),
         (
             "pool = \"10.0.0.9\"",
             "1:8: pool \"10.0.0.9\" is not a range",

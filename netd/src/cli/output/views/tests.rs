@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::*;
-use crate::api::{AppliedState, PolicyRule};
+use crate::api::{AppliedState, DhcpSilence, PolicyRule, ResolverZone};
 
 pub(in super::super) fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/output/golden/{name}"));
@@ -31,6 +31,8 @@ fn dmz() -> Zone {
         mtu: 1500,
         domain: "dmz.test".into(),
         dns: vec!["9.9.9.9".into(), "149.112.112.112".into()],
+        upstream: vec!["192.0.2.53".into()],
+        upstream_domains: [("corp.example".to_owned(), vec!["10.0.0.53".to_owned()])].into(),
         pool: Some("10.89.0.10-10.89.0.99".into()),
         containers: vec!["db".into(), "web".into()],
     }
@@ -47,6 +49,8 @@ fn vault() -> Zone {
         default: "deny".into(),
         domain: String::new(),
         dns: vec![],
+        upstream: vec![],
+        upstream_domains: Default::default(),
         pool: None,
         containers: vec![],
         ..dmz()
@@ -149,6 +153,21 @@ fn one_container() {
     golden("status-refused.txt", &container(&bare(), &[problem], &[]));
 }
 
+fn counters(zone: &str, queries: i64) -> ResolverZone {
+    ResolverZone {
+        zone: zone.into(),
+        queries,
+        local: queries / 2,
+        cached: queries / 4,
+        forwarded: queries / 8,
+        joined: queries / 16,
+        refused: queries / 16,
+        failed: 0,
+        limited: 0,
+        wrong: 0,
+    }
+}
+
 #[test]
 fn the_daemon() {
     let status = DaemonStatus {
@@ -160,6 +179,51 @@ fn the_daemon() {
         policies: 2,
         tables: "owned".into(),
         restored: 0,
+        dhcp: vec![
+            DhcpZone {
+                zone: "dmz".into(),
+                received: 17,
+                offers: 5,
+                acks: 6,
+                naks: 1,
+                heeded: 0,
+                silent: vec![DhcpSilence {
+                    reason: "rate-limited".into(),
+                    count: 5,
+                    at: 1000,
+                    last: "02:00:00:00:00:01 sends too much".into(),
+                }],
+                pool: Some(51),
+                pool_used: Some(3),
+            },
+            DhcpZone {
+                zone: "lab".into(),
+                received: 0,
+                offers: 0,
+                acks: 0,
+                naks: 0,
+                heeded: 0,
+                silent: Vec::new(),
+                pool: None,
+                pool_used: None,
+            },
+        ],
+        resolver: Resolver {
+            upstream: vec!["192.0.2.53".into(), "2001:db8::53".into()],
+            cached: 12,
+            under_way: 0,
+            zones: vec![counters("dmz", 480), counters("lab", 0)],
+        },
+        ipv6: vec![crate::api::Ipv6Zone {
+            zone: "lab".into(),
+            received: 12,
+            advertisements: 9,
+            replies: 4,
+            silent: vec![crate::api::Ipv6Silence {
+                reason: "rate-limited".into(),
+                count: 2,
+            }],
+        }],
         problems: vec![Problem {
             subject: "zone lab".into(),
             message: "its bridge cannot be made".into(),

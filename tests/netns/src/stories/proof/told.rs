@@ -59,6 +59,7 @@ fn zone(told: &Value) -> model::Zone {
         },
         // Of no interest to the oracle.
         masquerade6: false,
+        relays: Vec::new(),
         uplink: None,
         name,
     }

@@ -89,6 +89,7 @@ fn model_zone(zone: &Zone) -> model::Zone {
             _ => DefaultPolicy::Egress,
         },
         masquerade6: zone.v6 == super::plan::V6::Private,
+        relays: Vec::new(),
         uplink: None,
         name,
     }

@@ -1,0 +1,126 @@
+//! Queries over TCP (RFC 7766): several on one connection, answered in whatever order they are known.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use dns::{Frames, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use zone::ZoneName;
+
+use super::{Back, Context, Heard};
+
+/// Connections of one container at one time.
+const OF_ONE: usize = 16;
+/// Connections to one gateway at one time.
+const IN_ALL: usize = 512;
+/// How long a connection may be silent (RFC 7766 §6.2.3: some seconds), or not take what is sent to it.
+const IDLE: Duration = Duration::from_secs(10);
+
+type Counts = Rc<RefCell<HashMap<IpAddr, usize>>>;
+
+/// A connection that counts.
+struct Counted(Counts, IpAddr);
+
+impl Counted {
+    /// None where there are too many.
+    fn new(counts: &Counts, peer: IpAddr) -> Option<Self> {
+        let mut map = counts.borrow_mut();
+        if map.values().sum::<usize>() >= IN_ALL {
+            return None;
+        }
+        let count = map.entry(peer).or_default();
+        if *count >= OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Self(counts.clone(), peer))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut map = self.0.borrow_mut();
+        if let Some(count) = map.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                map.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// Takes connections, until the zone's sockets are closed; its connections end with it.
+pub(super) async fn serve(context: Rc<Context>, zone: ZoneName, listener: TcpListener) {
+    let counts = Counts::default();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    // Beyond the bound it is closed: the client asks again, or another resolver.
+                    if let Some(counted) = Counted::new(&counts, peer.ip()) {
+                        connections.spawn_local(converse(context.clone(), zone.clone(), stream, counted));
+                    }
+                }
+                Err(e) => {
+                    tracing::warn!(zone = %zone, error = %e, "accept a DNS connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// One connection, until the client ends it and has all its answers, or is silent for too long.
+async fn converse(context: Rc<Context>, zone: ZoneName, mut stream: TcpStream, client: Counted) {
+    let (mut read, mut write) = stream.split();
+    let (queue, mut answers) = mpsc::unbounded_channel();
+    let back = Back::Tcp(queue);
+    let mut frames = Frames::default();
+    let mut buffer = [0; 2048];
+    let (mut waiting, mut open) = (0_usize, true);
+    while open || waiting > 0 {
+        tokio::select! {
+            // Answers first: who sends without reading fills its own connection and not our memory.
+            biased;
+            Some(answer) = answers.recv() => {
+                waiting = waiting.saturating_sub(1);
+                let frame = Frames::frame(&answer);
+                if !matches!(timeout(IDLE, write.write_all(&frame)).await, Ok(Ok(()))) {
+                    return;
+                }
+            }
+            read = timeout(IDLE, read.read(&mut buffer)), if open => {
+                let length = match read {
+                    Ok(Ok(length)) => length,
+                    // Nothing was said for too long. What was asked is answered still.
+                    Err(_) => 0,
+                    Ok(Err(_)) => return,
+                };
+                open = length > 0;
+                frames.push(&buffer[..length]);
+                while let Some(query) = frames.next_message() {
+                    match context.query(&zone, client.1, Transport::Tcp, &back, query) {
+                        Heard::Answered(message) => {
+                            context.open(message.opens.as_slice());
+                            context.send(&back, message);
+                        }
+                        Heard::Later => {}
+                        Heard::Never => return,
+                    }
+                    waiting += 1;
+                }
+            }
+            // Not even a failure was told: the container is gone.
+            () = tokio::time::sleep(IDLE), if !open => return,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! IPv6 as containers get it: router advertisements to the kernel's own client, DHCPv6 to real ones, and what
+//! they are refused.
+
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::net::clients::{CLIENTS6, Client};
+use crate::world::{Container, World};
+
+/// Waits until a script inside prints something that has `part` in it.
+#[track_caller]
+fn until(inside: &Container, script: &str, part: &str) -> String {
+    let started = Instant::now();
+    loop {
+        let said = inside.sh(script);
+        if said.contains(part) {
+            return said;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "{}: no {part:?} in {script:?}:\n{said}",
+            inside.name
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Reaches the world's server by IPv6. Tried again for a while: the link-local addresses of a host and a
+/// container that are seconds old are still being looked at for duplicates.
+#[track_caller]
+fn reaches_the_world(inside: &Container) {
+    let started = Instant::now();
+    loop {
+        let out = inside.tcp("2001:db8:1::2".parse::<IpAddr>().unwrap(), 80);
+        if out.who() == "world" {
+            return;
+        }
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{}: {out:?}",
+            inside.name
+        );
+    }
+}
+
+/// What `netd lease list` says of a container's IPv6 address.
+#[track_caller]
+fn lease(world: &World, inside: &Container) -> Value {
+    let leases = world.netd("lease list --json").json();
+    let address = inside.v6().to_string();
+    let found = leases.as_array().unwrap().iter().find(|lease| {
+        lease["container"] == inside.name.as_str() && lease["address"] == address.as_str()
+    });
+    found
+        .unwrap_or_else(|| panic!("no {address} in {leases}"))
+        .clone()
+}
+
+fn zone(world: &World) {
+    world
+        .zone("web")
+        .option("--subnet6", "fd66:1:2:3::/64")
+        .option("--mtu", "1400")
+        .option("--domain", "web.example.test")
+        .option("--dns", "192.0.2.53")
+        .option("--dns", "2001:db8:1::2")
+        .create();
+}
+
+pub fn the_kernel_follows_advertisements() {
+    let world = World::new("six-kernel");
+    zone(&world);
+    let inside = world.container("one").in_zone("web").dhcp().start();
+    inside.sh("echo 1 >/proc/sys/net/ipv6/conf/host0/accept_ra; ip link set host0 up");
+    let routes = until(&inside, "ip -6 route", "default via fe80::");
+    assert!(routes.contains("proto ra"), "{routes}");
+    // never on-link, and no address of its own making in a subnet that all share
+    assert!(!routes.contains("fd66:1:2:3::/64"), "{routes}");
+    let addresses = inside.sh("ip -6 addr show dev host0");
+    assert!(!addresses.contains("fd66:"), "{addresses}");
+    let mtu = inside.sh("cat /proc/sys/net/ipv6/conf/host0/mtu");
+    assert_eq!(mtu.trim(), "1400");
+    // with the address that netd keeps for it, it is on the network
+    inside.sh(&format!("ip addr add {}/128 dev host0 nodad", inside.v6()));
+    reaches_the_world(&inside);
+    // another address of the subnet is nobody's: the guard lets nothing of it out
+    let stranger = world.container("two").in_zone("web").dhcp().start();
+    stranger.sh("ip link set host0 up; ip addr add fd66:1:2:3::77/128 dev host0 nodad");
+    until(&stranger, "ip -6 route", "default via fe80::");
+    let out = stranger.tcp("2001:db8:1::2".parse::<IpAddr>().unwrap(), 80);
+    assert!(!out.passed(), "{out:?}");
+}
+
+pub fn statically_configured_ones_are_told_nothing() {
+    let world = World::new("six-static");
+    zone(&world);
+    let inside = world.container("one").in_zone("web").start();
+    inside.sh("for i in 1 2 3; do timeout 1 rdisc6 -1 -r 1 -w 300 host0; done; true");
+    let said = inside.sh("ip -6 route; ip -6 addr show dev host0");
+    assert!(
+        !said.contains("proto ra") && !said.contains("dynamic"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("inet6 {}/128", inside.v6())),
+        "{said}"
+    );
+}
+
+pub fn real_clients_get_their_address() {
+    let world = World::new("six-clients");
+    zone(&world);
+    std::thread::scope(|scope| {
+        for client in &CLIENTS6 {
+            let world = &world;
+            scope.spawn(move || tell(world, client));
+        }
+    });
+}
+
+fn tell(world: &World, client: &Client) {
+    let inside = world.container(client.name).in_zone("web").dhcp().start();
+    assert_eq!(lease(world, &inside)["state"], "reserved");
+    client.once(&world.dir, &inside.netns);
+    let told = client.told(&world.dir);
+    let expected = [
+        &inside.v6().to_string(),
+        "",
+        "2001:db8:1::2",
+        "web.example.test",
+        "",
+    ];
+    for (variable, expected) in client.variables.iter().zip(expected) {
+        if !variable.is_empty() {
+            let told = told.get(*variable).map(|t| t.trim_end_matches('.'));
+            assert_eq!(told, Some(expected), "{}: {variable}", client.name);
+        }
+    }
+    let addresses = inside.sh("ip -6 addr show dev host0");
+    let own = format!("inet6 {}/128", inside.v6());
+    assert!(addresses.contains(&own), "{}: {addresses}", client.name);
+    let lease = lease(world, &inside);
+    assert_eq!(
+        (&lease["state"], &lease["kind"]),
+        (&"bound".into(), &"dhcp".into())
+    );
+    assert!(lease["expires"].is_number(), "{lease}");
+    until(&inside, "ip -6 route", "default via fe80::");
+    reaches_the_world(&inside);
+}
+
+pub fn a_lease_is_renewed_released_and_survives_the_daemon() {
+    let world = World::new("six-renews");
+    zone(&world);
+    let client = &CLIENTS6[0];
+    let inside = world.container("one").in_zone("web").dhcp().start();
+    client.once(&world.dir, &inside.netns);
+    let first = lease(&world, &inside);
+    for how in ["restarted", "killed"] {
+        match how {
+            "restarted" => world.restart_netd(),
+            _ => {
+                world.kill_netd();
+                world.start_netd();
+            }
+        }
+        let kept = lease(&world, &inside);
+        assert_eq!(
+            (&kept["state"], &kept["expires"]),
+            (&first["state"], &first["expires"]),
+            "{how}"
+        );
+    }
+    // the client's memory is gone with its folders; what it gets is the same, for longer
+    std::thread::sleep(Duration::from_millis(1100));
+    client.once(&world.dir, &inside.netns);
+    let again = lease(&world, &inside);
+    assert_eq!(again["state"], "bound");
+    assert!(
+        again["expires"].as_i64() > first["expires"].as_i64(),
+        "{again}"
+    );
+    // released: the address stays the container's
+    let mut command = client.command(
+        &world.dir,
+        "dhclient -6 -1 -lf /var/lib/dhcp/l -pf /run/d6.pid host0; dhclient -6 -r -lf /var/lib/dhcp/l -pf /run/d6.pid host0",
+    );
+    command.stdin(Stdio::null());
+    let ran = inside.netns.enter(|| crate::net::netns::run(&mut command));
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(lease(&world, &inside)["state"], "reserved", "released");
+    assert_eq!(inside.status()["addresses"], inside.attached["addresses"]);
+}
+
+/// IPv6 alone: created, attached to both ways, judged, told to clients; and the other family is nowhere.
+pub fn a_zone_of_ipv6_alone() {
+    let world = World::new("six-alone");
+    let zone = world
+        .zone("six")
+        .option("--subnet4", "none")
+        .default("allow")
+        .create();
+    assert!(
+        zone["subnet4"].is_null() && zone["gateway4"].is_null(),
+        "{zone}"
+    );
+    world
+        .zone("six")
+        .option("--subnet4", "none")
+        .default("allow")
+        .create(); // the same again
+    let web = world.container("web").in_zone("six").start();
+    let client = world.container("dhcpcd").in_zone("six").dhcp().start();
+    assert_eq!(web.addresses().len(), 1, "{}", web.attached);
+    let inside = web.sh("ip -4 addr show dev host0; ip -4 route");
+    assert!(inside.trim().is_empty(), "{inside}");
+    assert!(
+        !world
+            .netns
+            .sh("ip -4 addr show dev vz-six")
+            .contains("inet ")
+    );
+    reaches_the_world(&web);
+    CLIENTS6[1].once(&world.dir, &client.netns);
+    until(&client, "ip -6 route", "default via fe80::");
+    reaches_the_world(&client);
+    let out = client.tcp(web.v6(), 80);
+    assert_eq!(out.who(), "web", "{out:?}");
+    // a policy closes it as it would any other
+    world.policy("web", "[[ingress]]\nfrom = [\"world\"]\n");
+    world.netd("reload").ok();
+    assert!(client.tcp(web.v6(), 80).turned_away());
+    world.restart_netd();
+    assert!(client.tcp(web.v6(), 80).turned_away());
+    assert_eq!(
+        world.netd("zone show six --json").json()["subnet4"],
+        Value::Null
+    );
+    // one that had IPv4 gives it up when nobody is in it
+    world.zone("both").create();
+    world.netd("zone set both --subnet4 none").ok();
+    assert!(
+        !world
+            .netns
+            .sh("ip -4 addr show dev vz-both")
+            .contains("inet ")
+    );
+    world.netd("zone set both --subnet6 none").fails(2);
+}
+
+pub fn a_zone_that_goes_takes_its_routes_along() {
+    let world = World::new("six-farewell");
+    zone(&world);
+    let inside = world.container("one").in_zone("web").dhcp().start();
+    inside.sh("ip link set host0 up");
+    until(&inside, "ip -6 route", "default via fe80::");
+    let mut heard = Command::new("tcpdump");
+    heard.args([
+        "-i",
+        "host0",
+        "-n",
+        "-v",
+        "-l",
+        "--immediate-mode",
+        "-c",
+        "1",
+        "icmp6 and ip6[40] == 134 and ip6[46:2] == 0",
+    ]);
+    heard.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let heard = inside.netns.enter(|| heard.spawn()).unwrap();
+    std::thread::sleep(Duration::from_millis(1000));
+    world.netd("zone delete web --force").ok();
+    let said = heard.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("router lifetime 0s"), "{said}");
+}
