@@ -63,7 +63,8 @@ stories! {
     publish_policy: a_closed_port_is_warned_of_everywhere, a_published_port_opens_to_world_and_host_in_any_default,
         run_and_runtimes_publish_alike, an_internal_zone_refuses_and_a_zone_that_becomes_internal_closes;
     policies: labels_zones_and_names_as_peers, addresses_and_ranges_as_peers, a_deny_always_wins,
-        files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
+        files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways,
+        a_label_that_is_named_later_cuts_nobody_and_lets_nobody_through;
     apply: a_set_opens_and_closes_in_one_step_and_rolls_back, one_bad_file_refuses_all,
         who_does_not_confirm_in_time_gets_the_old_set_back, a_daemon_that_starts_after_the_deadline_brings_the_old_set_back_first,
         a_file_that_is_bad_stays_as_good_as_it_was, groups_go_with_their_set, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
@@ -72,7 +73,7 @@ stories! {
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
-        an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
+        an_edit_comes_into_force_by_itself, checking_needs_no_daemon, files_have_a_ceiling_together;
     groups: one_edit_changes_every_file_that_uses_them, bad_ones_leave_the_last_good_ones_in_force,
         without_good_ones_what_uses_them_is_refused, a_check_asks_the_daemon_who_is_there;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
