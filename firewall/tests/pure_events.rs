@@ -380,7 +380,58 @@ fn a_container_that_is_not_what_it_was() {
     db.labels = [("tier".to_owned(), "other".to_owned())].into();
     let (lines, forget) = live.after(|f| f.attach(db));
     assert!(forget);
-    // the number of its old labels is free, and becomes that of its new ones
+    // its new label is named by no rule
+    assert_eq!(
+        lines,
+        [
+            "- in4_allow_group 10.89.0.2 . labels:tier=back",
+            "- in6_allow_group fd00::2 . labels:tier=back",
+            "- labels_of4 10.89.1.3 : labels:tier=back",
+            "- labels_of6 fd00:0:0:1::3 : labels:tier=back",
+            "+ labels_of4 10.89.1.3 : labels:",
+            "+ labels_of6 fd00:0:0:1::3 : labels:",
+        ]
+    );
+}
+
+#[test]
+fn a_label_that_is_named_first_gets_its_rules_before_anybody_has_its_number() {
+    let back = "[[ingress]]\nfrom = [\"label:tier=back\"]";
+    let mut live = Live::new(start().file("web.toml", back));
+    let mut db = live.container("db");
+    db.labels.insert("name".to_owned(), "db".to_owned());
+    live.after(|f| f.attach(db));
+    // nobody names it: no identity of its own
+    let elements = print::elements(&live.firewall, &live.firewall.elements());
+    assert!(!elements.iter().any(|line| line.contains("name=db")));
+    let file = "[[ingress]]\nfrom = [\"label:name=db\"]\nports = [\"tcp/80\"]";
+    let file = Arc::new(PolicyFile::parse("web.toml", file).unwrap());
+    let both = "applies-to = { container = \"web\" }\n[[ingress]]\nfrom = [\"label:tier=back\"]";
+    let both = Arc::new(PolicyFile::parse("both.toml", both).unwrap());
+    live.after(|f| f.edit_policies([("both.toml".to_owned(), Some(both))]));
+    let (lines, forget) = live.after(|f| f.announce([&file]));
+    assert!(!forget);
+    assert_eq!(
+        lines,
+        [
+            "+ in4_allow_group 10.89.0.2 . labels:name=db,tier=back",
+            "+ in6_allow_group fd00::2 . labels:name=db,tier=back",
+        ]
+    );
+    let (lines, _) = live.after(|f| f.edit_policies([("web.toml".to_owned(), Some(file))]));
+    assert_eq!(
+        lines,
+        [
+            "- labels_of4 10.89.1.3 : labels:tier=back",
+            "- labels_of6 fd00:0:0:1::3 : labels:tier=back",
+            "+ in4_allow_group_port 10.89.0.2 . labels:name=db,tier=back . tcp . 80",
+            "+ in6_allow_group_port fd00::2 . labels:name=db,tier=back . tcp . 80",
+            "+ labels_of4 10.89.1.3 : labels:name=db,tier=back",
+            "+ labels_of6 fd00:0:0:1::3 : labels:name=db,tier=back",
+        ]
+    );
+    let (lines, forget) = live.after(|f| f.tidy().unwrap());
+    assert!(!forget);
     assert_eq!(
         lines,
         [
@@ -388,6 +439,7 @@ fn a_container_that_is_not_what_it_was() {
             "- in6_allow_group fd00::2 . labels:tier=back",
         ]
     );
+    assert!(live.firewall.tidy().is_none());
 }
 
 #[test]

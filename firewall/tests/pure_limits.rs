@@ -6,11 +6,13 @@
 mod pure;
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use firewall::model::DefaultPolicy;
 use firewall::policy::limits::{
     MAX_ELEMENTS, MAX_ENTRIES, MAX_PEERS, MAX_PIECES, MAX_PORTS, MAX_RULES, most_pieces,
 };
+use firewall::policy::together::{MAX_ELEMENTS_TOGETHER, MAX_PIECES_TOGETHER, too_much};
 use firewall::policy::{MAX_BYTES, MAX_CONDITIONAL, PolicyFile};
 use firewall::sets::{Action, Direction, Family, SetId, Shape};
 use proptest::prelude::*;
@@ -269,4 +271,55 @@ proptest! {
         )).count();
         prop_assert!(boxes <= bound, "{} > {}: {}", boxes, bound, text);
     }
+}
+
+/// So many files for `web`, with these rules each.
+fn files(count: usize, rules: &str) -> Vec<Arc<PolicyFile>> {
+    let text = format!("applies-to = {{ container = \"web\" }}\n{rules}");
+    let file = |n| PolicyFile::parse(&format!("f{n}.toml"), &text).unwrap();
+    (0..count).map(|n| Arc::new(file(n))).collect()
+}
+
+#[test]
+fn elements_of_all_files_of_a_container() {
+    let half = MAX_ELEMENTS_TOGETHER / 2;
+    let rules = "[[egress]]\nto = LIST\n".repeat(half / 2000);
+    let rules = rules.replace("LIST", &list(2000, address));
+    assert_eq!(too_much(&files(2, &rules)), None);
+    let mut many = files(2, &rules);
+    many.extend(files(1, "[[egress]]\nto = [\"host\"]\n"));
+    let said = too_much(&many).unwrap().to_string();
+    assert_eq!(
+        said,
+        "the 3 files that apply to it become 40001 elements together, and at most 40000 are allowed: \
+         f0.toml (20000), f1.toml (20000), f0.toml (1)"
+    );
+}
+
+#[test]
+fn pieces_of_all_files_of_a_container() {
+    let nested = |first: usize| {
+        let nets = list(23, |n| format!("10.0.0.0/{}", n + 8));
+        let ports = list(4, |n| {
+            format!("tcp/{}-{}", first + n * 10, first + n * 10 + 4)
+        });
+        format!("[[egress]]\nto = {nets}\nports = {ports}\n")
+    };
+    let mut all = Vec::new();
+    let mut count = 0;
+    while too_much(&all).is_none() {
+        count += 1;
+        assert!(count < 1000, "no end");
+        let file = files(1, &nested(count * 50)).remove(0);
+        all.push(file);
+    }
+    let said = too_much(&all).unwrap().to_string();
+    assert!(said.contains("pieces of networks together"), "{said}");
+    all.pop();
+    let rules: Vec<_> = all.iter().flat_map(|file| file.rules()).collect();
+    let pieces = most_pieces(rules, Action::Allow, Family::V4);
+    assert!(
+        (MAX_PIECES_TOGETHER / 2..=MAX_PIECES_TOGETHER).contains(&pieces),
+        "{pieces}"
+    );
 }

@@ -20,7 +20,7 @@ use firewall::explain::explain;
 use firewall::model::{Clock, Container, Endpoint, Flow, Traffic, World, Zone};
 use firewall::oracle;
 use firewall::policy::PolicyFile;
-use firewall::sets::{Action, Family};
+use firewall::sets::{Action, Changes, Family};
 use proptest::prelude::*;
 use pure::kernel::{Hook, Kernel, Packet};
 use pure::worlds::{self, ADDRESSES, Setting, TRAFFIC};
@@ -233,10 +233,28 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
                     let file = text.map(|text| Arc::new(PolicyFile::parse(&name, text).unwrap()));
                     (name, file)
                 };
-                firewall.edit_policies(edited.map(file))
+                let edits: Vec<_> = edited.map(file).into_iter().collect();
+                let files: Vec<_> = edits.iter().filter_map(|(_, file)| file.clone()).collect();
+                // in batches of their own, or all in one
+                if files.iter().any(|file| file.rules().count() % 2 == 1) {
+                    unseen(&firewall.announce(&files), &firewall, &mut kernel)?;
+                }
+                firewall.edit_policies(edits)
             }
         };
         kernel.apply(&changes);
+        prop_assert_eq!(
+            print::elements(&firewall, &kernel.dump()),
+            print::elements(&firewall, &firewall.elements()),
+            "after {:?}",
+            event
+        );
+        let mut steps = 0;
+        while let Some(changes) = firewall.tidy() {
+            unseen(&changes, &firewall, &mut kernel)?;
+            steps += 1;
+            prop_assert!(steps < 5, "no end of tidying after {:?}", event);
+        }
         // the same as from scratch
         let scratch = Setting {
             zones: firewall.world().zones.values().cloned().collect(),
@@ -274,6 +292,23 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
             }
         }
     }
+    Ok(())
+}
+
+/// Changes that no packet notices.
+fn unseen(
+    changes: &Changes,
+    firewall: &Firewall,
+    kernel: &mut Kernel,
+) -> Result<(), TestCaseError> {
+    let passing = |kernel: &Kernel| -> Vec<bool> {
+        let packets = packets(firewall.world());
+        packets.iter().map(|packet| kernel.passes(packet)).collect()
+    };
+    let before = passing(kernel);
+    kernel.apply(changes);
+    prop_assert_eq!(before, passing(kernel), "{:?}", changes);
+    prop_assert!(!changes.forget);
     Ok(())
 }
 

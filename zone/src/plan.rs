@@ -22,8 +22,8 @@ const ALTNAME_MAX: usize = 127;
 /// One thing to do to one link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// On the host: a veth with one queue each way, its host end up and on the bridge, its inside
-    /// created in the container's namespace, down, with its final name and address.
+    /// On the host: a veth with one queue each way, its host end on the bridge, its inside created in the
+    /// container's namespace with its final name and address; both down.
     AddVeth {
         /// Name of the host end.
         host: IfName,
@@ -43,8 +43,9 @@ pub enum Step {
         /// The host end.
         host: IfName,
     },
-    /// On the host: no IPv4 on the host end either, as far as there is a switch for it.
-    QuietHostEnd {
+    /// On the host: no IPv4 on the host end either, as far as there is a switch for it; and up. Not earlier: an
+    /// interface that comes up without IPv6 spares the kernel to begin and end with it.
+    RaiseHostEnd {
         /// The host end.
         host: IfName,
         /// What it stands for, where its name had to be shortened.
@@ -125,7 +126,7 @@ impl Step {
             }),
             // gone with the link
             Self::DisableIpv6 { .. }
-            | Self::QuietHostEnd { .. }
+            | Self::RaiseHostEnd { .. }
             | Self::GuardPort { .. }
             | Self::AddFdb { .. }
             | Self::AddAltname { .. } => None,
@@ -148,7 +149,7 @@ impl fmt::Display for Step {
                 ..
             } => write!(f, "add veth {host} on {bridge} with {inside} inside"),
             Self::DisableIpv6 { host } => write!(f, "disable IPv6 on {host}"),
-            Self::QuietHostEnd { host, .. } => write!(f, "silence IPv4 on {host}"),
+            Self::RaiseHostEnd { host, .. } => write!(f, "silence IPv4 on {host} and set it up"),
             Self::GuardPort { host } => write!(f, "isolate and lock port {host}"),
             Self::AddFdb { host, mac } => write!(f, "add {mac} to the FDB for {host}"),
             Self::AddAltname { host, altname } => write!(f, "name {host} also {altname}"),
@@ -190,14 +191,14 @@ pub fn host(spec: &PortSpec) -> Vec<Step> {
             mtu: spec.mtu,
         },
         Step::DisableIpv6 { host: host.clone() },
-        Step::QuietHostEnd {
-            host: host.clone(),
-            alias: shortened.then(|| spec.container.to_string()),
-        },
         Step::GuardPort { host: host.clone() },
         Step::AddFdb {
             host: host.clone(),
             mac: spec.mac,
+        },
+        Step::RaiseHostEnd {
+            host: host.clone(),
+            alias: shortened.then(|| spec.container.to_string()),
         },
     ];
     if let Some(altname) = altname(&host, full) {
@@ -267,12 +268,13 @@ mod tests {
     fn a_port_is_guarded_before_anything_inside_is_up() {
         let spec = spec("web", Configure::Static);
         assert_eq!(
-            words(&host(&spec))[..4],
+            words(&host(&spec)),
             [
                 "add veth vb-web on vz-dmz with host0 inside",
                 "disable IPv6 on vb-web",
-                "silence IPv4 on vb-web",
                 "isolate and lock port vb-web",
+                &format!("add {} to the FDB for vb-web", spec.mac),
+                "silence IPv4 on vb-web and set it up",
             ]
         );
         assert_eq!(
@@ -319,10 +321,10 @@ mod tests {
             panic!("no altname in {steps:?}");
         };
         assert_eq!(altname, &format!("vb-{long}"));
-        assert!(matches!(&steps[2], Step::QuietHostEnd { alias: Some(a), .. } if a == long));
+        assert!(matches!(&steps[4], Step::RaiseHostEnd { alias: Some(a), .. } if a == long));
         // 128 bytes are a container's name, but no altname: the alias alone tells
         let steps = host(&spec(&"x".repeat(128), Configure::Static));
-        assert!(matches!(steps.last(), Some(Step::AddFdb { .. })));
+        assert!(matches!(steps.last(), Some(Step::RaiseHostEnd { .. })));
     }
 
     #[test]

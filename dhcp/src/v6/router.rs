@@ -21,8 +21,9 @@ pub const MAX_INTERVAL: u64 = 600;
 /// See [`MAX_INTERVAL`].
 pub const MIN_INTERVAL: u64 = 200;
 
-/// Seconds that this is a default router: 3 × [`MAX_INTERVAL`]. Names and resolvers likewise (RFC 8106 §5.1).
-const LIFETIME: u16 = 1800;
+/// Seconds that this is a default router: the most there is (RFC 4861 §6.2.1), so that a daemon that is away for
+/// an hour is not missed. What goes is told with zeroes. Names and resolvers likewise (RFC 8106 §5.1).
+const LIFETIME: u16 = 9000;
 /// Valid and preferred lifetime of prefixes in seconds. Addresses are kept for names, so they end only with
 /// the zone; then advertisements with lifetimes of zero say so.
 const VALID: u32 = 86_400;

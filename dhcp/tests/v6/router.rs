@@ -74,12 +74,12 @@ fn what_is_said() {
     };
     let common = |prefix: &str| {
         [
-            "router 1800 s, hops 64, flags c0",
+            "router 9000 s, hops 64, flags c0",
             "from [2, 0, 0, 0, 0, 1]",
             "mtu 1400",
             prefix,
-            "rdnss 1800 s [fd00::1, 2001:db8::53]",
-            "dnssl 1800 s \"\\u{3}dmz\\u{8}internal.\\u{7}example\\u{4}test.....\"",
+            "rdnss 9000 s [fd00::1, 2001:db8::53]",
+            "dnssl 9000 s \"\\u{3}dmz\\u{8}internal.\\u{7}example\\u{4}test.....\"",
         ]
         .map(str::to_owned)
     };

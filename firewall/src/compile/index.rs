@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use zone::{ContainerName, ZoneName};
 
+use super::identities::Pair;
 use super::numbers::Labels;
 use crate::model::Container;
 use crate::policy::{AppliesTo, Mode, Peer, PolicyFile, PolicySet};
@@ -17,9 +18,6 @@ pub(super) type FileKey = Arc<str>;
 
 /// One entry of an index by `K`: the files there.
 type Files<K> = BTreeMap<K, BTreeSet<FileKey>>;
-
-/// Label and value.
-type Pair = (String, String);
 
 /// Files by those to whom they apply.
 #[derive(Debug, Default, Clone)]
@@ -186,6 +184,11 @@ impl FileIndex {
             let pair = (label.clone(), value.clone());
             self.naming_label.get(&pair).into_iter().flatten()
         })
+    }
+
+    /// Whether some file has a rule about a label.
+    pub(super) fn names_label(&self, pair: &Pair) -> bool {
+        self.naming_label.contains_key(pair)
     }
 
     /// Whether some rule in force denies.

@@ -51,7 +51,7 @@ pub(super) fn container(view: View<'_>, container: &Container, out: &mut Vec<Ele
         out.push(element(set, port().mac(container.mac).ip(address)));
     }
     let zone = view.zones.group(&container.zone);
-    let labels = view.labels.group(&container.labels);
+    let labels = view.labels.group(&container.name);
     for address in addresses {
         let family = Family::of(address);
         let own = || Key::new().ip(address);

@@ -14,10 +14,12 @@
 //! its files, from a name, zone or label to the files with rules about it, and from a file to its
 //! containers.
 
+mod ceiling;
 mod collect;
 mod condition;
 mod difference;
 mod hits;
+mod identities;
 mod index;
 mod links;
 mod names;
@@ -25,6 +27,7 @@ mod numbers;
 mod owner;
 pub(crate) mod publish;
 mod ranges;
+mod renumber;
 mod resolved;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,9 +41,10 @@ use crate::policy::{AppliesTo, PolicyFile, PolicySet};
 use crate::sets::{Changes, Element, Limit};
 use condition::Conditions;
 pub use hits::RuleElements;
+use identities::Identities;
 use index::{FileIndex, FileKey};
 use names::Names;
-use numbers::{LabelSets, ZoneNumbers};
+use numbers::ZoneNumbers;
 use owner::{Applying, Focus, View};
 
 /// World and policies, and the elements that follow from them.
@@ -53,7 +57,7 @@ pub struct Firewall {
     policies: PolicySet,
     files: FileIndex,
     zones: ZoneNumbers,
-    labels: LabelSets,
+    labels: Identities,
     conditions: Conditions,
     names: Names,
     /// When addresses of names end: the first of the names of each.
@@ -89,9 +93,10 @@ impl Firewall {
         self.zones.group(zone)
     }
 
-    /// The mark that stands for containers with exactly these labels, while there is one.
-    pub fn labels_group(&self, labels: &BTreeMap<String, String>) -> Option<u32> {
-        self.labels.group(labels)
+    /// What a mark in group keys stands for, when it stands for containers with labels: those of them that some
+    /// rule names.
+    pub fn identity(&self, mark: u32) -> Option<&BTreeMap<String, String>> {
+        self.labels.identity(mark)
     }
 
     /// Tells the host's own addresses outside the zones. Changes no element: in the kernel the hook
@@ -246,14 +251,14 @@ impl Firewall {
         let Some(subject) = old.clone().or_else(|| new.clone()) else {
             return changes;
         };
-        // whether its labels begin or cease to be somebody's with it
-        let labels_too = match &new {
-            Some(_) => self.labels.is_new(&subject.labels),
-            None => self.labels.is_last(&subject.labels),
+        // whether its identity begins or ends with it
+        let (identity, labels_too) = match &new {
+            Some(_) => self.labels.coming(&subject.labels),
+            None => self.labels.going(&subject.name),
         };
         let mut files: BTreeSet<&FileKey> = self.files.naming(&subject.name).collect();
         if labels_too {
-            files.extend(self.files.naming_labels(&subject.labels));
+            files.extend(self.files.naming_labels(&identity));
         }
         let mut concerned: BTreeSet<ContainerName> = BTreeSet::new();
         for file in files {
@@ -265,7 +270,7 @@ impl Firewall {
             if let Some(container) = firewall.world.containers.get(&subject.name) {
                 firewall.all_of(container, &mut out);
             }
-            let group = firewall.labels.group(&subject.labels);
+            let group = firewall.labels.group(&subject.name);
             let focus = Focus::Peer {
                 peer: &subject,
                 group: group.filter(|_| labels_too),
@@ -332,11 +337,28 @@ impl Firewall {
     }
 
     /// Some files are put in force, or not any more (`None`). Costs nothing for all the others.
+    ///
+    /// When they name labels that no file named before, [`Firewall::announce`] has to be in force first; if it was
+    /// not called, the changes hold what it would have said. Numbers of labels that are not used any more are left to
+    /// [`Firewall::tidy`].
     pub fn edit_policies(
         &mut self,
         edits: impl IntoIterator<Item = (String, Option<Arc<PolicyFile>>)>,
     ) -> Changes {
         let edits: BTreeMap<String, Option<Arc<PolicyFile>>> = edits.into_iter().collect();
+        let announced = self.announce(edits.values().flatten());
+        let moved = self.move_in();
+        let named = self.named_by(&edits);
+        let mut changes = self.replace(edits);
+        self.unwant(named);
+        if !announced.is_empty() || !moved.is_empty() {
+            changes = renumber::merged([announced, moved, changes]);
+        }
+        changes.forget = difference::tightens(&changes);
+        self.note(changes)
+    }
+
+    fn replace(&mut self, edits: BTreeMap<String, Option<Arc<PolicyFile>>>) -> Changes {
         let mut concerned: BTreeSet<ContainerName> = BTreeSet::new();
         for (key, new) in &edits {
             let old = self.policies.0.get(key);
@@ -382,8 +404,7 @@ impl Firewall {
         for old in &went {
             self.conditions.forget(old);
         }
-        changes.forget = difference::tightens(&changes);
-        self.note(changes)
+        changes
     }
 
     /// Puts files in the place of others, with what is the same for all containers: the limits and hours
@@ -542,7 +563,7 @@ impl Firewall {
         let mut names = if let Some(name) = &target.container {
             vec![name.clone()]
         } else if !target.labels.is_empty() {
-            self.labels.members(&target.labels)
+            self.labels.candidates(&target.labels)
         } else if let Some(zone) = &target.zone {
             let members = self.members.get(zone);
             members.into_iter().flatten().cloned().collect()

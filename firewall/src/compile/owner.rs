@@ -1,12 +1,14 @@
 //! What the files and defaults say about one container → its elements of the policy sets.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::collect::{Collected, Match};
 use super::condition::Conditions;
+use super::identities::Identities;
 use super::names::Names;
-use super::numbers::{LabelSets, ZoneNumbers};
+use super::numbers::ZoneNumbers;
 use crate::model::{Container, DefaultPolicy, World};
 use crate::policy::{Counts, Peer, PolicyFile, number};
 use crate::sets::{Action, Direction, Element, Family, Key, SetId, group};
@@ -16,7 +18,7 @@ use crate::sets::{Action, Direction, Element, Family, Key, SetId, group};
 pub(super) struct View<'a> {
     pub(super) world: &'a World,
     pub(super) zones: &'a ZoneNumbers,
-    pub(super) labels: &'a LabelSets,
+    pub(super) labels: &'a Identities,
     pub(super) conditions: &'a Conditions,
     pub(super) names: &'a Names,
 }
@@ -38,17 +40,21 @@ pub(super) enum Focus<'a> {
     /// name must not compute all their rules.
     Peer {
         peer: &'a Container,
-        /// The group of its labels, where nobody else has them.
+        /// The number of its identity, where nobody else has that.
         group: Option<u32>,
     },
+    /// At least those with one of these numbers of identities.
+    Groups(&'a BTreeSet<u32>),
 }
 
 impl Focus<'_> {
     /// Whether what a rule says about somebody may be left out. `boxes`: what it says about addresses is
     /// cut into boxes with what it says about others.
     pub(super) fn skips(&self, peer: &Peer, boxes: bool) -> bool {
-        let Focus::Peer { peer: other, .. } = self else {
-            return false;
+        let other = match self {
+            Focus::Everything => return false,
+            Focus::Groups(_) => return !matches!(peer, Peer::Label(..)),
+            Focus::Peer { peer, .. } => *peer,
         };
         match peer {
             Peer::Container(name) => *name != other.name && !boxes,
@@ -62,6 +68,7 @@ impl Focus<'_> {
     pub(super) fn keeps_peer(&self, address: IpAddr) -> bool {
         match self {
             Focus::Everything => true,
+            Focus::Groups(_) => false,
             Focus::Peer { peer, .. } => peer.addresses.contains(&address),
         }
     }
@@ -69,6 +76,7 @@ impl Focus<'_> {
     pub(super) fn keeps_group(&self, number: u32) -> bool {
         match self {
             Focus::Everything => true,
+            Focus::Groups(groups) => groups.contains(&number),
             Focus::Peer { group, .. } => *group == Some(number),
         }
     }

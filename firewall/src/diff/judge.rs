@@ -302,6 +302,7 @@ fn closed(group: &Group<'_>) -> Arc<PolicyFile> {
         egress: Some(section),
         groups: BTreeSet::new(),
         warnings: crate::diagnostics::Diagnostics::default(),
+        weight: Default::default(),
     })
 }
 

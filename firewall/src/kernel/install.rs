@@ -25,6 +25,24 @@ use crate::skeleton::ir::{Chain, Point, TableSpec};
 /// Elements by set.
 type BySet<'a> = BTreeMap<SetId, Vec<&'a Element>>;
 
+/// Sets in which most containers have elements.
+fn is_common(id: SetId) -> bool {
+    use crate::sets::{Action, Shape};
+    match id {
+        SetId::Own(_)
+        | SetId::ZoneOf(_)
+        | SetId::LabelsOf(_)
+        | SetId::NoDeny(..)
+        | SetId::Generation
+        | SetId::Remember => true,
+        SetId::Rule(_, _, Action::Allow, shape) => matches!(
+            shape,
+            Shape::PeerPort | Shape::GroupPort | Shape::Group | Shape::NetPort | Shape::GroupProto
+        ),
+        _ => false,
+    }
+}
+
 /// What stands of a table that is to be written.
 enum Standing {
     Nothing,
@@ -116,7 +134,10 @@ impl Tables {
         let mut id = 0;
         for (spec, standing) in self.skeleton.iter().zip(standing) {
             let kept_sets = clear(&mut batch, spec, standing, flags, keep);
-            for (set_id, set) in self.specs.iter().filter(|(_, s)| s.table == spec.table) {
+            let sets = self.specs.iter().filter(|(_, s)| s.table == spec.table);
+            // the kernel looks for a set by its name from the first one on
+            let (common, others): (Vec<_>, Vec<_>) = sets.partition(|(id, _)| is_common(**id));
+            for (set_id, set) in common.into_iter().chain(others) {
                 if keep.contains(set_id) {
                     continue;
                 }

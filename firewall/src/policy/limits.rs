@@ -141,7 +141,11 @@ impl Reader<'_> {
 
 /// How many boxes the rules of one action become at most where networks and ranges of ports overlap, for
 /// one address of a family.
-pub fn most_pieces(rules: &[Rule], action: Action, family: Family) -> usize {
+pub fn most_pieces<'a>(
+    rules: impl IntoIterator<Item = &'a Rule>,
+    action: Action,
+    family: Family,
+) -> usize {
     pieces(rules, action, family).values().sum()
 }
 
@@ -162,12 +166,16 @@ struct Own {
 /// it becomes no more pieces than it has intervals itself, and one more for each interval around it;
 /// three times as many rectangles where an interval goes over several protocols. Summed up in the order
 /// of the networks, outer ones first, that costs a sort and one pass.
-fn pieces(rules: &[Rule], action: Action, family: Family) -> BTreeMap<usize, usize> {
+fn pieces<'a>(
+    rules: impl IntoIterator<Item = &'a Rule>,
+    action: Action,
+    family: Family,
+) -> BTreeMap<usize, usize> {
     let mut networks: BTreeMap<(u128, Reverse<u128>), Own> = BTreeMap::new();
     let mut by_rule: BTreeMap<usize, usize> = BTreeMap::new();
     // single addresses of containers are known to the compiler only: they may be in any network
     let mut unplaced: Vec<Own> = Vec::new();
-    for (place, rule) in rules.iter().enumerate() {
+    for (place, rule) in rules.into_iter().enumerate() {
         if rule.action != action {
             continue;
         }

@@ -22,6 +22,7 @@ mod rule;
 #[cfg(test)]
 mod schema;
 mod suggest;
+pub mod together;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,6 +156,8 @@ pub struct PolicyFile {
     pub groups: BTreeSet<String>,
     /// What the file probably does not mean as it stands.
     pub warnings: Diagnostics,
+    /// What it asks for.
+    pub weight: together::Weight,
 }
 
 impl PolicyFile {

@@ -10,6 +10,7 @@ use zone::ContainerName;
 use super::limits::{Count, MAX_RULES};
 use super::place::{Places, RulePlace};
 use super::suggest::nearest;
+use super::together::Weight;
 use super::{AppliesTo, Groups, MAX_BYTES, Mode, PolicyFile, Section};
 use crate::diagnostics::{Diagnostics, Source};
 use crate::sets::Direction;
@@ -38,6 +39,7 @@ pub(super) fn file(file: &str, text: &str, groups: &Groups) -> Result<PolicyFile
     let warnings = read.source.finish()?;
     Ok(PolicyFile {
         warnings,
+        weight: Weight::of(read.file.rules()),
         ..read.file
     })
 }
@@ -197,6 +199,7 @@ impl<'a> Reader<'a> {
             egress,
             groups: std::mem::take(&mut self.used),
             warnings: Diagnostics::default(),
+            weight: Weight::default(),
         }
     }
 

@@ -15,7 +15,7 @@
 //! use, whoever uses it. Buckets and counts belong to the container, the rule and the source.
 
 use super::ir::*;
-use super::judge::{by_port, has_names, is_group, prefix, sides};
+use super::judge::{by_port, group_of, has_names, is_group, prefix, sides};
 use super::{COUNTED, PASSED_MASK, REMEMBERED};
 use crate::policy::MAX_CONDITIONAL;
 use crate::sets::{Action, Direction, Family, Field, Limit, SetId, Shape, group, limit};
@@ -297,8 +297,7 @@ fn match_container(d: Direction, f: Family, a: Action) -> Chain {
     let n = name(d, f, a);
     let mut rules = Vec::new();
     for map in [SetId::ZoneOf(f), SetId::LabelsOf(f)] {
-        rules.push(rule([Step::Set(Meta::Mark, 0)]));
-        rules.push(rule([Step::SetFrom(Meta::Mark, vec![peer], map)]));
+        rules.extend(group_of(peer, map));
         rules.extend(ask_group(&n));
     }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));

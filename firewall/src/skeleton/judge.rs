@@ -359,14 +359,23 @@ fn by_container(d: Direction, f: Family, a: Action) -> Chain {
     let (_, peer) = sides(d, f);
     let mut rules = Vec::new();
     for map in [SetId::ZoneOf(f), SetId::LabelsOf(f)] {
-        rules.push(rule([Step::Set(Meta::Mark, 0)]));
-        rules.push(rule([Step::SetFrom(Meta::Mark, vec![peer], map)]));
+        rules.extend(group_of(peer, map));
         rules.extend(ask_group(d, f, a));
     }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
     rules.extend(ask_group(d, f, a));
     rules.extend(the_end(d, f, a));
     chain(name(d, f, a, "_container"), rules)
+}
+
+/// Puts the group that a container is of into the mark. Every container has one in both maps; one that is just
+/// replaced may be missed for a moment, and that must neither pass for no label nor be told to anybody.
+pub(super) fn group_of(peer: Load, map: SetId) -> Vec<Rule> {
+    vec![
+        rule([Step::Set(Meta::Mark, 0)]),
+        rule([Step::SetFrom(Meta::Mark, vec![peer], map)]),
+        rule([is_group(0), Step::Count, Step::Drop]),
+    ]
 }
 
 /// Looks the group in the mark up; a match leaves [`group::ALLOWED`] in the mark, for denies too.

@@ -77,17 +77,24 @@ impl Container {
             let number = Key::new().mark(zone(self.zone));
             all.push(mapped(SetId::ZoneOf(f), Key::new().ip(address), number));
         }
+        all.extend(self.labels_of());
         all
     }
 
-    /// Its number for its labels.
-    pub(crate) fn labels(&self, number: u32) -> Vec<Element> {
+    /// Tells its identity.
+    pub(crate) fn labels_of(&self) -> Vec<Element> {
         self.ips()
-            .map(|a| {
-                let number = Key::new().mark(group::LABELS_BASE + number);
-                mapped(SetId::LabelsOf(Family::of(a)), Key::new().ip(a), number)
+            .map(|address| {
+                let number = Key::new().mark(self.identity());
+                let set = SetId::LabelsOf(Family::of(address));
+                mapped(set, Key::new().ip(address), number)
             })
             .into()
+    }
+
+    /// The number of its identity, which is its own.
+    pub(crate) fn identity(&self) -> u32 {
+        group::LABELS_BASE + self.ifindex
     }
 
     /// A rule about a group of peers, both families; `port` as (protocol, port).

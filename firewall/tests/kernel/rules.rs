@@ -85,16 +85,14 @@ fn groups() {
     for n in [1, 3, 4] {
         rules.extend(lab.c(n).group(EGRESS, Action::Allow, group::ANY, None));
     }
-    rules.extend(lab.c(1).labels(7));
-    rules.extend(lab.c(4).labels(8));
     lab.add(rules);
-    // Who reaches c2 through which group: c1 (its zone, labels 7), c3 (its zone, none),
-    // c4 (another zone, labels 8), the host, the world.
+    // Who reaches c2 through which group: c1 (its zone, its identity), c3 (its zone),
+    // c4 (another zone, its identity), the host, the world.
     let cases = [
         (zone(0), [true, true, false, false, false]),
         (zone(1), [false, false, true, false, false]),
-        (group::LABELS_BASE + 7, [true, false, false, false, false]),
-        (group::LABELS_BASE + 8, [false, false, true, false, false]),
+        (lab.c(1).identity(), [true, false, false, false, false]),
+        (lab.c(4).identity(), [false, false, true, false, false]),
         (group::HOST, [false, false, false, true, false]),
         (group::WORLD, [false, false, false, false, true]),
         (group::ANY, [true; 5]),
@@ -282,5 +280,28 @@ fn what_is_always_open_is_limited() {
         assert!((200..700).contains(&received), "{out}");
         // Another container has a bucket of its own.
         assert!(ping(&lab.c(2).ns, ip(to)), "{to}");
+    }
+}
+
+#[test]
+fn whoever_is_missed_in_the_maps_of_numbers_is_dropped_and_told_nothing() {
+    let Some(mut lab) = Lab::new() else { return };
+    let lab = &mut lab;
+    serve(&lab.c(2).ns, 80);
+    let mut rules = lab.c(1).open();
+    // Everybody may come but c1.
+    let denied = lab.c(1).identity();
+    rules.extend(lab.c(2).group(INGRESS, Action::Allow, group::ANY, None));
+    rules.extend(lab.c(2).group(INGRESS, Action::Deny, denied, None));
+    lab.add(rules);
+    lab.tighten(lab.nodeny(2, INGRESS));
+    for to in lab.c(2).ips() {
+        assert_eq!(tcp(&lab.c(1).ns, to, 80), Fate::Refused);
+        assert!(tcp_here(to, 80).is_open());
+    }
+    lab.tighten(lab.c(1).labels_of());
+    for to in lab.c(2).ips() {
+        assert_eq!(tcp(&lab.c(1).ns, to, 80), Fate::Silence);
+        assert!(tcp_here(to, 80).is_open());
     }
 }

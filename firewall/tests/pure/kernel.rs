@@ -234,6 +234,13 @@ impl Kernel {
                 return true;
             }
         }
+        // a container that is missed in these maps is dropped wherever they are asked
+        let numbered = |own: bool, address| {
+            let key = Key::new().ip(address);
+            let maps = [SetId::ZoneOf(family), SetId::LabelsOf(family)];
+            !own || maps.into_iter().all(|map| self.map(map, &key).is_some())
+        };
+        assert!(numbered(own_client, packet.client) && numbered(own_server, packet.server));
         if own_client
             && !self.direction(
                 Direction::Egress,

@@ -22,15 +22,9 @@ fn group_name(firewall: &Firewall, mark: u32) -> String {
             return format!("zone:{name}");
         }
     }
-    for container in world.containers.values() {
-        if firewall.labels_group(&container.labels) == Some(mark) {
-            let pairs: Vec<_> = container
-                .labels
-                .iter()
-                .map(|(k, v)| format!("{k}={v}"))
-                .collect();
-            return format!("labels:{}", pairs.join(","));
-        }
+    if let Some(identity) = firewall.identity(mark) {
+        let pairs: Vec<_> = identity.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        return format!("labels:{}", pairs.join(","));
     }
     panic!("group {mark:#x} stands for nobody");
 }

@@ -153,7 +153,7 @@ impl Control {
         self.name_free(&request.container).await?;
         let done = self.engine.borrow_mut().attach(request, descriptors)?;
         if done.created {
-            // Runs when the answer was written and this task waits for the next call.
+            // Runs when the answer was written and this task waits for the next call, or with that.
             let engine = self.engine.clone();
             tokio::task::spawn_local(async move { engine.borrow_mut().after_answers() });
         }

@@ -50,6 +50,9 @@ pub(crate) struct Bad {
     pub(crate) text: String,
 }
 
+/// Says why a good file cannot be taken beside the others, if so; with `None`, that it is gone.
+pub(crate) type Judge<'a, T> = dyn FnMut(&str, Option<&T>) -> Result<(), String> + 'a;
+
 /// All files of one kind, by file stem.
 #[derive(Debug)]
 pub(crate) struct Files<T: Parsed> {
@@ -60,6 +63,8 @@ pub(crate) struct Files<T: Parsed> {
     with_before: T::With,
     /// Files whose meaning depends on what has changed since they were read.
     stale: BTreeSet<String>,
+    /// Files that are bad only beside others: to be read again whenever those may have changed.
+    beside: BTreeSet<String>,
     /// In force; also last good ones of files that are bad now.
     pub(crate) good: BTreeMap<String, Good<T>>,
     /// Bad as they are on disk now.
@@ -77,6 +82,7 @@ impl<T: Parsed> Files<T> {
             with: T::With::default(),
             with_before: T::With::default(),
             stale: BTreeSet::new(),
+            beside: BTreeSet::new(),
             good: BTreeMap::new(),
             bad: BTreeMap::new(),
         })
@@ -120,9 +126,14 @@ impl<T: Parsed> Files<T> {
     /// `keep` tells of a stem whose file is gone whether its last good value stays in force
     /// nevertheless.
     pub(crate) fn read(&mut self, keep: impl Fn(&str) -> bool) -> io::Result<BTreeSet<String>> {
+        Ok(self.read_some(self.all()?, keep))
+    }
+
+    /// Stems of files that are there, or were.
+    pub(crate) fn all(&self) -> io::Result<BTreeSet<String>> {
         let mut all: BTreeSet<String> = stems(&self.dir)?.into_iter().collect();
         all.extend(self.good.keys().chain(self.bad.keys()).cloned());
-        Ok(self.read_some(all, keep))
+        Ok(all)
     }
 
     /// Reads these files again, and no others.
@@ -131,27 +142,57 @@ impl<T: Parsed> Files<T> {
         stems: BTreeSet<String>,
         keep: impl Fn(&str) -> bool,
     ) -> BTreeSet<String> {
-        stems
-            .into_iter()
-            .filter(|stem| self.read_one(stem, &keep))
-            .collect()
+        self.read_judged(stems, keep, &mut |_, _| Ok(()))
+    }
+
+    /// Reads these files again, and those that `judge` refused before. What it refuses now is bad: what was good
+    /// last stays in force.
+    pub(crate) fn read_judged(
+        &mut self,
+        mut stems: BTreeSet<String>,
+        keep: impl Fn(&str) -> bool,
+        judge: &mut Judge<'_, T>,
+    ) -> BTreeSet<String> {
+        stems.extend(self.beside.iter().cloned());
+        let mut changed = BTreeSet::new();
+        loop {
+            for stem in &stems {
+                if self.read_one(stem, &keep, judge) {
+                    changed.insert(stem.clone());
+                }
+            }
+            // one that comes before another that makes room for it
+            let refused = &stems & &self.beside;
+            if refused.len() == stems.len() || refused.is_empty() {
+                return changed;
+            }
+            stems = refused;
+        }
     }
 
     /// Reads one file again. Returns whether its value in force changed.
-    fn read_one(&mut self, stem: &str, keep: &impl Fn(&str) -> bool) -> bool {
+    fn read_one(
+        &mut self,
+        stem: &str,
+        keep: &impl Fn(&str) -> bool,
+        judge: &mut Judge<'_, T>,
+    ) -> bool {
         let stale = self.stale.remove(stem);
-        let renewed = stale && self.renew(stem);
-        self.read_text_of(stem, stale, keep) || renewed
+        let beside = self.beside.remove(stem);
+        let renewed = stale && self.renew(stem, judge);
+        self.read_text_of(stem, stale || beside, keep, judge) || renewed
     }
 
     /// What was good last means something else now, whatever its file says by now. Returns whether that
     /// could be put in force; else it keeps the meaning it had.
-    fn renew(&mut self, stem: &str) -> bool {
+    fn renew(&mut self, stem: &str, judge: &mut Judge<'_, T>) -> bool {
         let path = self.path(stem);
         let Some(good) = self.good.get_mut(stem) else {
             return false;
         };
-        if let Ok(value) = T::parse(&path, &good.text, &self.with) {
+        if let Ok(value) = T::parse(&path, &good.text, &self.with)
+            && judge(stem, Some(&value)).is_ok()
+        {
             good.value = value;
             self.forget_kept(stem, PART);
             return true;
@@ -167,10 +208,21 @@ impl<T: Parsed> Files<T> {
         false
     }
 
-    fn read_text_of(&mut self, stem: &str, stale: bool, keep: &impl Fn(&str) -> bool) -> bool {
+    fn read_text_of(
+        &mut self,
+        stem: &str,
+        stale: bool,
+        keep: &impl Fn(&str) -> bool,
+        judge: &mut Judge<'_, T>,
+    ) -> bool {
         let path = self.path(stem);
         if !path.exists() && !path.is_symlink() {
-            return self.gone(stem, keep);
+            let gone = self.gone(stem, keep);
+            if gone {
+                // room for others, which nobody refuses
+                let _ = judge(stem, None);
+            }
+            return gone;
         }
         let text = match read_text(&path) {
             Ok(text) => text,
@@ -184,13 +236,16 @@ impl<T: Parsed> Files<T> {
             self.bad.remove(stem);
             return false;
         }
-        match T::parse(&path, &text, &self.with) {
-            Ok(value) => {
-                self.accept(stem, text, value);
-                true
-            }
-            Err(message) => self.refuse(stem, message, text),
+        let value = match T::parse(&path, &text, &self.with) {
+            Ok(value) => value,
+            Err(message) => return self.refuse(stem, message, text),
+        };
+        if let Err(message) = judge(stem, Some(&value)) {
+            self.beside.insert(stem.to_owned());
+            return self.refuse(stem, message, text);
         }
+        self.accept(stem, text, value);
+        true
     }
 
     /// A file is gone.
@@ -511,5 +566,54 @@ mod tests {
         assert!(files.bad["big"].message.contains("big.toml:1:1"));
         assert!(files.bad["latin"].message.contains("latin.toml:2:1"));
         assert!(files.good.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_is_too_much_beside_others_waits_until_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = files(dir.path());
+        let write = |stem: &str, text: &str| {
+            std::fs::write(dir.path().join(format!("conf/{stem}.toml")), text).unwrap();
+        };
+        // all together not more than ten
+        let read = |files: &mut Files<u32>, stems: &[&str]| {
+            let mut sizes: BTreeMap<String, u32> = files
+                .good
+                .iter()
+                .map(|(stem, good)| (stem.clone(), good.value))
+                .collect();
+            let mut judge = |stem: &str, value: Option<&u32>| {
+                let before = sizes.insert(stem.to_owned(), value.copied().unwrap_or(0));
+                if sizes.values().sum::<u32>() <= 10 {
+                    return Ok(());
+                }
+                sizes.insert(stem.to_owned(), before.unwrap_or(0));
+                Err(format!("{stem}: too much"))
+            };
+            let stems = stems.iter().map(|stem| (*stem).to_owned()).collect();
+            files.read_judged(stems, |_| false, &mut judge)
+        };
+        write("a", "4");
+        write("b", "6");
+        assert_eq!(read(&mut files, &["a", "b"]).len(), 2);
+        // the larger one comes first, and there is room once the other was read
+        write("a", "7");
+        write("b", "3");
+        assert_eq!(read(&mut files, &["a", "b"]).len(), 2);
+        assert!(files.bad.is_empty());
+        write("a", "8");
+        assert_eq!(read(&mut files, &["a"]).len(), 0);
+        assert_eq!(value(&files, "a"), Some(7));
+        assert_eq!(files.bad["a"].message, "a: too much");
+        // it is looked at again with every other edit
+        write("b", "2");
+        assert_eq!(read(&mut files, &["b"]).len(), 2);
+        assert_eq!(value(&files, "a"), Some(8));
+        assert!(files.bad.is_empty());
+        write("c", "1");
+        assert_eq!(read(&mut files, &["c"]).len(), 0);
+        std::fs::remove_file(dir.path().join("conf/b.toml")).unwrap();
+        assert_eq!(read(&mut files, &["b"]).len(), 2);
+        assert_eq!((value(&files, "b"), value(&files, "c")), (None, Some(1)));
     }
 }

@@ -65,15 +65,16 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ready();
+    sys::after_start();
     tracing::info!(socket = %dirs.socket().display(), "ready");
-    let serving = control::serve(control, engine.clone());
-    tokio::pin!(serving);
+    // a task of its own: a call on the socket does not ask all of the others below
+    let mut serving = tokio::task::spawn_local(control::serve(control, engine.clone()));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(&engine),
-            ended = &mut serving => ended?,
+            ended = &mut serving => ended??,
             guard = files.readable_mut() => {
                 guard?.clear_ready();
                 match engine.borrow_mut().files_changed() {
@@ -120,6 +121,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.check_gates();
                 engine.check_doors();
                 engine.forget_notes();
+                engine.tidy_numbers();
                 if !engine.tables_owned() {
                     engine.check_tables();
                 }
@@ -128,6 +130,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     tracing::info!("stopping; what is attached stays as it is");
     let mut engine = engine.borrow_mut();
+    engine.after_answers();
     if engine.is_idle() {
         engine.remove_tables();
         if let Err(e) = firewall::kernel::keeper::dismiss(&dirs.keeper_socket()) {

@@ -352,3 +352,70 @@ impl Owner for firewall::kernel::Nflog {}
 impl Owner for super::edits::News {}
 impl Owner for OwnedFd {}
 impl Owner for super::dns::ResolvWatch {}
+
+/// Gives back memory that the start needed and the daemon does not: pages of code that ran once, which the kernel maps
+/// in pieces of up to some MiB around what is touched, and what the allocator holds and nobody uses.
+pub(super) fn after_start() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer; the allocator locks itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    let (Ok(maps), Ok(program)) = (
+        std::fs::read_to_string("/proc/self/maps"),
+        std::fs::read_link("/proc/self/exe"),
+    ) else {
+        return;
+    };
+    for (start, length) in code_of(&maps, &program.to_string_lossy()) {
+        // SAFETY: the pages are a private mapping of the program's file that was never writable, so each is as the file
+        // has it, and is mapped again from there when it is touched. Nothing is unmapped: the addresses stay valid.
+        unsafe {
+            libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED);
+        }
+    }
+}
+
+/// Start and length of the program's executable mappings, of those that `/proc/self/maps` lists.
+fn code_of(maps: &str, program: &str) -> Vec<(usize, usize)> {
+    let code = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, rights) = (fields.next()?, fields.next()?);
+        // readable and executable, private; never written to
+        if rights != "r-xp" || !line.ends_with(program) {
+            return None;
+        }
+        let (start, end) = range.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        let end = usize::from_str_radix(end, 16).ok()?;
+        Some((start, end.checked_sub(start)?))
+    };
+    maps.lines().filter_map(code).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_code_of_the_program_is_given_back() {
+        let maps = "\
+559b47ad9000-559b47d83000 r--p 00000000 fe:00 10231847                   /usr/bin/netd
+559b47d83000-559b47d84000 r-xp 002a9000 fe:00 10231847                   /usr/bin/netd
+559b4882a000-559b488b4000 r--p 00d4f000 fe:00 10231847                   /usr/bin/netd
+559b488b4000-559b488b8000 rw-p 00dd8000 fe:00 10231847                   /usr/bin/netd
+7f0000000000-7f0000001000 r-xp 00000000 fe:00 1                          /usr/lib/libc.so.6
+7f0000002000-7f0000003000 r-xp 00000000 00:00 0                          [vdso]
+";
+        assert_eq!(code_of(maps, "/usr/bin/netd"), [(0x559b_47d8_3000, 0x1000)]);
+    }
+
+    #[test]
+    fn the_program_goes_on_without_its_code_in_memory() {
+        after_start();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let program = std::fs::read_link("/proc/self/exe").unwrap();
+        assert!(!code_of(&maps, &program.to_string_lossy()).is_empty());
+    }
+}

@@ -161,13 +161,12 @@ pub(super) fn step(step: &Step, target: Target) -> Option<Request> {
                 .address(host_mac.0.to_vec())
                 .mtu(*mtu)
                 .controller(target.bridge)
-                .set_info_data(InfoData::Veth(InfoVeth::Peer(one_queue(peer.build()))))
-                .up();
+                .set_info_data(InfoData::Veth(InfoVeth::Peer(one_queue(peer.build()))));
             add(Route::NewLink(one_queue(veth.build())))
         }
         Step::DisableIpv6 { .. } => return None,
         Step::GuardPort { .. } => guard_port(index),
-        Step::QuietHostEnd { alias, .. } => quiet_host_end(index, alias.as_deref()),
+        Step::RaiseHostEnd { alias, .. } => raise_host_end(index, alias.as_deref()),
         Step::AddFdb { mac, .. } => fdb(index, *mac),
         Step::AddAltname { altname, .. } => altname_of(index, altname),
         Step::DeleteLink { host } => delete(host),
@@ -215,9 +214,15 @@ pub(super) fn guard_port(index: u32) -> Request {
 }
 
 /// What [`HOST_END`] says.
-pub(super) fn quiet_host_end(index: u32, alias: Option<&str>) -> Request {
-    let mut builder =
-        LinkUnspec::new_with_index(index).append_extra_attribute(protocols(&HOST_END));
+pub(super) fn quiet_host_end(index: u32) -> Request {
+    let builder = LinkUnspec::new_with_index(index).append_extra_attribute(protocols(&HOST_END));
+    change(Route::SetLink(builder.build()))
+}
+
+/// The same for one that is new, which comes up with it.
+fn raise_host_end(index: u32, alias: Option<&str>) -> Request {
+    let builder = LinkUnspec::new_with_index(index).up();
+    let mut builder = builder.append_extra_attribute(protocols(&HOST_END));
     if let Some(alias) = alias {
         builder = builder.alias(alias);
     }

@@ -163,7 +163,7 @@ impl Links {
             requests.push(encode::down(ifindex));
             requests.push(encode::enslave(ifindex, bridge));
         }
-        requests.push(encode::quiet_host_end(ifindex, None));
+        requests.push(encode::quiet_host_end(ifindex));
         requests.push(encode::guard_port(ifindex));
         requests.push(encode::fdb(ifindex, spec.mac));
         requests.push(encode::up(ifindex));

@@ -310,6 +310,7 @@ impl Engine {
             }
         }
         if wrong.is_empty() {
+            self.refuse_too_much(what, &parsed)?;
             return Ok(parsed);
         }
         Err(refused(format!(
@@ -318,6 +319,29 @@ impl Engine {
             texts.files.len(),
             wrong.join("\n")
         )))
+    }
+
+    /// No container may ask for too much with these files and no others.
+    fn refuse_too_much(&self, what: &str, set: &Parsed) -> Result<(), api::Error> {
+        let gone = self
+            .firewall
+            .policies()
+            .0
+            .keys()
+            .map(|key| (key.clone(), None));
+        let mut edits: BTreeMap<_, _> = gone.collect();
+        edits.extend(
+            set.iter()
+                .map(|(key, file)| (key.clone(), Some(file.clone()))),
+        );
+        let much = set
+            .values()
+            .find_map(|file| self.firewall.too_much_with(&edits, file));
+        much.map_or(Ok(()), |(container, much)| {
+            Err(refused(format!(
+                "{what}: container {container} would ask for too much, so nothing changes: {much}"
+            )))
+        })
     }
 
     /// The groups of a set: its own, else those that are in force.

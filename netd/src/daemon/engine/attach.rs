@@ -21,6 +21,9 @@ use crate::daemon::chain;
 use crate::daemon::record::Record;
 use crate::daemon::store::Kind;
 
+/// Stands for the number of a write that is still to be queued; no write has it.
+const NOT_QUEUED: u64 = u64::MAX;
+
 /// What an attach came to.
 pub(crate) struct Attached {
     pub(crate) container: api::Container,
@@ -38,6 +41,8 @@ impl Engine {
         request: api::AttachRequest,
         fds: Vec<OwnedFd>,
     ) -> Result<Attached, api::Error> {
+        // calls that come one upon the other leave no time in between
+        self.after_answers();
         let request = Request::check(request, fds)?;
         if !self.zones.contains_key(&request.zone) {
             return Err(no_such_zone(request.zone.as_str()));
@@ -60,7 +65,7 @@ impl Engine {
         }
         let record = outcome?;
         if fresh {
-            self.keep_addresses(&record);
+            self.note_addresses(&record);
         }
         let warnings = self.publish_warnings(&record);
         Ok(Attached {
@@ -160,6 +165,11 @@ impl Engine {
                     bad.message
                 )));
             }
+        }
+        if let Some(much) = self.firewall.too_much_for(&asked) {
+            return Err(refused(format!(
+                "{what}: its policy asks for too much: {much}"
+            )));
         }
         Ok(())
     }
@@ -266,6 +276,9 @@ impl Engine {
     /// the first packet finds the carrier noticed.
     pub(crate) fn after_answers(&mut self) {
         for record in std::mem::take(&mut self.answered) {
+            if self.unsaved.get(&record.container) == Some(&NOT_QUEUED) {
+                self.keep_addresses(&record);
+            }
             if let Err(e) = self.links.notice_carrier(record.ifindex) {
                 tracing::warn!(container = %record.container, error = %chain(&e), "its link may be slow to start");
             }
@@ -293,6 +306,14 @@ impl Engine {
         }
         self.close_link(record);
         self.reap(record);
+    }
+
+    /// Notes addresses that the name had not before. The record holds them until they are stored, which is after
+    /// the answer: the store's thread would compete with whoever waits for that.
+    fn note_addresses(&mut self, record: &Record) {
+        let name = (record.zone.clone(), record.container.clone());
+        self.kept.insert(name, record.ips());
+        self.unsaved.insert(record.container.clone(), NOT_QUEUED);
     }
 
     /// Stores addresses that the name had not before; durable with the next commit.

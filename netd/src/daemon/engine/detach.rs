@@ -14,6 +14,7 @@ impl Engine {
         container: &str,
         zone: Option<&str>,
     ) -> Result<bool, api::Error> {
+        self.after_answers();
         let name: ContainerName = container
             .parse()
             .map_err(|e| super::invalid(format!("detach: {e}")))?;

@@ -143,6 +143,8 @@ pub(crate) struct Engine {
     restored: u64,
     /// Attached just now: see [`Engine::after_answers`].
     answered: Vec<Record>,
+    /// When numbers of labels were given out anew, while some may be left over: see [`Engine::tidy_numbers`].
+    renumbered: Option<Instant>,
     /// What is wrong besides files, by subject.
     problems: BTreeMap<String, String>,
 }

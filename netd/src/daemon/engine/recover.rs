@@ -111,6 +111,7 @@ impl Engine {
             zones: BTreeMap::new(),
             ports: Ports::default(),
             answered: Vec::new(),
+            renumbered: None,
             six: BTreeMap::new(),
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),

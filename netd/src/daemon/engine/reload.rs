@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use firewall::model::Container;
 use firewall::policy::{Groups, PolicyFile, PolicySet};
@@ -12,6 +13,8 @@ use super::{Engine, refused};
 use crate::api;
 use crate::daemon::files::Parsed;
 
+/// How long a number that nobody has any more keeps its rules: packets that have read it are long gone.
+const REST: Duration = Duration::from_secs(1);
 /// The stem of `groups.toml`.
 const GROUPS: &str = "groups";
 
@@ -181,16 +184,15 @@ impl Engine {
         if edited.is_empty() {
             return Ok(());
         }
-        let changed = if edited.any {
-            self.policy_files.read(|_| false).map_err(|e| {
+        if edited.any {
+            edited.stems = self.policy_files.all().map_err(|e| {
                 refused(format!(
                     "reload: read {}: {e}",
                     self.dirs.policies().display()
                 ))
-            })?
-        } else {
-            self.policy_files.read_some(edited.stems, |_| false)
-        };
+            })?;
+        }
+        let changed = self.read_policies(edited.stems);
         let edits: Vec<_> = changed
             .into_iter()
             .map(|stem| {
@@ -199,6 +201,29 @@ impl Engine {
             })
             .collect();
         self.policies_into_force(edits)
+    }
+
+    /// Reads these policy files again. One that would ask for too much beside the others is as bad as one that
+    /// cannot be read. Returns those whose value changed.
+    fn read_policies(&mut self, stems: BTreeSet<String>) -> BTreeSet<String> {
+        let (folder, firewall) = (self.policy_files.folder().to_owned(), &self.firewall);
+        let mut edits = BTreeMap::new();
+        let mut judge = |stem: &str, file: Option<&Arc<PolicyFile>>| {
+            let key = folder.join(format!("{stem}.toml")).display().to_string();
+            let before = edits.insert(key.clone(), file.cloned());
+            let much = file.and_then(|file| firewall.too_much_with(&edits, file));
+            let Some((container, much)) = much else {
+                return Ok(());
+            };
+            match before {
+                Some(before) => edits.insert(key.clone(), before),
+                None => edits.remove(&key),
+            };
+            Err(format!(
+                "{key}:1:1: error: with this file, container {container} would ask for too much: {much}"
+            ))
+        };
+        self.policy_files.read_judged(stems, |_| false, &mut judge)
     }
 
     /// Some policies, each by its key, are others than before (or none any more): in one batch.
@@ -212,9 +237,28 @@ impl Engine {
             let old = self.firewall.policies().0.get(key);
             files.extend(old.into_iter().chain(new).cloned());
         }
+        // rules for numbers that nobody has yet, before anybody gets them
+        let new: Vec<_> = edits.iter().filter_map(|(_, new)| new.clone()).collect();
+        let announced = self.firewall.announce(&new);
+        self.apply(&announced)?;
         let changes = self.firewall.edit_policies(edits);
         self.look_at_edited(files.iter());
+        self.renumbered = Some(Instant::now());
         self.apply(&changes)
+    }
+
+    /// Puts numbers in order that rules do not need any more, one step at a time.
+    pub(crate) fn tidy_numbers(&mut self) {
+        if self.renumbered.is_none_or(|at| at.elapsed() < REST) {
+            return;
+        }
+        let Some(changes) = self.firewall.tidy() else {
+            self.renumbered = None;
+            return;
+        };
+        self.renumbered = Some(Instant::now());
+        let outcome = self.apply(&changes);
+        self.note("policies".into(), outcome);
     }
 
     fn policy_key(&self, stem: &str) -> String {

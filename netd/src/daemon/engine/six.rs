@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use dhcp::v6::frame::{self, Ends, Payload, Received};
 use dhcp::v6::{Advertisement, Advertiser, Binding, Lease, Outcome, Responder, Silence, Source};
@@ -156,7 +157,14 @@ impl Engine {
             .collect();
         let mut config = dhcp::v6::Config::new(zone.name.as_str(), self.duid(), subnet);
         config.dns.clone_from(&dns);
-        config.search = vec![zone.domain.clone()];
+        config.search = match zone.dhcp.search.as_slice() {
+            [] => vec![zone.domain.clone()],
+            names => names.to_vec(),
+        };
+        if let Some(seconds) = zone.dhcp.lease {
+            config.lease = Duration::from_secs(seconds.into());
+        }
+        config.rapid_commit = zone.dhcp.rapid_commit;
         let router = dhcp::v6::RouterConfig {
             mac: zone.mac.0,
             subnet,
@@ -286,7 +294,7 @@ impl Engine {
         }
         let durable = leases.iter().map(|lease| {
             let (key, value) = stored(zone, lease);
-            self.store.commit(Kind::Lease6, key, Some(value))
+            self.store.commit(Kind::Lease6, key, value)
         });
         Some((durable.collect(), frame))
     }
@@ -305,7 +313,7 @@ impl Engine {
             if six.responder.next_deadline().is_some_and(|at| at <= now) {
                 for lease in six.responder.expire(now) {
                     let (key, value) = stored(zone, &lease);
-                    self.store.put(Kind::Lease6, key, Some(value));
+                    self.store.put(Kind::Lease6, key, value);
                 }
             }
             let due = six.router.poll(now, AT_ONCE);
@@ -360,8 +368,10 @@ impl Engine {
     }
 }
 
-fn stored(zone: &ZoneName, lease: &Lease) -> (String, String) {
-    let value = serde_json::to_string(lease).unwrap_or_default();
+/// A lease as the store has it: what is over is not kept, as the address is the container's all the same.
+fn stored(zone: &ZoneName, lease: &Lease) -> (String, Option<String>) {
+    let lasts = matches!(lease.state, dhcp::State::Bound | dhcp::State::Declined);
+    let value = lasts.then(|| serde_json::to_string(lease).unwrap_or_default());
     (lease_key(zone, lease.net), value)
 }
 

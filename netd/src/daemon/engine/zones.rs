@@ -201,7 +201,11 @@ impl Engine {
         for record in &attached {
             self.bind_lease(record);
         }
-        self.six_up(&name, what)?;
+        let served = self.six_up(&name, what);
+        let wrong = served
+            .err()
+            .map(|e| crate::daemon::control::message(&e).to_owned());
+        self.problem(format!("IPv6 of zone {name}"), wrong);
         self.name_zone(&name);
         self.forward()?;
         self.zone_events.send(&ZoneEvent::Up {

@@ -58,7 +58,7 @@ pub const CLIENTS: [Client; 3] = [
 
 /// The clients that netd's DHCPv6 is held to. Of the variables only address, name servers and search list
 /// are told by all.
-pub const CLIENTS6: [Client; 2] = [
+pub const CLIENTS6: [Client; 3] = [
     Client {
         name: "dhclient",
         once: "ip link set host0 up; until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done; dhclient -6 -1 -v -lf /var/lib/dhcp/l -pf /run/dhclient-$$.pid host0; code=$?; \
@@ -83,6 +83,19 @@ pub const CLIENTS6: [Client; 2] = [
             "new_dhcp6_domain_search",
             "",
         ],
+    },
+    // It runs no scripts. A /sys that cannot be written to tells it that there is no udev to wait for; it is
+    // killed hard, as it would give the lease back otherwise.
+    Client {
+        name: "networkd",
+        once: "mount -t tmpfs t /run; mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases; \
+               chown -R systemd-network /run/systemd/netif; mount -t sysfs -o ro s /sys; \
+               printf '[Match]\\nName=host0\\n[Network]\\nDHCP=ipv6\\nLinkLocalAddressing=ipv6\\n' \
+               >/run/systemd/network/10-host0.network; /lib/systemd/systemd-networkd & n=0; \
+               until ip -6 addr show dev host0 scope global -tentative | grep -q inet6 || [ $n = 200 ]; do \
+               n=$((n+1)); sleep .1; done; kill -9 $!; [ $n -lt 200 ]",
+        hook: "true",
+        variables: [""; 5],
     },
 ];
 

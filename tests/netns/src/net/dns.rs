@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -141,6 +141,7 @@ pub struct Server {
     seen: Arc<Mutex<Vec<String>>>,
     mute: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+    ttl: Arc<AtomicU32>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -156,6 +157,7 @@ impl Server {
             seen: Arc::default(),
             mute: Arc::default(),
             stop: Arc::default(),
+            ttl: Arc::new(AtomicU32::new(300)),
             threads: Vec::new(),
         };
         let (udp, tcp) =
@@ -165,8 +167,10 @@ impl Server {
         tcp.set_nonblocking(true).unwrap();
         let answer = {
             let (seen, mute) = (server.seen.clone(), server.mute.clone());
+            let ttl = server.ttl.clone();
             move |over, message: &[u8]| {
-                let answer = answer(&records, over, message, &seen);
+                let ttl = ttl.load(Ordering::Relaxed);
+                let answer = answer(&records, ttl, over, message, &seen);
                 answer.filter(|_| !mute.load(Ordering::Relaxed))
             }
         };
@@ -215,6 +219,11 @@ impl Server {
         self.mute.store(mute, Ordering::Relaxed);
     }
 
+    /// For how many seconds its answers hold from now on.
+    pub fn ttl(&self, seconds: u32) {
+        self.ttl.store(seconds, Ordering::Relaxed);
+    }
+
     /// Ends it: nobody listens any more.
     pub fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -234,6 +243,7 @@ fn parse(text: &str) -> (Name, RecordType, RData) {
 
 fn answer(
     records: &Records,
+    ttl: u32,
     over: Over,
     message: &[u8],
     seen: &Mutex<Vec<String>>,
@@ -257,11 +267,23 @@ fn answer(
     if lower.to_string().starts_with("big") && over == Over::Udp {
         answer.metadata.truncation = true;
     } else {
-        for (_, _, data) in known
-            .iter()
-            .filter(|(_, kind, _)| *kind == query.query_type())
-        {
-            answer.add_answer(Record::from_rdata(query.name().clone(), 300, data.clone()));
+        let mut name = query.name().clone();
+        // The whole chain of aliases, as a resolver tells it.
+        for _ in 0..=records.len() {
+            let lower = name.to_lowercase();
+            let own = records.iter().filter(|(owner, ..)| *owner == lower);
+            let mut next = None;
+            for (_, kind, data) in own {
+                if *kind == query.query_type() || *kind == RecordType::CNAME {
+                    answer.add_answer(Record::from_rdata(name.clone(), ttl, data.clone()));
+                }
+                if let RData::CNAME(target) = data {
+                    next = Some(target.0.clone());
+                }
+            }
+            let Some(target) = next else { break };
+            name = target;
+            name.set_fqdn(true);
         }
     }
     answer.to_vec().ok()

@@ -160,3 +160,59 @@ pub fn checking_needs_no_daemon() {
     }
     assert_eq!(world.own_links(), Vec::<String>::new());
 }
+
+/// A file for `two` of `rules` rules that are 2,000 elements each.
+fn large(rules: usize) -> String {
+    let addresses: Vec<String> = (0..2000)
+        .map(|n| format!("\"198.51.{}.{}\"", n / 250 * 2, n % 250 + 1))
+        .collect();
+    let rule = format!(
+        "[[ingress]]\nfrom = [{}]\nports = [\"tcp/90\"]\n",
+        addresses.join(",")
+    );
+    format!(
+        "applies-to = {{ container = \"two\" }}\n{}",
+        rule.repeat(rules)
+    )
+}
+
+pub fn files_have_a_ceiling_together() {
+    let world = World::new("ceiling");
+    world.zone("web").default("deny").create();
+    let _one = world.container("one").in_zone("web").start();
+    let mut two = world.container("two").in_zone("web").start();
+    open_out(&world);
+    world.write_policy("two", GOOD);
+    world.write_policy("large1", &large(10));
+    world.policy("large2", &large(9));
+    let rows = [
+        (Allow, "one", "two", "tcp/80"),
+        (Deny, "one", "two", "tcp/81"),
+    ];
+    world.verdicts(&rows);
+
+    // Too much beside the others: it is refused like a bad file, and all are named.
+    let wider = format!(
+        "{}[[ingress]]\nfrom = [\"any\"]\nports = [\"tcp/81\"]\n",
+        large(1)
+    );
+    world.write_policy("wider", &wider);
+    let said = world.netd("reload").fails(1);
+    for word in [
+        "wider.toml:1:1",
+        "container two",
+        "40000",
+        "large1.toml (20000)",
+    ] {
+        assert!(said.contains(word), "{word} is not told: {said}");
+    }
+    world.verdicts(&rows);
+    // With nobody there the files are fine, and then nobody comes.
+    two.detach();
+    world.netd("reload").ok();
+    assert!(two.try_attach().is_err(), "attached with too much");
+    // With room for it, the file is taken.
+    world.policy("large1", &large(1));
+    two.try_attach().unwrap();
+    world.verdicts(&[(Allow, "one", "two", "tcp/81")]);
+}

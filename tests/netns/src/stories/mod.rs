@@ -17,6 +17,7 @@ mod harness;
 mod limits;
 mod names;
 mod oci;
+mod opened;
 mod policies;
 mod proof;
 mod publish;
@@ -62,7 +63,8 @@ stories! {
     publish_policy: a_closed_port_is_warned_of_everywhere, a_published_port_opens_to_world_and_host_in_any_default,
         run_and_runtimes_publish_alike, an_internal_zone_refuses_and_a_zone_that_becomes_internal_closes;
     policies: labels_zones_and_names_as_peers, addresses_and_ranges_as_peers, a_deny_always_wins,
-        files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways;
+        files_add_up_and_an_empty_direction_is_closed, tightening_cuts_live_connections_both_ways,
+        a_label_that_is_named_later_cuts_nobody_and_lets_nobody_through;
     apply: a_set_opens_and_closes_in_one_step_and_rolls_back, one_bad_file_refuses_all,
         who_does_not_confirm_in_time_gets_the_old_set_back, a_daemon_that_starts_after_the_deadline_brings_the_old_set_back_first,
         a_file_that_is_bad_stays_as_good_as_it_was, groups_go_with_their_set, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
@@ -71,7 +73,7 @@ stories! {
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
-        an_edit_comes_into_force_by_itself, checking_needs_no_daemon;
+        an_edit_comes_into_force_by_itself, checking_needs_no_daemon, files_have_a_ceiling_together;
     groups: one_edit_changes_every_file_that_uses_them, bad_ones_leave_the_last_good_ones_in_force,
         without_good_ones_what_uses_them_is_refused, a_check_asks_the_daemon_who_is_there;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
@@ -79,13 +81,15 @@ stories! {
     dhcp: clients_work_with_another_server, real_clients_get_what_netd_told, an_address_survives_restarts_of_daemon_and_container,
         a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
     six: the_kernel_follows_advertisements, statically_configured_ones_are_told_nothing, real_clients_get_their_address,
-        a_lease_is_renewed_released_and_survives_the_daemon, a_zone_that_goes_takes_its_routes_along, a_zone_of_ipv6_alone;
+        a_lease_is_renewed_released_and_survives_the_daemon, a_zone_that_goes_takes_its_routes_along, a_zone_of_ipv6_alone, nobody_touches_anothers_lease, private_subnets_are_translated_and_global_ones_are_not, leases_end_and_are_declined;
     dhcp_life: a_whole_life_of_each_client, an_address_in_use_is_declined, a_remembered_address_is_confirmed_or_refused;
     dhcp_storm: kill_9_under_load_loses_no_acknowledged_lease, garbage_and_floods_cost_no_lease;
     dhcp_zone: options_and_reservations_reach_a_client, relay_agents_are_heard_where_the_zone_names_them, silence_has_a_reason;
     names: a_zones_names_are_known_to_its_containers, attach_and_detach_change_names_at_once, what_is_not_known_is_asked_upstream,
         the_resolver_is_no_way_out, upstream_that_does_not_answer_is_told_in_time, the_hosts_resolvers_are_followed,
         domains_and_zones_have_resolvers_of_their_own, nobody_outside_is_answered, the_resolver_outlives_bridges_and_daemons;
+    opened: a_name_opens_what_it_resolves_to, conditions_count_for_names_too, no_name_leads_back, a_name_is_no_tunnel,
+        what_a_name_opened_ends;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;

@@ -61,7 +61,7 @@ fn reverse(address: IpAddr) -> String {
 }
 
 /// The host's resolv.conf, of this story only.
-fn resolv_conf(world: &World, text: &str) {
+pub fn resolv_conf(world: &World, text: &str) {
     let path = world.dir.join("resolv.conf");
     let fresh = !path.exists();
     fs::write(&path, text).unwrap();

@@ -137,13 +137,13 @@ pub fn a_deny_always_wins() {
     // Another file that allows it changes nothing: files add up, and a deny wins over all of them.
     world.policy("more", "applies-to = { container = \"one\" }\n[[egress]]\nto = [\"198.51.100.7\", \"2001:db8:7::7\"]\n");
     world.verdicts(&rows);
-    // What netd cannot do yet it refuses, rather than put a part of the file in force.
+    // What means nothing it refuses, rather than put a part of the file in force.
     world.write_policy(
         "trial",
-        "applies-to = { container = \"one\" }\n[[egress]]\nto = [\"dns:example.org\"]\n",
+        "applies-to = { container = \"one\" }\n[[egress]]\naction = \"deny\"\nto = [\"dns:example.org\"]\n",
     );
     let said = world.netd("reload").fails(1);
-    assert!(said.contains("trial.toml:3:"), "{said}");
+    assert!(said.contains("trial.toml:4:"), "{said}");
     world.verdicts(&rows);
     world.no_policy("trial");
     world.verdicts(&[(Allow, "two", "one", "tcp/80")]);
@@ -247,4 +247,46 @@ pub fn tightening_cuts_live_connections_both_ways() {
     world.policy("one", "egress = []\n");
     assert!(!carries(&mut asked, &mut asks), "server to client");
     assert!(!carries(&mut asks, &mut asked), "client to server");
+}
+
+pub fn a_label_that_is_named_later_cuts_nobody_and_lets_nobody_through() {
+    let world = World::new("named-later");
+    world.zone("web").default("deny").create();
+    let start = |name: &str, tier: &str| {
+        let container = world.container(name).in_zone("web").label("tier", tier);
+        container.label("name", name).start()
+    };
+    let (one, evil, two) = (start("one", "a"), start("evil", "b"), start("two", "c"));
+    for name in ["one", "evil"] {
+        world.write_policy(name, "[[egress]]\nto = [\"any\"]\n");
+    }
+    world.policy(
+        "two",
+        "[[ingress]]\nfrom = [\"zone:web\"]\n[[ingress]]\naction = \"deny\"\nfrom = [\"label:tier=b\"]\n",
+    );
+    let flow = Steady::start(&one.netns, two.v4().into(), 53);
+    let denied = Steady::start(&evil.netns, two.v4().into(), 53);
+    flow.wait_for_answer(std::time::Instant::now(), Duration::from_secs(2));
+    // Each edit names labels that nobody named before, or the last one goes: all three get other numbers.
+    for turn in 0..20 {
+        world.policy(
+            "other",
+            "applies-to = { container = \"two\" }\n[[ingress]]\nfrom = [\"label:name=one\", \"label:name=evil\"]\nports = [\"tcp/80\"]\n",
+        );
+        world.verdicts(&[
+            (Allow, "one", "two", "tcp/80"),
+            (Deny, "evil", "two", "tcp/80"),
+        ]);
+        world.no_policy("other");
+        if turn % 5 == 0 {
+            // time for old numbers to go
+            std::thread::sleep(Duration::from_secs(6));
+        }
+    }
+    flow.wait_for_answer(std::time::Instant::now(), Duration::from_secs(2));
+    let (sent, answered) = denied.finish();
+    assert_eq!(answered, 0, "of {sent}");
+    let (sent, answered) = flow.finish();
+    eprintln!("measured: {answered} of {sent} packets answered while numbers changed");
+    assert!(answered > 0);
 }
