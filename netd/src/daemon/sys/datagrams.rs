@@ -301,7 +301,10 @@ mod tests {
             assert_eq!(client.recv(&mut buffer).unwrap(), 1);
             assert_eq!(buffer[0], expected);
         }
-        assert!(joins, "one that is too long by itself does not say that others cannot go together");
+        assert!(
+            joins,
+            "one that is too long by itself does not say that others cannot go together"
+        );
     }
 
     #[test]
