@@ -145,6 +145,11 @@ impl<T: Parsed> Files<T> {
         self.read_judged(stems, keep, &mut |_, _| Ok(()))
     }
 
+    /// Whether some file was refused for the sake of others.
+    pub(crate) fn waits(&self) -> bool {
+        !self.beside.is_empty()
+    }
+
     /// Reads these files again, and those that `judge` refused before. What it refuses now is bad: what was good
     /// last stays in force.
     pub(crate) fn read_judged(

@@ -181,7 +181,8 @@ impl Engine {
             // with those that were edited themselves, so that all is one change
             edited.stems.extend(self.read_groups());
         }
-        if edited.is_empty() {
+        // what was too much may have room since somebody went
+        if edited.is_empty() && !self.policy_files.waits() {
             return Ok(());
         }
         if edited.any {

@@ -22,8 +22,16 @@ pub struct Steady {
 }
 
 impl Steady {
-    /// Starts it; the first answer must come within a second.
+    /// Starts it; an answer must come.
     pub fn start(from: &Netns, to: IpAddr, port: u16) -> Self {
+        let flow = Self::begin(from, to, port);
+        // how soon it is there is nobody's claim
+        flow.wait_for_answer(Instant::now(), Duration::from_secs(10));
+        flow
+    }
+
+    /// Starts it, whether it is answered or not.
+    pub fn begin(from: &Netns, to: IpAddr, port: u16) -> Self {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = from.enter(|| UdpSocket::bind(any)).unwrap();
         socket
@@ -69,8 +77,6 @@ impl Steady {
             }
         });
         flow.threads = vec![sender, receiver];
-        // how soon it is there is nobody's claim
-        flow.wait_for_answer(Instant::now(), Duration::from_secs(10));
         flow
     }
 
