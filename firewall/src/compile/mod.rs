@@ -351,10 +351,12 @@ impl Firewall {
         let named = self.named_by(&edits);
         let mut changes = self.replace(edits);
         self.unwant(named);
-        if !announced.is_empty() || !moved.is_empty() {
+        let moves = !moved.is_empty();
+        if !announced.is_empty() || moves {
             changes = renumber::merged([announced, moved, changes]);
         }
-        changes.forget = difference::tightens(&changes);
+        // an old number with new rules is nobody's policy
+        changes.forget = moves || difference::tightens(&changes);
         self.note(changes)
     }
 
