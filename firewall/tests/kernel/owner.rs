@@ -169,7 +169,7 @@ fn with_a_keeper_the_tables_stay_owned_while_the_daemon_is_dead() {
     let mut keeper = Keeper::start(duplicate(&lab.tables), folder.path());
     // The daemon dies. (Its place is taken by a socket that owns nothing.)
     lab.tables = Tables::open(None).unwrap();
-    let before = sh("nft list ruleset | grep -v counter");
+    let before = sh(LISTED);
     for attack in ATTACKS {
         let (ok, out) = try_sh(attack);
         assert!(!ok || attack == "nft flush ruleset", "{attack}: {out}");
