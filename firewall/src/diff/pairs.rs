@@ -109,15 +109,18 @@ pub(super) fn labelled(slots: &[Slot], pieces: usize) -> Vec<Labelled> {
             if real.any(|answer| answer != Answer::Changed(decision)) {
                 continue;
             }
-            let mut fresh = false;
+            // what was told by other labels is not told again; the last labels name one slot each
+            let told = slots.iter().zip(&left).any(|(slot, left)| {
+                named(family, way, slot) && slot.answers[piece] != left.answers[piece]
+            });
+            if told {
+                continue;
+            }
             for slot in left.iter_mut().filter(|slot| named(family, way, slot)) {
-                fresh |= slot.answers[piece] == Answer::Changed(decision);
                 slot.answers[piece] = Answer::CannotBe;
             }
-            if fresh {
-                let within = found.entry((family, way, decision));
-                within.or_insert_with(|| vec![false; pieces])[piece] = true;
-            }
+            let within = found.entry((family, way, decision));
+            within.or_insert_with(|| vec![false; pieces])[piece] = true;
         }
     }
     found
