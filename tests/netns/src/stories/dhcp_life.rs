@@ -247,8 +247,14 @@ pub fn a_whole_life_of_each_client() {
             inside.netns.run(&script);
         }
         let name = life.name;
+        // networkd 252 keeps what it has when it is ended: its lease runs out.
+        let last = match name {
+            "networkd" => ["released", "expired"],
+            _ => ["released"; 2],
+        };
         until(&world, running, name, "released", 15, || {
-            lease(&world, name)["state"] == "released"
+            last.iter()
+                .any(|state| lease(&world, name)["state"] == *state)
         });
     }
 }
