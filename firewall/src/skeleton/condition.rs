@@ -15,7 +15,7 @@
 //! use, whoever uses it. Buckets and counts belong to the container, the rule and the source.
 
 use super::ir::*;
-use super::judge::{by_port, group_of, has_names, is_group, prefix, sides};
+use super::judge::{by_name, by_port, group_of, has_names, is_group, prefix, sides};
 use super::{COUNTED, PASSED_MASK, REMEMBERED};
 use crate::policy::MAX_CONDITIONAL;
 use crate::sets::{Action, Direction, Family, Field, Limit, SetId, Shape, group, limit};
@@ -50,7 +50,8 @@ fn meter_name(f: Family, connections: bool) -> &'static str {
 pub(super) fn chains() -> Vec<Chain> {
     let mut chains = vec![counted()];
     for f in Family::ALL {
-        chains.push(match_resolved(f));
+        let matching = format!("{}_match", name(Direction::Egress, f, Action::Allow));
+        chains.push(by_name(f, &matching));
         for d in Direction::ALL {
             chains.push(limits(d, f, &[]));
             for a in [Action::Deny, Action::Allow] {
@@ -270,26 +271,6 @@ fn ranges(f: Family, key: [Load; 3], set: SetId) -> Vec<Rule> {
         }));
     }
     rules
-}
-
-/// The peer is in the world: the names it was resolved from for this container.
-fn match_resolved(f: Family) -> Chain {
-    let (d, a) = (Direction::Egress, Action::Allow);
-    let (own, peer) = sides(d, f);
-    let n = name(d, f, a);
-    chain(
-        format!("{n}_match_resolved"),
-        vec![
-            rule([Step::Set(Meta::Mark, 0)]),
-            rule([Step::SetFrom(
-                Meta::Mark,
-                vec![own, peer],
-                SetId::Resolved(f),
-            )]),
-            rule([is_group(0), Step::Return]),
-            rule([goto(format!("{n}_match_group"))]),
-        ],
-    )
 }
 
 fn match_container(d: Direction, f: Family, a: Action) -> Chain {

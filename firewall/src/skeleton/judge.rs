@@ -47,7 +47,7 @@ pub(super) fn chains() -> Vec<Chain> {
             }
             chains.push(direction(d, f));
         }
-        chains.push(by_name(f));
+        chains.push(by_name(f, &name(Direction::Egress, f, Action::Allow, "")));
         chains.extend(judge(f));
     }
     chains
@@ -335,12 +335,12 @@ pub(super) fn has_names(d: Direction, a: Action) -> bool {
     (d, a) == (Direction::Egress, Action::Allow)
 }
 
-/// The peer is in the world: the names it was resolved from for this container, which are a group.
-fn by_name(f: Family) -> Chain {
-    let (d, a) = (Direction::Egress, Action::Allow);
-    let (own, peer) = sides(d, f);
+/// The peer is in the world: the names it was resolved from for this container, which are a group. `prefix`:
+/// of the chains that have `_resolved` and `_group` behind it.
+pub(super) fn by_name(f: Family, prefix: &str) -> Chain {
+    let (own, peer) = sides(Direction::Egress, f);
     chain(
-        name(d, f, a, "_resolved"),
+        format!("{prefix}_resolved"),
         vec![
             rule([Step::Set(Meta::Mark, 0)]),
             rule([Step::SetFrom(
@@ -349,7 +349,7 @@ fn by_name(f: Family) -> Chain {
                 SetId::Resolved(f),
             )]),
             rule([is_group(0), Step::Return]),
-            rule([goto(name(d, f, a, "_group"))]),
+            rule([goto(format!("{prefix}_group"))]),
         ],
     )
 }

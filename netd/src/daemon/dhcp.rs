@@ -64,7 +64,7 @@ pub(super) async fn serve_zones(
 
 async fn serve(engine: Rc<RefCell<Engine>>, zone: ZoneName, bridge: IfName, ifindex: u32) {
     let subject = format!("DHCP in zone {zone}");
-    let sockets = requests(&bridge).and_then(|r| Ok((r, replies()?)));
+    let sockets = requests(&bridge).and_then(|r| Ok((r, super::sys::frame_sender()?)));
     let (requests, replies) = match sockets {
         Ok(sockets) => sockets,
         Err(e) => {
@@ -167,16 +167,4 @@ fn requests(bridge: &IfName) -> std::io::Result<UdpSocket> {
     let any = std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67);
     rustix::net::bind(&socket, &any)?;
     UdpSocket::from_std(std::net::UdpSocket::from(socket))
-}
-
-/// The packet socket for replies. Protocol 0: it receives nothing.
-fn replies() -> std::io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::PACKET,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    super::sys::set_mark(socket.as_fd(), firewall::skeleton::JUDGED)?;
-    Ok(socket)
 }

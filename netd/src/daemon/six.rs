@@ -103,22 +103,10 @@ async fn serve(engine: Rc<RefCell<Engine>>, zone: ZoneName, ifindex: u32) {
     }
 }
 
-/// A socket for IPv6 frames out of a bridge; it hears nothing.
-pub(super) fn sender() -> std::io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::PACKET,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    super::sys::set_mark(socket.as_fd(), firewall::skeleton::JUDGED)?;
-    Ok(socket)
-}
-
 /// A socket that hears solicitations and DHCPv6 on a bridge, and one that keeps the bridge in the groups they
 /// are sent to (else one that somebody made a multicast querier would not pass them up).
 fn listener(ifindex: u32) -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let socket = sender()?;
+    let socket = super::sys::frame_sender()?;
     super::sys::hear_ipv6(socket.as_fd(), ifindex, &FILTER)?;
     let groups = rustix::net::socket_with(
         AddressFamily::INET6,

@@ -5,10 +5,11 @@ mod datagrams;
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -229,6 +230,19 @@ pub(super) fn hear_ipv6(
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// A packet socket for frames out of any interface, with the mark that the bridges' gates ask for. Of protocol
+/// 0: it hears nothing.
+pub(super) fn frame_sender() -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::PACKET,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    set_mark(socket.as_fd(), firewall::skeleton::JUDGED)?;
+    Ok(socket)
 }
 
 /// Sends an Ethernet frame with an IPv6 packet out of an interface (packet(7)).

@@ -113,7 +113,7 @@ impl Engine {
         let (responder, router) = self
             .six_config(&zone, subnet)
             .map_err(|e| failed(&chain(&e)))?;
-        let sender = crate::daemon::six::sender().map_err(|e| failed(&e))?;
+        let sender = crate::daemon::sys::frame_sender().map_err(|e| failed(&e))?;
         let tally = before.as_ref().map(|six| six.tally.clone());
         let six = Six {
             responder,
