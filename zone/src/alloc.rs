@@ -340,7 +340,7 @@ fn default_domain(name: &ZoneName) -> String {
 
 /// The bridge's address: locally administered, from the zone's name alone, so that gateways keep
 /// their link-local address when a bridge is made again.
-fn bridge_mac(name: &ZoneName) -> MacAddr {
+pub fn bridge_mac(name: &ZoneName) -> MacAddr {
     let hash = digest("netd bridge", name.as_str().as_bytes());
     let mut mac = [0u8; 6];
     mac.copy_from_slice(&hash[..6]);

@@ -89,8 +89,13 @@ impl PortSpec {
     /// Hardware address of the host end: the inside's with one bit flipped. Fixed, so that nobody
     /// (udev's `MACAddressPolicy=persistent` would) sees a random one and replaces it; nothing is sent to it.
     pub fn host_mac(&self) -> MacAddr {
-        let mut mac = self.mac.0;
-        mac[0] ^= 0x40;
-        MacAddr(mac)
+        host_mac(self.mac)
     }
+}
+
+/// The hardware address of a host end whose inside has `mac`.
+pub fn host_mac(mac: MacAddr) -> MacAddr {
+    let mut mac = mac.0;
+    mac[0] ^= 0x40;
+    MacAddr(mac)
 }

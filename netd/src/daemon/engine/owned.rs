@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
+use ipnet::IpNet;
 use zone::Netns;
 
 use super::attach::spec_of;
@@ -60,10 +61,12 @@ impl Engine {
     }
 
     /// Compares the kernel with what an owner's container should have: its port, what is inside (the namespace is
-    /// the descriptor), guard, policy and published ports, and the gate. None when there is no such container.
+    /// the descriptor) with those `addresses` too that others gave it, guard, policy and published ports, and the gate.
+    /// None when there is no such container.
     pub(crate) fn check(
         &mut self,
         owner: &str,
+        addresses: &[String],
         fds: Vec<OwnedFd>,
     ) -> Result<Option<(api::Container, Vec<Problem>)>, api::Error> {
         self.after_answers();
@@ -75,6 +78,11 @@ impl Engine {
         let netns = fds.into_iter().next();
         let netns = netns.ok_or_else(|| invalid(format!("{what}: no network namespace")))?;
         let netns = Netns::from_fd(netns).map_err(failed)?;
+        let mut besides = Vec::new();
+        for text in addresses {
+            let wrong = |_| invalid(format!("{what}: {text:?} is no address with prefix length"));
+            besides.push(text.parse::<IpNet>().map_err(wrong)?);
+        }
         let mut problems = Vec::new();
         let mut problem = |subject: String, message: String| {
             problems.push(Problem { subject, message });
@@ -86,7 +94,11 @@ impl Engine {
         };
         let (spec, bridge) = (spec_of(state, &record), state.ifindex);
         if netns.id() == record.netns {
-            for flaw in self.links.check_inside(&spec, &netns).map_err(failed)? {
+            for flaw in self
+                .links
+                .check_inside(&spec, &besides, &netns)
+                .map_err(failed)?
+            {
                 problem(flaw.subject, flaw.message);
             }
         } else {
