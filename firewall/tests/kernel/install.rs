@@ -130,6 +130,17 @@ fn adjacent_and_extreme_intervals_are_kept_apart() {
         differences.iter().any(|d| d.contains("10.89.1.128")),
         "{differences:?}"
     );
+    // some of them: what else is there does not matter, what is missing does
+    assert_eq!(tables.verify_some(&elements[2..]).unwrap(), [""; 0]);
+    let differences = tables.verify_some(&elements[1..]).unwrap();
+    assert!(
+        differences.iter().any(|d| d.contains("lacks")),
+        "{differences:?}"
+    );
+    assert!(
+        !differences.iter().any(|d| d.contains("has")),
+        "{differences:?}"
+    );
 }
 
 /// Whether nft finds an address in a set.

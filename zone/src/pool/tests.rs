@@ -120,3 +120,33 @@ fn sixty_five_thousand_addresses_take_no_time() {
     }
     assert!(pool.assign(&name("late"), &[]).is_err());
 }
+
+#[test]
+fn ranges_take_the_place_of_the_pool() {
+    let mut pool = pool(SMALL);
+    let only = |first: &str, last: &str| vec![(ip(first), ip(last))];
+    pool.assign(&name("web"), &[]).unwrap();
+    // neither the gateway nor what another has
+    let range = only("10.0.0.0", "10.0.0.3");
+    let db = pool.assign_within(&name("db"), &[], &range).unwrap();
+    assert_eq!(db, [ip("10.0.0.3"), ip("fd00::3")]);
+    let full = pool.assign_within(&name("late"), &[], &range).unwrap_err();
+    assert!(full.to_string().contains("10.0.0.0-10.0.0.3"), "{full}");
+    assert!(pool.of(&name("late")).is_empty());
+    // what it has counts where it is in the range, and is replaced where it is not
+    let range = only("10.0.0.3", "10.0.0.6");
+    let again = pool.assign_within(&name("db"), &[], &range).unwrap();
+    assert_eq!(again, db);
+    let moved = pool.assign_within(&name("web"), &[], &range).unwrap();
+    assert_eq!(moved, [ip("10.0.0.4"), ip("fd00::2")]);
+    assert_eq!(pool.owner(ip("10.0.0.2")), None);
+    for (first, last) in [
+        ("10.0.0.9", "10.0.1.9"),
+        ("10.0.0.6", "10.0.0.3"),
+        ("10.0.0.3", "fd00::9"),
+    ] {
+        let range = only(first, last);
+        let wrong = pool.assign_within(&name("x"), &[], &range);
+        assert!(wrong.is_err(), "{first}-{last}");
+    }
+}
