@@ -399,6 +399,39 @@ impl Pool {
         Ok(given)
     }
 
+    /// A name that keeps an IPv4 address of the pool, or of `ranges`, and is not in use: of those the one whose address
+    /// comes next in order, which was given longest ago. For when the pool is used up: what is kept for names is
+    /// worth less than a container that cannot start. (No subnet of IPv6 is ever used up.)
+    pub fn idle(
+        &self,
+        ranges: &[(IpAddr, IpAddr)],
+        in_use: impl Fn(&ContainerName) -> bool,
+    ) -> Option<&ContainerName> {
+        let four = self.four.as_ref()?;
+        let own: Vec<(u128, u128)> = ranges
+            .iter()
+            .filter(|(first, _)| first.is_ipv4())
+            .map(|&(first, last)| (number(first), number(last)))
+            .collect();
+        let ranges = match own.is_empty() {
+            true => std::slice::from_ref(&four.pool),
+            false => &own,
+        };
+        let inside = |address: IpAddr| {
+            let mut ranges = ranges.iter();
+            ranges.any(|(a, b)| (*a..=*b).contains(&number(address)))
+        };
+        let cursor = four.address(four.cursor.clamp(four.first, four.last));
+        let (first, last) = (four.address(four.first), four.address(four.last));
+        let ahead = self.owners.range(cursor..=last);
+        let behind = self.owners.range(first..cursor);
+        ahead
+            .chain(behind)
+            .filter(|(address, _)| inside(**address) && !self.is_withheld(**address))
+            .map(|(_, name)| name)
+            .find(|name| !in_use(name))
+    }
+
     /// Whose an address is.
     pub fn owner(&self, address: IpAddr) -> Option<&ContainerName> {
         self.owners.get(&address)

@@ -150,3 +150,23 @@ fn ranges_take_the_place_of_the_pool() {
         assert!(wrong.is_err(), "{first}-{last}");
     }
 }
+
+#[test]
+fn when_nothing_is_free_the_name_that_has_its_address_longest_gives_it_up() {
+    let mut pool = pool(SMALL);
+    let names = ["a", "b", "c", "d", "e"].map(name);
+    for who in &names {
+        pool.assign(who, &[]).unwrap();
+    }
+    assert!(!pool.has_room());
+    let running = |name: &ContainerName| name.as_str() == "a";
+    assert_eq!(pool.idle(&[], running), Some(&names[1]));
+    assert_eq!(pool.idle(&[], |_| true), None);
+    let range = [(ip("10.0.0.5"), ip("10.0.0.6"))];
+    assert_eq!(pool.idle(&range, running), Some(&names[3]));
+    pool.forget(&names[1]);
+    let next = pool.assign(&name("f"), &[]).unwrap();
+    assert_eq!(next[0], ip("10.0.0.3"));
+    // the next in turn is behind it
+    assert_eq!(pool.idle(&[], running), Some(&names[2]));
+}

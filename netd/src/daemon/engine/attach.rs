@@ -189,14 +189,24 @@ impl Engine {
 
     /// Its addresses, and whether they are new to the name.
     fn assign(&mut self, request: &Request, what: &str) -> Result<(Vec<IpAddr>, bool), api::Error> {
-        let Some(state) = self.zones.get_mut(&request.zone) else {
-            return Err(no_such_zone(request.zone.as_str()));
-        };
+        let zone = &request.zone;
+        let no_zone = || no_such_zone(zone.as_str());
+        let state = self.zones.get(zone).ok_or_else(no_zone)?;
         let before = state.pool.of(&request.container);
-        let addresses = state
-            .pool
-            .assign_within(&request.container, &request.addresses, &request.ranges)
-            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        let addresses = loop {
+            let state = self.zones.get_mut(zone).ok_or_else(no_zone)?;
+            let pool = &mut state.pool;
+            let assigned =
+                pool.assign_within(&request.container, &request.addresses, &request.ranges);
+            let idle = match assigned {
+                Err(zone::AllocError::Exhausted { .. }) => self.idle(zone, &request.ranges),
+                _ => None,
+            };
+            match idle {
+                Some(idle) => self.give_up_addresses(zone, &idle),
+                None => break assigned.map_err(|e| refused(format!("{what}: {}", chain(&e))))?,
+            }
+        };
         let fresh = before != addresses;
         if fresh && let Some(reason) = self.cannot_store() {
             if let Some(state) = self.zones.get_mut(&request.zone) {
@@ -212,6 +222,33 @@ impl Engine {
             )));
         }
         Ok((addresses, fresh))
+    }
+
+    /// A name that keeps addresses in a zone and could be without them.
+    pub(super) fn idle(
+        &self,
+        zone: &ZoneName,
+        ranges: &[(IpAddr, IpAddr)],
+    ) -> Option<ContainerName> {
+        let in_use =
+            |name: &ContainerName| self.ports.get(name).is_some() || self.closing.contains(name);
+        let state = self.zones.get(zone)?;
+        state.pool.idle(ranges, in_use).cloned()
+    }
+
+    /// Others need them more.
+    fn give_up_addresses(&mut self, zone: &ZoneName, name: &ContainerName) {
+        tracing::info!(zone = %zone, container = %name, "the zone has no free address: what was kept for this name is given away");
+        if let Some(state) = self.zones.get_mut(zone) {
+            state.pool.forget(name);
+        }
+        self.kept.remove(&(zone.clone(), name.clone()));
+        self.store.put(Kind::Address, address_key(zone, name), None);
+        if self.unsaved.remove(name).is_some()
+            && let Err(e) = self.records.forget_kept(name)
+        {
+            tracing::warn!(container = %name, error = %e, "remove the note of its addresses");
+        }
     }
 
     /// Why nothing can be stored now, if so.

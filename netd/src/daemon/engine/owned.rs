@@ -141,6 +141,7 @@ impl Engine {
     /// Why a container could not be attached to a zone now, or would lack something; empty when all is well.
     pub(crate) fn readiness(&mut self, zone: &str) -> Result<Vec<Problem>, api::Error> {
         let state = self.zones.get(zone).ok_or_else(|| no_such_zone(zone))?;
+        let has_room = state.pool.has_room() || self.idle(&state.zone.name, &[]).is_some();
         let mut problems = Vec::new();
         let mut problem = |subject: &str, message: String| {
             problems.push(Problem {
@@ -148,7 +149,7 @@ impl Engine {
                 message,
             });
         };
-        if !state.pool.has_room() {
+        if !has_room {
             problem("addresses", format!("zone {zone} has no free address left"));
         }
         let bridge = state.ifindex;

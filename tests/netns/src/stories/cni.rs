@@ -242,9 +242,13 @@ pub fn what_is_asked_for_is_given_or_refused() {
         assert_eq!(error(&refused).0, code, "{what}: {refused}");
     }
     // An interface that is there already is not touched.
-    pods[2].netns.sh("ip link add eth0 type dummy");
+    let link = "ip -o link show eth0";
+    pods[2]
+        .netns
+        .sh("ip link add eth0 type veth peer name other");
+    let before = pods[2].netns.sh(link);
     error(&net.call("ADD", &net.config, Some(&pods[2])));
-    assert!(pods[2].netns.sh("ip -d link show eth0").contains("dummy"));
+    assert_eq!(pods[2].netns.sh(link), before);
     assert_eq!(
         names(&world),
         ["id-2", "id-3"],
@@ -369,7 +373,14 @@ pub fn status_tells_of_daemon_zone_and_addresses() {
     assert_eq!(error(&net.call("STATUS", &net.config, None)).0, 51);
     world.start_netd();
     net.del(&pod);
+    // The address is kept for the name as long as nobody needs it more.
     assert_eq!(net.call("STATUS", &net.config, None).ok(), "");
+    let next = Pod::new("id-2", "");
+    assert_eq!(net.add(&next)["ips"][0]["address"], "10.77.0.10/24");
+    net.del(&next);
+    world.restart_netd();
+    net.add(&pod);
+    error(&net.call("ADD", &net.config, Some(&next)));
 }
 
 pub fn killed_at_any_moment_a_del_leaves_nothing() {
