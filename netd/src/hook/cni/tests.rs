@@ -176,6 +176,12 @@ fn configurations_that_cannot_be() {
         ),
         (
             "ADD",
+            &network(json!({ "type": "netd-policy" })).to_string(),
+            Code::Unsupported,
+            "netd-policy",
+        ),
+        (
+            "ADD",
             &network(json!({ "ipMasq": false })).to_string(),
             Code::Unsupported,
             "ipMasq: false",

@@ -81,6 +81,10 @@ impl Wishes {
 /// Reads what is asked for.
 pub(super) fn read(call: &Call, network: &Network) -> Result<Wishes, Failure> {
     network.only_known_keys()?;
+    if network.one::<String>("type")?.as_deref() == Some("netd-policy") {
+        let why = "netd cannot put another plugin's containers under policy yet: use type netd as the main plugin";
+        return Err(Failure::unsupported("type", &json!("netd-policy"), why));
+    }
     let zone = network.zone()?;
     let ipam = network.object("ipam")?;
     if !ipam.is_empty() {
