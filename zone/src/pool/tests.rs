@@ -106,7 +106,7 @@ fn a_zone_without_ipv6_gives_none() {
 
 #[test]
 fn sixty_five_thousand_addresses_take_no_time() {
-    let mut pool = pool("subnet4 = \"10.0.0.0/16\"");
+    let mut pool = pool("subnet4 = \"10.0.0.0/16\"\nsubnet6 = \"fd00::/64\"");
     for i in 0..65_533 {
         pool.assign(&name(&i.to_string()), &[]).unwrap();
     }
