@@ -1,7 +1,8 @@
 //! Asks about pairs: every piece of traffic, in each family and way, before and after.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::delta::Delta;
 use super::groups::Group;

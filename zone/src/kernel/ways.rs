@@ -97,6 +97,12 @@ impl Links {
             let _ = self.host.batch(requests);
         }
         missing.retain(|mac, prefixes| !prefixes.is_empty() || !known.contains(mac));
+        // without the neighbour its routes are put there again as well
+        for (mac, prefixes) in &mut missing {
+            if !known.contains(mac) {
+                prefixes.extend(wanted.get(mac).into_iter().flatten());
+            }
+        }
         Ok(missing)
     }
 }
