@@ -122,6 +122,11 @@ impl Engine {
                 }
             }
         }
+        let ways = self.links.missing_ways(bridge, spec.mac, &spec.prefixes);
+        for prefix in ways.map_err(failed)? {
+            let message = format!("no route of the host leads to its prefix {prefix}");
+            problem("prefix".into(), message);
+        }
         if !firewall::kernel::gate::present(bridge) {
             let message = format!("the gate of bridge {} is missing", spec.bridge);
             problem("rules".into(), message);
