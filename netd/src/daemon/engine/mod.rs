@@ -3,6 +3,7 @@
 //! It holds what should be (zones, policies, attached containers) and makes the kernel agree. Each
 //! operation either holds afterwards or has been undone; its errors are sentences for people.
 
+mod adopt;
 mod apply;
 mod attach;
 pub(crate) mod clock;
@@ -115,6 +116,8 @@ pub(crate) struct Engine {
     /// Zones with IPv6.
     six: BTreeMap<ZoneName, six::Six>,
     ports: Ports,
+    /// Ports on our bridges that are not adopted.
+    strangers: adopt::Strangers,
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
     /// Names whose addresses may not be durable yet, each with the number of its write.
@@ -167,6 +170,7 @@ impl Engine {
         }
         self.reaper.done();
         self.reaped.notify_waiters();
+        self.meet_again();
     }
 
     /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.

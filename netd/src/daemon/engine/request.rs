@@ -12,7 +12,7 @@ use crate::api;
 use crate::daemon::chain;
 
 /// Interface name inside a container when none is asked for: systemd-nspawn's own.
-const DEFAULT_IFNAME: &str = "host0";
+pub(super) const DEFAULT_IFNAME: &str = "host0";
 /// Ceilings that keep one request from hurting others.
 const MOST_LABELS: usize = 64;
 const MOST_PUBLISHED: usize = 256;
