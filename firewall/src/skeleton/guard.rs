@@ -18,8 +18,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
-use super::{FROM_BRIDGE, GUARDED};
 use super::ir::*;
+use super::{FROM_BRIDGE, GUARDED};
 use crate::sets::{Field, SetId};
 
 const IIF: Load = Load::Meta(Meta::Iif);

@@ -65,7 +65,11 @@ impl Strangers {
 
     /// The port is gone, or is somebody's by now.
     pub(super) fn forget(&mut self, ifindex: u32) {
-        if self.held.remove(&ifindex).is_some_and(|h| h.why == Why::Silent) {
+        if self
+            .held
+            .remove(&ifindex)
+            .is_some_and(|h| h.why == Why::Silent)
+        {
             self.news.notify_one();
         }
     }
@@ -117,7 +121,11 @@ impl Engine {
 
     /// What is to be known of ports that are not adopted yet.
     pub(super) fn stranger_warnings(&self) -> impl Iterator<Item = String> {
-        let silent = self.strangers.held.values().filter(|h| h.why == Why::Silent);
+        let silent = self
+            .strangers
+            .held
+            .values()
+            .filter(|h| h.why == Why::Silent);
         silent.map(|held| {
             format!(
                 "port {} was plugged into zone {}: it is adopted when its machine asks for an address; until then everything from and to it is dropped",
@@ -198,7 +206,10 @@ impl Engine {
     ) -> Result<(), Why> {
         let refuse = |reason: String| Err(Why::Refused(reason));
         let container = name_of(port).map_err(|e| Why::Refused(e.to_string()))?;
-        let host_ifname: IfName = port.name.parse().map_err(|e: NameError| Why::Refused(e.to_string()))?;
+        let host_ifname: IfName = port
+            .name
+            .parse()
+            .map_err(|e: NameError| Why::Refused(e.to_string()))?;
         let what = format!("adopt {container}");
         if let Some(other) = self.ports.get(&container) {
             return refuse(format!(
@@ -207,7 +218,9 @@ impl Engine {
             ));
         }
         if self.closing.contains(&container) {
-            return refuse(format!("the last port of container {container} is still being deleted"));
+            return refuse(format!(
+                "the last port of container {container} is still being deleted"
+            ));
         }
         let Some(mac) = heard.or(port.peer.as_ref().map(|peer| peer.mac)) else {
             return Err(Why::Silent);
@@ -232,7 +245,9 @@ impl Engine {
             zone: zone.clone(),
             ifname: match inside {
                 Some(name) => name,
-                None => DEFAULT_IFNAME.parse().map_err(|e: NameError| Why::Refused(e.to_string()))?,
+                None => DEFAULT_IFNAME
+                    .parse()
+                    .map_err(|e: NameError| Why::Refused(e.to_string()))?,
             },
             host_ifname,
             ifindex: port.ifindex,
@@ -358,9 +373,8 @@ impl Engine {
         let reserved = |a: &Ipv4Addr| state.zone.dhcp.reservations.iter().any(|r| r.address == *a);
         let leased = |a: &Ipv4Addr| {
             let lease = state.responder.as_ref().and_then(|r| r.lease(*a));
-            let over = |l: &&dhcp::Lease| {
-                matches!(l.state, dhcp::State::Released | dhcp::State::Expired)
-            };
+            let over =
+                |l: &&dhcp::Lease| matches!(l.state, dhcp::State::Released | dhcp::State::Expired);
             lease.is_some_and(|l| !over(&l) && l.mac != mac.0)
         };
         let others = |a: &Ipv4Addr| {
@@ -399,7 +413,10 @@ impl Engine {
 
 /// The container that a port stands for: what follows `vb-`, in the alternative name where that is the long form.
 fn name_of(port: &Stranger) -> Result<ContainerName, NameError> {
-    let long = port.altnames.iter().find_map(|name| name.strip_prefix(PREFIX));
+    let long = port
+        .altnames
+        .iter()
+        .find_map(|name| name.strip_prefix(PREFIX));
     let short = port.name.strip_prefix(PREFIX);
     long.or(short).unwrap_or(&port.name).parse()
 }
@@ -426,7 +443,11 @@ mod tests {
         for (container, name, altnames) in [
             ("web", "vb-web", &[][..]),
             ("web", "vb-web", &["enp0s3"]),
-            ("a-machine-with-a-long-name", "vb-a-machineKd4F", &["vb-a-machine-with-a-long-name"]),
+            (
+                "a-machine-with-a-long-name",
+                "vb-a-machineKd4F",
+                &["vb-a-machine-with-a-long-name"],
+            ),
             ("tap0", "tap0", &[]),
             ("vnet3", "vnet3", &["other"]),
         ] {

@@ -158,6 +158,7 @@ impl Engine {
             .collect();
         for (zone, ifindex) in bridges {
             if firewall::kernel::gate::present(ifindex) {
+                self.problems.remove(&format!("gate of zone {zone}"));
                 continue;
             }
             tracing::warn!(zone = %zone, "somebody took the gate off the bridge; putting it back");

@@ -1,5 +1,6 @@
 //! The stories, by what they are about.
 
+mod adopt;
 mod apply;
 mod attach;
 mod bad_input;
@@ -16,6 +17,7 @@ mod groups;
 mod harness;
 mod limits;
 mod names;
+mod nspawn;
 mod oci;
 mod opened;
 mod policies;
@@ -98,6 +100,10 @@ stories! {
     decisions: a_file_on_trial_changes_nothing_and_is_recorded, a_rule_that_logs_is_recorded_with_what_it_did,
         what_is_over_a_rate_is_told_with_it, rules_count_what_they_match, a_flood_harms_no_packet_and_no_disk,
         what_is_learned_allows_what_was_seen_and_nothing_else, the_journal_is_told_and_a_log_can_be_followed;
+    adopt: nothing_passes_before_a_port_is_adopted, an_adopted_port_is_a_container_like_any_other,
+        what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
+        adopted_ports_outlive_daemons_and_tampering;
+    nspawn: machines_find_the_zone_and_the_zone_stays;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
