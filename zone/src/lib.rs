@@ -14,6 +14,7 @@ pub mod name;
 pub mod plan;
 pub mod pool;
 pub mod port;
+pub mod prefix;
 
 pub use alloc::{AllocError, Owner, Taken, Zone, resolve};
 pub use file::dhcp;
@@ -21,7 +22,7 @@ pub use file::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile, server
 #[cfg(feature = "kernel")]
 pub use kernel::{
     Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Peer, Port, PortFlags, PortState,
-    Stranger, reap,
+    Stranger, Ways, reap,
 };
 pub use name::{ContainerName, IfName, MacAddr, NameError, ZoneName};
 pub use pool::Pool;

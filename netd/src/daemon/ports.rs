@@ -134,6 +134,7 @@ mod tests {
             publish: Vec::new(),
             netns: (0, 0),
             adopted: false,
+            delegated: Vec::new(),
         }
     }
 

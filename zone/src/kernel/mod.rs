@@ -24,6 +24,7 @@ mod stranger;
 mod survey;
 mod sys;
 mod sysctl;
+mod ways;
 mod wire;
 
 pub use error::{KernelError, LinkError};
@@ -35,4 +36,5 @@ pub use netns::Netns;
 pub use reap::reap;
 pub use stranger::{Peer, Stranger};
 pub use survey::PortState;
+pub use ways::Ways;
 pub use wire::PortFlags;

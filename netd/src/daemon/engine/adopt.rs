@@ -258,6 +258,7 @@ impl Engine {
             publish: Vec::new(),
             netns: (0, 0),
             adopted: true,
+            delegated: Vec::new(),
         };
         let outcome = self.put_in_force(&record, &what);
         if let Err(e) = outcome {

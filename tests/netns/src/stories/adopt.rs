@@ -13,7 +13,8 @@ use crate::net::netns::Netns;
 use crate::net::raw::{PacketSocket, Tap};
 use crate::net::server::Server;
 use crate::net::trap::Trap;
-use crate::world::{Allow, Deny, World, signal};
+use crate::world::Verdict::{Allow, Deny};
+use crate::world::{World, signal};
 
 /// How long netd may take to see something.
 const PATIENCE: Duration = Duration::from_secs(10);
