@@ -327,7 +327,7 @@ pub(crate) struct Answer {
 /// A translation of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct Step {
-    /// `dnat`, `masquerade` or `hairpin`.
+    /// `dnat`, `masquerade`, `hairpin` or `name`.
     pub(crate) kind: String,
     /// A sentence for people.
     pub(crate) text: String,
