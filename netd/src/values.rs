@@ -266,6 +266,6 @@ mod tests {
         }
         assert!(target("dns:www.example.org").is_ok() && target("web").is_ok());
         assert!(endpoint("dns:www.example.org").is_err());
-        assert!(target("dns:*.example.org").is_err() && target("dns:org").is_err());
+        assert!(target("dns:*.example.org").is_err() && target("dns:.").is_err());
     }
 }

@@ -127,7 +127,7 @@ fn names_of_interest_are_told_and_let_nothing_be_asked() {
     let told = resolves(&mut world, "www.example.org", A, &records);
     assert_eq!(told.opens.as_ref().unwrap().name, "www.example.org");
     // It asks again in the time for which that is known.
-    assert_eq!(told.addresses(), ["198.51.100.7 3600"]);
+    assert_eq!(told.ttls(), [3600]);
     let records = ["www.example.net 300 A 198.51.100.7"];
     let told = resolves(&mut world, "www.example.net", A, &records);
     assert_eq!(told.opens, None);

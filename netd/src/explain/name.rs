@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_is_no_name_or_nobodys_is_refused() {
-        for bad in ["dns:", "dns:org", "dns:*.example.org", "dns:a..b"] {
+        for bad in ["dns:", "dns:.", "dns:*.example.org", "dns:a..b"] {
             let error = ask(RULE, &[], bad).unwrap_err();
             assert!(
                 matches!(error, api::Error::Invalid { .. }),

@@ -222,9 +222,7 @@ impl Server {
         } else {
             ("aardvark", "ca")
         };
-        Self::beside(name, short, names, command, |n| {
-            format!("dn{n}.dns.podman")
-        })
+        Self::beside(name, short, names, command, |n| format!("dn{n}.dns.podman"))
     }
 
     /// A server on a plain bridge. `short`: the host's name, and the client's.
