@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{ContainerName, IfName, MacAddr, ZoneName};
@@ -70,6 +70,9 @@ pub struct PortSpec {
     pub mac: MacAddr,
     /// Addresses with the prefix length they get inside: the subnet's for IPv4, 128 for IPv6.
     pub addresses: Vec<IpNet>,
+    /// Prefixes of its own, which the host routes to it.
+    #[serde(default)]
+    pub prefixes: Vec<Ipv6Net>,
     /// Next hop of the IPv4 default route; none without.
     pub gateway4: Option<Ipv4Addr>,
     /// Next hop of the IPv6 default route: the bridge's link-local address; none without.

@@ -170,7 +170,7 @@ pub(crate) struct ZoneOptions {
     /// IPv4 subnet, or `none`; without it the next free /24 of 10.89.0.0/16
     #[arg(long, value_name = "CIDR|none", value_parser = values::subnet4)]
     pub(crate) subnet4: Option<String>,
-    /// IPv6 subnet, or `none`; without it a private /64 of its own
+    /// IPv6 subnet, or `none`; without it a private /48 of its own
     #[arg(long, value_name = "CIDR|none", value_parser = values::subnet6)]
     pub(crate) subnet6: Option<String>,
     /// No NAT, no path to or from the world, nothing published

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use firewall::model::Publish;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use zone::{Configure, ContainerName, IfName, MacAddr, ZoneName};
 
@@ -31,12 +31,24 @@ pub(crate) struct Record {
     pub(crate) publish: Vec<(String, Publish)>,
     /// Device and inode of the network namespace: tells whether a request is the same again.
     pub(crate) netns: (u64, u64),
+    /// Prefixes that were delegated to it.
+    #[serde(default)]
+    pub(crate) delegated: Vec<Ipv6Net>,
 }
 
 impl Record {
     /// Its addresses without prefix length.
     pub(crate) fn ips(&self) -> Vec<IpAddr> {
         self.addresses.iter().map(|net| net.addr()).collect()
+    }
+
+    /// Prefixes of its own in a zone with this subnet: the one around its address, and delegated ones.
+    pub(crate) fn prefixes(&self, subnet: Option<Ipv6Net>) -> Vec<Ipv6Net> {
+        let own = self.ips().into_iter().filter_map(|ip| match (ip, subnet) {
+            (IpAddr::V6(address), Some(subnet)) => zone::prefix::of(subnet, address),
+            _ => None,
+        });
+        own.chain(self.delegated.iter().copied()).collect()
     }
 }
 

@@ -106,7 +106,7 @@ fn a_zone_without_ipv6_gives_none() {
 
 #[test]
 fn sixty_five_thousand_addresses_take_no_time() {
-    let mut pool = pool("subnet4 = \"10.0.0.0/16\"");
+    let mut pool = pool("subnet4 = \"10.0.0.0/16\"\nsubnet6 = \"fd00::/64\"");
     for i in 0..65_533 {
         pool.assign(&name(&i.to_string()), &[]).unwrap();
     }
@@ -119,4 +119,74 @@ fn sixty_five_thousand_addresses_take_no_time() {
         pool.assign(&name(&format!("again-{i}")), &[]).unwrap();
     }
     assert!(pool.assign(&name("late"), &[]).is_err());
+}
+
+const WIDE: &str = "subnet6 = \"fd00:1:2::/48\"";
+
+#[test]
+fn a_prefix_for_each_container_in_a_wide_zone() {
+    let mut pool = pool(WIDE);
+    let six = |pool: &mut Pool, who: &str| pool.assign(&name(who), &[]).unwrap()[1];
+    assert_eq!(six(&mut pool, "a"), ip("fd00:1:2:1::1"));
+    assert_eq!(six(&mut pool, "b"), ip("fd00:1:2:2::1"));
+    assert_eq!(six(&mut pool, "a"), ip("fd00:1:2:1::1"));
+    // whoever asks for an address gets the prefix around it, and may move in it
+    let mut wants = |who: &str, address: &str| {
+        let given = pool.assign(&name(who), &[ip(address)]);
+        given.map(|all| all[1]).map_err(|e| e.to_string())
+    };
+    assert_eq!(wants("c", "fd00:1:2:7::99"), Ok(ip("fd00:1:2:7::99")));
+    assert_eq!(wants("c", "fd00:1:2:7::9"), Ok(ip("fd00:1:2:7::9")));
+    for (address, why) in [
+        ("fd00:1:2:7::1", "belongs to container c"),
+        ("fd00:1:2:7::9", "belongs to container c"),
+        ("fd00:1:2:9::", "subnet-router anycast address"),
+        ("fd00:1:2::1", "gateway"),
+        ("fd00:1:2::2", "gateway's prefix"),
+        ("fd00:1:2:c000::1", "part for delegated prefixes"),
+        ("fd00:1:2:ffff::1", "part for delegated prefixes"),
+        ("fd00:1:3::1", "is not in zone"),
+    ] {
+        let error = wants("d", address).unwrap_err();
+        assert!(error.contains(why), "{address}: {error}");
+    }
+    pool.forget(&name("c"));
+    let given = pool.assign(&name("d"), &[ip("fd00:1:2:7::1")]).unwrap();
+    assert_eq!(given[1], ip("fd00:1:2:7::1"));
+}
+
+#[test]
+fn prefixes_run_out_and_come_back() {
+    let mut pool = pool("subnet4 = \"none\"\nsubnet6 = \"fd00:1:2::/56\"");
+    for number in 0..0xbf {
+        let given = pool.assign(&name(&format!("c{number}")), &[]).unwrap();
+        assert_eq!(given, [ip(&format!("fd00:1:2:{:x}::1", number + 1))]);
+    }
+    let error = pool.assign(&name("late"), &[]).unwrap_err();
+    assert!(matches!(error, AllocError::Exhausted { .. }), "{error}");
+    pool.forget(&name("c7"));
+    assert_eq!(
+        pool.assign(&name("late"), &[]).unwrap(),
+        [ip("fd00:1:2:8::1")]
+    );
+}
+
+#[test]
+fn an_address_from_before_there_were_prefixes_is_kept() {
+    let mut pool = pool(WIDE);
+    pool.reserve(&name("old"), ip("fd00:1:2::2")).unwrap();
+    pool.reserve(&name("older"), ip("fd00:1:2::3")).unwrap();
+    assert!(pool.reserve(&name("new"), ip("fd00:1:2::3")).is_err());
+    assert_eq!(
+        pool.assign(&name("old"), &[]).unwrap()[1],
+        ip("fd00:1:2::2")
+    );
+    let again = pool.assign(&name("old"), &[ip("fd00:1:2::2")]).unwrap();
+    assert_eq!(again[1], ip("fd00:1:2::2"));
+    pool.forget(&name("old"));
+    assert_eq!(
+        pool.assign(&name("old"), &[]).unwrap()[1],
+        ip("fd00:1:2:1::1")
+    );
+    assert!(pool.assign(&name("x"), &[ip("fd00:1:2::2")]).is_err());
 }

@@ -245,6 +245,7 @@ impl Engine {
             labels: request.labels.clone(),
             publish: request.publish.clone(),
             netns: request.netns.id(),
+            delegated: Vec::new(),
         };
         let opened = self.enforce(&record, what).and_then(|()| {
             self.links
@@ -336,12 +337,14 @@ pub(super) fn address_key(zone: &ZoneName, container: &ContainerName) -> String 
 
 /// The container as the firewall sees it.
 pub(super) fn model_of(record: &Record) -> model::Container {
+    let delegated = record.delegated.iter();
+    let delegated = delegated.map(|net| IpAddr::V6(net.network()));
     model::Container {
         name: record.container.clone(),
         zone: record.zone.clone(),
         ifindex: record.ifindex,
         mac: record.mac,
-        addresses: record.ips(),
+        addresses: record.ips().into_iter().chain(delegated).collect(),
         labels: record.labels.clone(),
         publish: super::doors::with_aside(record.publish.iter().map(|(_, p)| p.clone())),
     }
@@ -356,6 +359,7 @@ pub(super) fn spec_of(state: &ZoneState, record: &Record) -> PortSpec {
         ifname: record.ifname.clone(),
         mac: record.mac,
         addresses: record.addresses.clone(),
+        prefixes: record.prefixes(state.zone.subnet6),
         gateway4: state.zone.gateway4,
         gateway6_ll: state.zone.gateway6_ll(),
         mtu: state.zone.mtu,
@@ -384,6 +388,7 @@ fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]
         labels: Default::default(),
         publish: Vec::new(),
         netns: (0, 0),
+        delegated: Vec::new(),
     };
     spec_of(state, &record)
 }

@@ -185,6 +185,7 @@ impl Engine {
         self.follow_zone_files();
         self.match_links(records);
         self.sweep_named();
+        self.check_ways();
         self.restore_leases(before);
         self.restore_leases6(stored);
         self.follow_doors();
