@@ -29,6 +29,7 @@ mod publish_conflict;
 mod publish_live;
 mod publish_policy;
 mod reachability;
+mod resolv;
 mod restart;
 mod run;
 mod six;
@@ -92,8 +93,9 @@ stories! {
     names: a_zones_names_are_known_to_its_containers, attach_and_detach_change_names_at_once, what_is_not_known_is_asked_upstream,
         the_resolver_is_no_way_out, upstream_that_does_not_answer_is_told_in_time, the_hosts_resolvers_are_followed,
         domains_and_zones_have_resolvers_of_their_own, nobody_outside_is_answered, the_resolver_outlives_bridges_and_daemons;
+    resolv: a_container_that_is_run_has_the_file_that_is_asked_for, what_ip_netns_starts_finds_names;
     opened: a_name_opens_what_it_resolves_to, conditions_count_for_names_too, no_name_leads_back, a_name_is_no_tunnel,
-        what_a_name_opened_ends;
+        what_a_name_opened_ends, a_name_on_trial_opens_nothing_and_is_known;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
