@@ -92,7 +92,12 @@ impl PortSpec {
     /// Hardware address of the host end: the inside's with one bit flipped. Fixed, so that nobody
     /// (udev's `MACAddressPolicy=persistent` would) sees a random one and replaces it; nothing is sent to it.
     pub fn host_mac(&self) -> MacAddr {
-        let mut mac = self.mac.0;
+        Self::host_mac_of(self.mac)
+    }
+
+    /// [`PortSpec::host_mac`] for this address inside.
+    pub fn host_mac_of(inside: MacAddr) -> MacAddr {
+        let mut mac = inside.0;
         mac[0] ^= 0x40;
         MacAddr(mac)
     }

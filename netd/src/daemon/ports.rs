@@ -133,6 +133,7 @@ mod tests {
             labels: BTreeMap::new(),
             publish: Vec::new(),
             netns: (0, 0),
+            adopted: false,
             delegated: Vec::new(),
         }
     }

@@ -31,6 +31,9 @@ pub(crate) struct Record {
     pub(crate) publish: Vec<(String, Publish)>,
     /// Device and inode of the network namespace: tells whether a request is the same again.
     pub(crate) netns: (u64, u64),
+    /// Whether somebody else made and plugged in the port.
+    #[serde(default)]
+    pub(crate) adopted: bool,
     /// Prefixes that were delegated to it.
     #[serde(default)]
     pub(crate) delegated: Vec<Ipv6Net>,

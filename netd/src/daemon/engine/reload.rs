@@ -70,6 +70,7 @@ impl Engine {
             .map_err(|e| refused(format!("reload: ask what was edited: {e}")))?;
         self.reload_zones()?;
         self.reload_policies()?;
+        self.meet_again();
         Ok(self.file_problems())
     }
 
@@ -101,6 +102,10 @@ impl Engine {
         };
         if !changed.is_empty() {
             self.follow_zone_files();
+            let names: Vec<_> = self.zones.keys().cloned().collect();
+            for name in names {
+                self.meet_ports_of(&name);
+            }
         }
         Ok(())
     }
@@ -201,7 +206,8 @@ impl Engine {
                 (self.policy_key(&stem), good.map(|good| good.value.clone()))
             })
             .collect();
-        self.policies_into_force(edits)
+        let unkept = self.policy_files.take_unkept();
+        unkept.keep_while(|| self.policies_into_force(edits))
     }
 
     /// Reads these policy files again. One that would ask for too much beside the others is as bad as one that

@@ -1,5 +1,6 @@
 //! The stories, by what they are about.
 
+mod adopt;
 mod apply;
 mod attach;
 mod bad_input;
@@ -16,6 +17,7 @@ mod groups;
 mod harness;
 mod limits;
 mod names;
+mod nspawn;
 mod oci;
 mod opened;
 mod policies;
@@ -27,6 +29,7 @@ mod publish_conflict;
 mod publish_live;
 mod publish_policy;
 mod reachability;
+mod resolv;
 mod restart;
 mod run;
 mod six;
@@ -91,8 +94,9 @@ stories! {
     names: a_zones_names_are_known_to_its_containers, attach_and_detach_change_names_at_once, what_is_not_known_is_asked_upstream,
         the_resolver_is_no_way_out, upstream_that_does_not_answer_is_told_in_time, the_hosts_resolvers_are_followed,
         domains_and_zones_have_resolvers_of_their_own, nobody_outside_is_answered, the_resolver_outlives_bridges_and_daemons;
+    resolv: a_container_that_is_run_has_the_file_that_is_asked_for, what_ip_netns_starts_finds_names;
     opened: a_name_opens_what_it_resolves_to, conditions_count_for_names_too, no_name_leads_back, a_name_is_no_tunnel,
-        what_a_name_opened_ends;
+        what_a_name_opened_ends, a_name_on_trial_opens_nothing_and_is_known;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
@@ -101,6 +105,10 @@ stories! {
     decisions: a_file_on_trial_changes_nothing_and_is_recorded, a_rule_that_logs_is_recorded_with_what_it_did,
         what_is_over_a_rate_is_told_with_it, rules_count_what_they_match, a_flood_harms_no_packet_and_no_disk,
         what_is_learned_allows_what_was_seen_and_nothing_else, the_journal_is_told_and_a_log_can_be_followed;
+    adopt: nothing_passes_before_a_port_is_adopted, an_adopted_port_is_a_container_like_any_other,
+        what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
+        adopted_ports_outlive_daemons_and_tampering;
+    nspawn: machines_find_the_zone_and_the_zone_stays;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
