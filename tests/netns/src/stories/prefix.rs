@@ -355,7 +355,8 @@ pub fn a_nested_zone_has_a_delegated_prefix() {
     let wait =
         "until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done";
     let ask = format!(
-        "{wait}; dhclient -6 -P -1 -v -lf /var/lib/dhcp/l -pf /run/pd.pid host0; kill $(cat /run/pd.pid)"
+        "{wait}; dhclient -6 -P -1 -v -lf /var/lib/dhcp/l -pf /var/lib/dhcp/pid host0 && \
+         until [ -s /var/lib/dhcp/pid ]; do sleep .1; done; kill $(cat /var/lib/dhcp/pid)"
     );
     dhclient(&world, &router, &ask);
     let prefixes = delegated(&world, "router");
@@ -443,14 +444,14 @@ pub fn a_nested_zone_has_a_delegated_prefix() {
     let said = dhclient(
         &world,
         &poor,
-        "until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done; timeout 4 dhclient -6 -P -1 -v -d -lf /var/lib/dhcp/poor -pf /run/poor.pid host0 2>&1; true",
+        "until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done; timeout 4 dhclient -6 -P -1 -v -d -lf /var/lib/dhcp/poor -pf /var/lib/dhcp/poor.pid host0 2>&1; true",
     );
     assert!(delegated(&world, "poor").is_empty(), "{said}");
     // given back, it leads nowhere
     dhclient(
         &world,
         &router,
-        "dhclient -6 -P -r -v -lf /var/lib/dhcp/l -pf /run/pd.pid host0",
+        "dhclient -6 -P -r -v -lf /var/lib/dhcp/l -pf /var/lib/dhcp/pid host0",
     );
     assert!(delegated(&world, "router").is_empty());
     let routes = world.sh("ip -6 route show dev vz-wide proto 110");
