@@ -100,6 +100,7 @@ impl Engine {
         if let Err(e) = self.links.release_port(record.ifindex) {
             tracing::error!(container = %record.container, error = %chain(&e), "take its port off the bridge");
         }
+        self.remove_ways(record);
     }
 
     /// Takes the link down and puts it where [`Engine::reap`] finds it.
