@@ -11,24 +11,22 @@ use crate::net::netns::Ran;
 use crate::world::World;
 
 /// nspawn keeps notes of its machines in /run/systemd, settings are looked for there and in /etc/systemd: here in
-/// empty folders of the story's own.
-const PRIVATE: &str = "mount --make-rprivate /; mkdir -p /run/systemd; mount -t tmpfs t /run/systemd; \
-    mkdir -p $ETC/nspawn; cp -a /etc/systemd/. $ETC; mount --bind $ETC /etc/systemd; exec \"$@\"";
+/// folders of the story's own.
+fn own_folders(world: &World) {
+    let etc = world.dir.join("etc-systemd");
+    world.sh(&format!(
+        "mkdir -p /run/systemd {0}/nspawn; cp -a /etc/systemd/. {0}; mount --bind {0} /etc/systemd; \
+         mount -t tmpfs t /run/systemd",
+        etc.display()
+    ));
+}
 
-/// A command in those folders.
-pub fn private(world: &World, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = world.command();
-    let mut private = Command::new("unshare");
-    for (key, value) in command.get_envs() {
-        if let Some(value) = value {
-            private.env(key, value);
-        }
+/// A command that finds netd of this world.
+fn command(world: &World, program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (key, value) in world.command().get_envs() {
+        command.env(key, value.unwrap_or_default());
     }
-    private.env("ETC", world.dir.join("etc-systemd"));
-    private
-        .args(["--mount", "sh", "-c", PRIVATE, "sh"])
-        .arg(program);
-    command = private;
     command.stdin(Stdio::null());
     command
 }
@@ -41,7 +39,7 @@ pub fn root(world: &World, name: &str) -> PathBuf {
 }
 
 fn nspawn(world: &World, root: &Path, machine: &str, network: &str, script: &str) -> Command {
-    let mut command = private(world, "systemd-nspawn");
+    let mut command = command(world, "systemd-nspawn");
     command
         .args(["-q", "--register=no", "--keep-unit", "--as-pid2", network])
         .args(["-M", machine, "-D"])
@@ -73,6 +71,7 @@ const ASK: &str = "ip link set host0 up; udhcpc -i host0 -f -n -q -t 20 -T 1 -s 
 
 pub fn machines_find_the_zone_and_the_zone_stays() {
     let world = World::new("nspawn-adopt");
+    own_folders(&world);
     world.zone("web").create();
     let long = "a-machine-with-a-long-name";
     for name in ["first", long] {
@@ -203,11 +202,10 @@ fn dist(file: &str) -> PathBuf {
 
 /// Starts a machine as its unit does: all commands, the last in any case.
 fn start_unit(world: &World, machine: &str, root: &Path, settings: &str) -> (Ran, Ran) {
-    let folder = world.dir.join("etc-systemd/nspawn");
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = Path::new("/etc/systemd/nspawn");
     std::fs::write(folder.join(format!("{machine}.nspawn")), settings).unwrap();
     let run = |(_, words): &(String, Vec<String>)| {
-        let mut command = private(world, &words[0]);
+        let mut command = command(world, &words[0]);
         command.args(&words[1..]);
         end(spawn(world, &mut command))
     };
@@ -225,13 +223,13 @@ fn start_unit(world: &World, machine: &str, root: &Path, settings: &str) -> (Ran
 
 pub fn the_unit_gets_its_network_from_netd() {
     let world = World::new("nspawn-unit");
+    own_folders(&world);
     world.zone("web").create();
     world.policy(
         "one",
         "[[egress]]\nto = [\"192.0.2.2\"]\nports = [\"tcp/80\"]\n",
     );
     let root = root(&world, "one");
-    // RUNTIME must be seen from each command, as it is under the service manager.
     let script = "ip -4 addr show host0; nc -w2 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 81 </dev/null; exit 3";
     std::fs::write(root.join("bin/story"), format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(
