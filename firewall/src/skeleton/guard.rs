@@ -276,9 +276,9 @@ pub(super) fn chains() -> Vec<Chain> {
                     "redirect",
                 ),
                 rule([
-                    Step::In(vec![IP_SADDR], SetId::GuardRelay),
                     l4proto(17),
                     Step::Is(DPORT, Value::be16(67)),
+                    Step::In(vec![IP_SADDR], SetId::GuardRelay),
                     own_ip4(ETHER_SADDR, IP_SADDR),
                     goto("let_in"),
                 ])

@@ -30,6 +30,7 @@ mod lenient;
 mod listen;
 mod listeners;
 mod loopback6;
+mod named;
 mod opened;
 mod ports;
 mod reaper;

@@ -68,7 +68,8 @@ impl Engine {
         if fresh {
             self.note_addresses(&record);
         }
-        let warnings = self.publish_warnings(&record);
+        let mut warnings = self.publish_warnings(&record);
+        warnings.extend(self.serve_named(&request, &record));
         Ok(Attached {
             container: self.view(&record),
             created: true,

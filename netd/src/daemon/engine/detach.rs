@@ -60,6 +60,7 @@ impl Engine {
         }
         self.unbind_lease(record);
         self.unname_container(&record.container);
+        self.unserve_named(&record.container);
         if let Err(e) = self.drop_record(&record.container) {
             tracing::error!(container = %record.container, error = %e, "remove its record");
         }
@@ -148,6 +149,7 @@ impl Engine {
         }
         self.unbind_lease(&record);
         self.unname_container(name);
+        self.unserve_named(name);
         if let Err(e) = self.drop_record(name) {
             tracing::error!(container = %name, error = %e, "remove the record of a container that ended");
         }

@@ -16,6 +16,7 @@ mod explain;
 mod fold;
 mod forward;
 mod lease;
+mod named;
 mod names;
 mod opened;
 mod publish;
@@ -45,6 +46,7 @@ use super::edits::Edits;
 use super::files::Files;
 use super::leases::Journal;
 use super::loopback6::Doors;
+use super::named::Named;
 use super::ports::Ports;
 use super::reaper::Reaper;
 use super::record::{Record, Records};
@@ -98,6 +100,8 @@ pub(crate) struct Engine {
     pub(crate) store: Store,
     pub(crate) journal: Journal,
     records: Records,
+    /// Files for namespaces with names.
+    named: Named,
     links: Links,
     tables: Tables,
     firewall: Firewall,

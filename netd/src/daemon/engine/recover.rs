@@ -26,6 +26,7 @@ use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
 use crate::daemon::leases::{Before, Journal, JournalError};
 use crate::daemon::loopback6::Doors;
+use crate::daemon::named::Named;
 use crate::daemon::opened::Line;
 use crate::daemon::ports::Ports;
 use crate::daemon::reaper::Reaper;
@@ -91,8 +92,10 @@ impl Engine {
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let (opened, recalled) = super::opened::open(&dirs);
+        let named = Named::new(&dirs.state);
         let mut engine = Self {
             dirs,
+            named,
             started: Instant::now(),
             machine_id,
             store,
@@ -182,6 +185,7 @@ impl Engine {
         self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
+        self.sweep_named();
         self.check_ways();
         self.restore_leases(before);
         self.restore_leases6(stored);
