@@ -36,7 +36,7 @@ use crate::daemon::{self, DaemonArgs};
 use crate::dirs::Dirs;
 use crate::error::{Error, chain, exit};
 use crate::hook;
-use args::{Command, HookAction, HookCommand, LeaseCommand, PolicyCommand};
+use args::{Command, HookAction, HookCommand, LeaseCommand, NspawnCommand, PolicyCommand};
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -179,6 +179,15 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
                 HookAction::Detach => hook::oci::Action::Detach,
             });
             hook::oci::run(&context, action)
+        }
+        Command::Hook(HookCommand::Nspawn(NspawnCommand::Prepare { machine })) => {
+            hook::nspawn::prepare(&context, &machine)
+        }
+        Command::Hook(HookCommand::Nspawn(NspawnCommand::Exec { machine, command })) => {
+            hook::nspawn::exec(&context, &machine, &command)
+        }
+        Command::Hook(HookCommand::Nspawn(NspawnCommand::Remove { machine })) => {
+            hook::nspawn::remove(&context, &machine)
         }
         Command::Completions { shell } => pages::completions(&context, shell),
         Command::Man => pages::man(&context),
