@@ -147,8 +147,9 @@ kill $server; wait $server
 pub fn containerd_starts_containers_in_a_zone() {
     let world = World::new("cni-containerd");
     world.zone("web").create();
+    // containerd puts its own namespace before the ids of containers.
     world.policy(
-        "named",
+        "default-named",
         "[[egress]]\nto = [\"192.0.2.2\"]\nports = [\"tcp/80\"]\n",
     );
     let (dir, root) = (&world.dir, run::root(&world.dir));
