@@ -120,6 +120,12 @@ pub(crate) enum Error {
     #[error("container id {id:?} cannot be its name, set the annotation io.netd.name")]
     IdAsName { id: String, source: zone::NameError },
 
+    #[error("machine {machine}")]
+    Nspawn {
+        machine: String,
+        source: crate::hook::nspawn::NspawnError,
+    },
+
     // Containers of `netd run`.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
