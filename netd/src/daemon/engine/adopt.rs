@@ -295,6 +295,7 @@ impl Engine {
             if let Err(e) = self.records.remove(&record.container) {
                 tracing::error!(container = %record.container, error = %e, "undo adopt: remove its record");
             }
+            self.remove_ways(record);
             return Err(e);
         }
         self.bind_lease(record);

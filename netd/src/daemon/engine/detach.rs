@@ -113,7 +113,7 @@ impl Engine {
     }
 
     /// Nothing leads to a container's prefixes any more.
-    fn remove_ways(&mut self, record: &Record) {
+    pub(super) fn remove_ways(&mut self, record: &Record) {
         if let Some(state) = self.zones.get(&record.zone) {
             let prefixes = record.prefixes(state.zone.subnet6);
             let ifindex = state.ifindex;
