@@ -140,6 +140,7 @@ pub fn an_adopted_port_is_a_container_like_any_other() {
         "guest",
         "[[ingress]]\nfrom = [\"container:db\"]\nports = [\"tcp/80\"]\n",
     );
+    world.policy("db", "[[egress]]\nto = [\"container:guest\"]\n");
     let _db = world.container("db").in_zone("web").start();
     let mut guest = plug(&world, "vb-guest", "guest");
     state(&world, "guest", Some("adopted"));
@@ -311,7 +312,8 @@ impl Machine {
         wire.sh(&format!(
             "ip link add wire type veth peer name host0 netns {name}; ip link set wire up"
         ));
-        inside.sh("ip link set lo up; ip link set host0 up");
+        // The kernel's router solicitations would tell as well.
+        inside.sh("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; ip link set lo up; ip link set host0 up");
         crate::world::wait_for_carrier(&wire, "wire");
         let end = Arc::new(wire.enter(|| PacketSocket::open("wire")).unwrap());
         let tap_end = Arc::new(world.netns.enter(|| Tap::open(tap)).unwrap());
