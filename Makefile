@@ -3,6 +3,8 @@
 CARGO  ?= cargo
 PREFIX ?= /usr/local
 BINDIR  = $(PREFIX)/bin
+# Where container runtimes look for CNI plugins
+CNIDIR ?= /opt/cni/bin
 NETD    = target/release/netd
 
 .PHONY: help build test static unit stories proof demo bench install uninstall clean
@@ -13,7 +15,7 @@ help:
 	@echo "make demo     netd shown in a namespace of its own: zones, containers, verdicts, a live edit"
 	@echo "make bench    netd beside its floor and its peers"
 	@echo "make build    the optimised binary, $(NETD)"
-	@echo "make install  binary, manual page, completions, unit (DESTDIR=, PREFIX=$(PREFIX))"
+	@echo "make install  binary, manual page, completions, unit, CNI plugin (DESTDIR=, PREFIX=$(PREFIX), CNIDIR=$(CNIDIR))"
 	@echo "make static, unit, stories: the parts of make test; make stories STORY=tamper runs some"
 
 build:
@@ -79,8 +81,12 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/share/netd/schema
 	install -m 644 docs/schema/*.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema
 	install -m 644 dist/70-netd.network $(DESTDIR)$(PREFIX)/lib/systemd/network/
+	install -d $(DESTDIR)$(CNIDIR) $(DESTDIR)$(PREFIX)/share/netd/cni
+	ln -sf $(BINDIR)/netd $(DESTDIR)$(CNIDIR)/netd
+	install -m 644 dist/10-netd.conflist $(DESTDIR)$(PREFIX)/share/netd/cni/
 
 uninstall:
+	rm -f $(DESTDIR)$(CNIDIR)/netd $(DESTDIR)$(PREFIX)/share/netd/cni/10-netd.conflist
 	rm -f $(DESTDIR)$(PREFIX)/share/netd/schema/policy.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema/groups.toml.json
 	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd \

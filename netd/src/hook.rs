@@ -2,5 +2,6 @@
 //!
 //! A hook that fails stops the container from starting, so everything that is unclear is an error.
 
+pub(crate) mod cni;
 pub(crate) mod nspawn;
 pub(crate) mod oci;

@@ -168,6 +168,14 @@ pub enum AllocError {
         /// `FIRST-LAST`
         range: String,
     },
+    /// What is asked for as a range is none.
+    #[error("{first}-{last} is no range of addresses of one family")]
+    NoRange {
+        /// Its beginning.
+        first: IpAddr,
+        /// Its end.
+        last: IpAddr,
+    },
     /// The address is not of the zone.
     #[error("address {address} is not in zone {zone} ({subnets})")]
     Outside {
@@ -338,7 +346,7 @@ fn default_domain(name: &ZoneName) -> String {
 
 /// The bridge's address: locally administered, from the zone's name alone, so that gateways keep
 /// their link-local address when a bridge is made again.
-fn bridge_mac(name: &ZoneName) -> MacAddr {
+pub fn bridge_mac(name: &ZoneName) -> MacAddr {
     let hash = digest("netd bridge", name.as_str().as_bytes());
     let mut mac = [0u8; 6];
     mac.copy_from_slice(&hash[..6]);

@@ -168,6 +168,50 @@ impl Family {
         let ahead = self.free.first_in(self.cursor.max(from), to);
         ahead.or_else(|| self.free.first_in(from, to))
     }
+
+    /// The pieces whose main addresses are in a range of addresses.
+    fn pieces(&self, range: (IpAddr, IpAddr)) -> Option<(u128, u128)> {
+        let (mut from, mut to) = (self.piece(number(range.0)), self.piece(number(range.1)));
+        from += u128::from(self.main(from) < range.0);
+        to = match self.main(to) > range.1 {
+            true => to.checked_sub(1)?,
+            false => to,
+        };
+        (from <= to).then_some((from, to))
+    }
+
+    /// The next free one, and where it was looked for: in those of these ranges that are of the family, else in the
+    /// pool.
+    fn next_of(&self, ranges: &[(IpAddr, IpAddr)]) -> (Option<u128>, Vec<(u128, u128)>) {
+        let mut own = ranges
+            .iter()
+            .filter(|(a, _)| a.is_ipv6() == self.v6)
+            .peekable();
+        if own.peek().is_none() {
+            return (self.next(), vec![self.pool]);
+        }
+        let pieces: Vec<_> = own.filter_map(|range| self.pieces(*range)).collect();
+        (self.next_in(&pieces), pieces)
+    }
+
+    /// The same in the first of these ranges that has one.
+    fn next_in(&self, ranges: &[(u128, u128)]) -> Option<u128> {
+        let cursor = |from: u128, to: u128| self.cursor.clamp(from, to);
+        let free = |from, to| self.free.first_in(cursor(from, to), to);
+        let mut ahead = ranges.iter().filter_map(|&(from, to)| free(from, to));
+        let ahead = ahead.next();
+        ahead.or_else(|| {
+            let mut all = ranges.iter();
+            all.find_map(|&(from, to)| self.free.first_in(from, to))
+        })
+    }
+}
+
+/// Whether an address is in one of these ranges; where none is of its family, it is.
+fn is_within(ranges: &[(IpAddr, IpAddr)], address: IpAddr) -> bool {
+    let of_family = |(first, _): &&(IpAddr, IpAddr)| first.is_ipv4() == address.is_ipv4();
+    let mut own = ranges.iter().filter(of_family).peekable();
+    own.peek().is_none() || own.any(|(first, last)| (*first..=*last).contains(&address))
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -268,31 +312,40 @@ impl Pool {
         families.map(range).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether `name` may have `address`.
-    fn check(&self, name: &ContainerName, address: IpAddr) -> Result<(), AllocError> {
+    /// The family of an address of the zone.
+    fn inside(&self, address: IpAddr) -> Result<&Family, AllocError> {
         let family = match address {
             IpAddr::V4(_) => &self.four,
             IpAddr::V6(_) => &self.six,
         };
-        let number = number(address);
-        let Some(family) = family
+        let holds = |family: &&Family| (family.first..=family.last).contains(&number(address));
+        family
             .as_ref()
-            .filter(|family| (family.first..=family.last).contains(&number))
-        else {
-            return Err(AllocError::Outside {
+            .filter(holds)
+            .ok_or_else(|| AllocError::Outside {
                 zone: self.zone.clone(),
                 address,
                 subnets: self.subnets(),
-            });
-        };
-        if let Some(purpose) = family.purpose(number) {
+            })
+    }
+
+    /// Whether a container without an address could be given one of each family.
+    pub fn has_room(&self) -> bool {
+        let families = self.four.iter().chain(&self.six);
+        families.into_iter().all(|family| family.next().is_some())
+    }
+
+    /// Whether `name` may have `address`.
+    fn check(&self, name: &ContainerName, address: IpAddr) -> Result<(), AllocError> {
+        let family = self.inside(address)?;
+        if let Some(purpose) = family.purpose(number(address)) {
             return Err(AllocError::Reserved {
                 zone: self.zone.clone(),
                 address,
                 purpose,
             });
         }
-        let piece = family.piece(number);
+        let piece = family.piece(number(address));
         let beside_gateway = family.shift > 0 && piece == family.piece(family.gateway);
         let (first, last) = match beside_gateway {
             // given one by one before there were prefixes
@@ -390,6 +443,29 @@ impl Pool {
         name: &ContainerName,
         wanted: &[IpAddr],
     ) -> Result<Vec<IpAddr>, AllocError> {
+        self.assign_within(name, wanted, &[])
+    }
+
+    /// As [`Pool::assign`], from these ranges (first and last address) instead of the pool, in each family that they
+    /// mention. An address that the name has, or was promised, counts only if it is in one of them.
+    ///
+    /// # Errors
+    /// As for [`Pool::assign`]; or a range is not of the zone, or is none.
+    pub fn assign_within(
+        &mut self,
+        name: &ContainerName,
+        wanted: &[IpAddr],
+        ranges: &[(IpAddr, IpAddr)],
+    ) -> Result<Vec<IpAddr>, AllocError> {
+        for &(first, last) in ranges {
+            for address in [first, last] {
+                self.inside(address)?;
+            }
+            if first.is_ipv4() != last.is_ipv4() || last < first {
+                return Err(AllocError::NoRange { first, last });
+            }
+        }
+        let within = |address: IpAddr| is_within(ranges, address);
         let mut pair = Pair::default();
         for &address in wanted {
             self.check_wanted(name, address)?;
@@ -402,6 +478,7 @@ impl Pool {
         }
         if pair.four.is_none()
             && let Some(promised) = self.promised.get(name).copied().map(IpAddr::V4)
+            && within(promised)
         {
             self.check(name, promised)?;
             pair.four = Some(promised);
@@ -414,15 +491,15 @@ impl Pool {
             (&self.six, &mut pair.six, has.six, 1),
         ] {
             let Some(family) = family else { continue };
-            *chosen = chosen.or(had);
+            *chosen = chosen.or(had.filter(|had| within(*had)));
             if chosen.is_none() {
-                let next = family.next().ok_or_else(|| AllocError::Exhausted {
+                let (next, ranges) = family.next_of(ranges);
+                let words = |(first, last): &(u128, u128)| {
+                    format!("{}-{}", family.main(*first), family.main(*last))
+                };
+                let next = next.ok_or_else(|| AllocError::Exhausted {
                     zone: self.zone.clone(),
-                    range: format!(
-                        "{}-{}",
-                        family.main(family.pool.0),
-                        family.main(family.pool.1)
-                    ),
+                    range: ranges.iter().map(words).collect::<Vec<_>>().join(", "),
                 })?;
                 *chosen = Some(family.main(next));
                 cursors[cursor] = Some(next.saturating_add(1));
@@ -439,6 +516,37 @@ impl Pool {
             self.give(name, address);
         }
         Ok(given)
+    }
+
+    /// A name that is not in use and keeps an address of the pool, or of `ranges`, in a family in which none is free:
+    /// of those the one whose address comes next in order, which was given longest ago. What is kept for names is
+    /// worth less than a container that cannot start.
+    pub fn idle(
+        &self,
+        ranges: &[(IpAddr, IpAddr)],
+        in_use: impl Fn(&ContainerName) -> bool,
+    ) -> Option<&ContainerName> {
+        let families = self.four.iter().chain(&self.six);
+        families.into_iter().find_map(|family| {
+            let (next, ranges) = family.next_of(ranges);
+            if next.is_some() {
+                return None;
+            }
+            let inside = |address: IpAddr| {
+                let piece = family.piece(number(address));
+                ranges.iter().any(|(a, b)| (*a..=*b).contains(&piece))
+            };
+            let cursor = (family.cursor << family.shift).clamp(family.first, family.last);
+            let cursor = family.address(cursor);
+            let (first, last) = (family.address(family.first), family.address(family.last));
+            let ahead = self.owners.range(cursor..=last);
+            let behind = self.owners.range(first..cursor);
+            ahead
+                .chain(behind)
+                .filter(|(address, _)| inside(**address) && !self.is_withheld(**address))
+                .map(|(_, name)| name)
+                .find(|name| !in_use(name))
+        })
     }
 
     /// Whose an address is.

@@ -501,6 +501,28 @@ Example, in the config.json of a bundle:
         /// What to do, whatever the status says
         action: Option<HookAction>,
     },
+    /// For Kubernetes, containerd, CRI-O, podman and others: a CNI plugin
+    ///
+    /// Does what the variable CNI_COMMAND says: ADD, DEL, CHECK, GC, STATUS or VERSION, with the network's
+    /// configuration on standard input; result and errors are JSON on standard output. Also reached as `netd-cni`, and
+    /// by any name without arguments where CNI_COMMAND is set: a link /opt/cni/bin/netd to the binary is a plugin of
+    /// type netd.
+    #[command(after_help = "\
+Configuration, in a file of /etc/cni/net.d such as 10-netd.conflist:
+  {
+    \"cniVersion\": \"1.0.0\",
+    \"name\": \"web\",
+    \"plugins\": [{
+      \"type\": \"netd\",
+      \"zone\": \"web\",
+      \"capabilities\": { \"portMappings\": true, \"ips\": true, \"mac\": true, \"aliases\": true }
+    }]
+  }
+
+Keys: zone (required), labels { KEY: VALUE }, publish [ [ADDR:]HOSTPORT[-END]:PORT[/udp] ],
+namespaces (true: containers are named POD.NAMESPACE), dns, configDir, stateDir, runtimeDir.
+The container's name is K8S_POD_NAME of CNI_ARGS, or its id.")]
+    Cni,
     /// For systemd-nspawn@.service: a zone for machines whose .nspawn file names one
     ///
     /// The drop-in systemd-nspawn@.service.d/50-netd.conf calls it. Zone=, Bridge=vz-…, Port= and Private= of the

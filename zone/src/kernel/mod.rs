@@ -9,6 +9,7 @@
 //! acts in the network namespace of the thread that called [`Links::open`].
 
 mod bridge;
+mod check;
 mod encode;
 mod error;
 mod forwarding;
@@ -27,6 +28,7 @@ mod sysctl;
 mod ways;
 mod wire;
 
+pub use check::Flaw;
 pub use error::{KernelError, LinkError};
 pub use forwarding::{Forwarding, SysctlChange};
 pub use links::{Links, Port};

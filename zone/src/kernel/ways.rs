@@ -57,6 +57,31 @@ impl Links {
         }
     }
 
+    /// Which of these prefixes no route leads to a container.
+    ///
+    /// # Errors
+    /// The kernel does not tell what there is.
+    pub fn missing_ways(
+        &mut self,
+        ifindex: u32,
+        mac: MacAddr,
+        prefixes: &[Ipv6Net],
+    ) -> Result<Vec<Ipv6Net>, LinkError> {
+        if prefixes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        let get = RouteNetlinkMessage::GetRoute(message);
+        let routes = self.host.dump(get, route);
+        let routes = routes.map_err(|error| error.of("list routes to prefixes"))?;
+        let leads = |prefix: &Ipv6Net| {
+            let mut routes = routes.iter();
+            routes.any(|way| (way.ifindex, way.mac, way.prefix) == (ifindex, mac, *prefix))
+        };
+        Ok(prefixes.iter().copied().filter(|p| !leads(p)).collect())
+    }
+
     /// Removes what leads to prefixes on a bridge and should not: what is left of containers that went while nobody
     /// looked. Returns what is missing.
     ///

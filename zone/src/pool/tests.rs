@@ -121,6 +121,56 @@ fn sixty_five_thousand_addresses_take_no_time() {
     assert!(pool.assign(&name("late"), &[]).is_err());
 }
 
+#[test]
+fn ranges_take_the_place_of_the_pool() {
+    let mut pool = pool(SMALL);
+    let only = |first: &str, last: &str| vec![(ip(first), ip(last))];
+    pool.assign(&name("web"), &[]).unwrap();
+    // neither the gateway nor what another has
+    let range = only("10.0.0.0", "10.0.0.3");
+    let db = pool.assign_within(&name("db"), &[], &range).unwrap();
+    assert_eq!(db, [ip("10.0.0.3"), ip("fd00::3")]);
+    let full = pool.assign_within(&name("late"), &[], &range).unwrap_err();
+    assert!(full.to_string().contains("10.0.0.0-10.0.0.3"), "{full}");
+    assert!(pool.of(&name("late")).is_empty());
+    // what it has counts where it is in the range, and is replaced where it is not
+    let range = only("10.0.0.3", "10.0.0.6");
+    let again = pool.assign_within(&name("db"), &[], &range).unwrap();
+    assert_eq!(again, db);
+    let moved = pool.assign_within(&name("web"), &[], &range).unwrap();
+    assert_eq!(moved, [ip("10.0.0.4"), ip("fd00::2")]);
+    assert_eq!(pool.owner(ip("10.0.0.2")), None);
+    for (first, last) in [
+        ("10.0.0.9", "10.0.1.9"),
+        ("10.0.0.6", "10.0.0.3"),
+        ("10.0.0.3", "fd00::9"),
+    ] {
+        let range = only(first, last);
+        let wrong = pool.assign_within(&name("x"), &[], &range);
+        assert!(wrong.is_err(), "{first}-{last}");
+    }
+}
+
+#[test]
+fn when_nothing_is_free_the_name_that_has_its_address_longest_gives_it_up() {
+    let mut pool = pool(SMALL);
+    let names = ["a", "b", "c", "d", "e"].map(name);
+    for who in &names {
+        pool.assign(who, &[]).unwrap();
+    }
+    assert!(!pool.has_room());
+    let running = |name: &ContainerName| name.as_str() == "a";
+    assert_eq!(pool.idle(&[], running), Some(&names[1]));
+    assert_eq!(pool.idle(&[], |_| true), None);
+    let range = [(ip("10.0.0.5"), ip("10.0.0.6"))];
+    assert_eq!(pool.idle(&range, running), Some(&names[3]));
+    pool.forget(&names[1]);
+    let next = pool.assign(&name("f"), &[]).unwrap();
+    assert_eq!(next[0], ip("10.0.0.3"));
+    // the next in turn is behind it
+    assert_eq!(pool.idle(&[], running), Some(&names[2]));
+}
+
 const WIDE: &str = "subnet6 = \"fd00:1:2::/48\"";
 
 #[test]

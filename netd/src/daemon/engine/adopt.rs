@@ -259,6 +259,8 @@ impl Engine {
             netns: (0, 0),
             adopted: true,
             delegated: Vec::new(),
+            aliases: Vec::new(),
+            owner: None,
         };
         let outcome = self.put_in_force(&record, &what);
         if let Err(e) = outcome {
@@ -353,7 +355,7 @@ impl Engine {
         if let Some(address) = promised {
             state.pool.promise(container, address);
         }
-        let assigned = self.assign(zone, container, &[], what);
+        let assigned = self.assign(zone, container, &[], &[], what);
         if promised.is_some()
             && let Some(state) = self.zones.get_mut(zone)
         {

@@ -50,13 +50,24 @@ impl Engine {
         if let Some(record) = self.ports.get(&request.container).cloned() {
             return self.attached_already(&request, &record);
         }
+        if let Some(record) = request.owner.as_ref().and_then(|o| self.ports.owned_by(o)) {
+            return Err(refused(format!(
+                "attach {}: it is attached already, as {}",
+                request.container, record.container
+            )));
+        }
         let what = format!("attach {} to zone {}", request.container, request.zone);
         self.refuse_without_policy(&asked_for(&request), &what)?;
         self.refuse_published(&request, &what)?;
         let mac = request.mac.unwrap_or_else(|| request.container.mac());
         self.promise_by_mac(&request.zone, &request.container, mac);
-        let (addresses, fresh) =
-            self.assign(&request.zone, &request.container, &request.addresses, &what)?;
+        let (addresses, fresh) = self.assign(
+            &request.zone,
+            &request.container,
+            &request.addresses,
+            &request.ranges,
+            &what,
+        )?;
         let outcome = self.attach_at(&request, &what, addresses);
         if outcome.is_err()
             && fresh
@@ -136,6 +147,13 @@ impl Engine {
                 );
             }
         }
+        differ(
+            "aliases",
+            format!("{:?}", record.aliases),
+            format!("{:?}", request.aliases),
+        );
+        let owner = |owner: &Option<String>| owner.clone().unwrap_or_else(|| "nobody".into());
+        differ("owner", owner(&record.owner), owner(&request.owner));
         if record.netns != request.netns.id() {
             differ("network namespace", "another one".into(), "this one".into());
         }
@@ -185,16 +203,24 @@ impl Engine {
         zone: &ZoneName,
         container: &ContainerName,
         wanted: &[IpAddr],
+        ranges: &[(IpAddr, IpAddr)],
         what: &str,
     ) -> Result<(Vec<IpAddr>, bool), api::Error> {
-        let Some(state) = self.zones.get_mut(zone) else {
-            return Err(no_such_zone(zone.as_str()));
-        };
+        let no_zone = || no_such_zone(zone.as_str());
+        let state = self.zones.get(zone).ok_or_else(no_zone)?;
         let before = state.pool.of(container);
-        let addresses = state
-            .pool
-            .assign(container, wanted)
-            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        let addresses = loop {
+            let state = self.zones.get_mut(zone).ok_or_else(no_zone)?;
+            let assigned = state.pool.assign_within(container, wanted, ranges);
+            let idle = match assigned {
+                Err(zone::AllocError::Exhausted { .. }) => self.idle(zone, ranges),
+                _ => None,
+            };
+            match idle {
+                Some(idle) => self.give_up_addresses(zone, &idle),
+                None => break assigned.map_err(|e| refused(format!("{what}: {}", chain(&e))))?,
+            }
+        };
         let fresh = before != addresses;
         if fresh && let Some(reason) = self.cannot_store() {
             if let Some(state) = self.zones.get_mut(zone) {
@@ -212,8 +238,35 @@ impl Engine {
         Ok((addresses, fresh))
     }
 
+    /// A name that keeps addresses in a zone and could be without them.
+    pub(super) fn idle(
+        &self,
+        zone: &ZoneName,
+        ranges: &[(IpAddr, IpAddr)],
+    ) -> Option<ContainerName> {
+        let in_use =
+            |name: &ContainerName| self.ports.get(name).is_some() || self.closing.contains(name);
+        let state = self.zones.get(zone)?;
+        state.pool.idle(ranges, in_use).cloned()
+    }
+
+    /// Others need them more.
+    fn give_up_addresses(&mut self, zone: &ZoneName, name: &ContainerName) {
+        tracing::info!(zone = %zone, container = %name, "the zone has no free address: what was kept for this name is given away");
+        if let Some(state) = self.zones.get_mut(zone) {
+            state.pool.forget(name);
+        }
+        self.kept.remove(&(zone.clone(), name.clone()));
+        self.store.put(Kind::Address, address_key(zone, name), None);
+        if self.unsaved.remove(name).is_some()
+            && let Err(e) = self.records.forget_kept(name)
+        {
+            tracing::warn!(container = %name, error = %e, "remove the note of its addresses");
+        }
+    }
+
     /// Why nothing can be stored now, if so.
-    fn cannot_store(&self) -> Option<String> {
+    pub(super) fn cannot_store(&self) -> Option<String> {
         if let Some(reason) = self.store.failure() {
             return Some(reason);
         }
@@ -255,6 +308,8 @@ impl Engine {
             labels: request.labels.clone(),
             publish: request.publish.clone(),
             netns: request.netns.id(),
+            aliases: request.aliases.clone(),
+            owner: request.owner.clone(),
             adopted: false,
             delegated: Vec::new(),
         };
@@ -417,6 +472,8 @@ fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]
         labels: Default::default(),
         publish: Vec::new(),
         netns: (0, 0),
+        aliases: Vec::new(),
+        owner: None,
         adopted: false,
         delegated: Vec::new(),
     };

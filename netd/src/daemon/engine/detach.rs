@@ -42,7 +42,7 @@ impl Engine {
 
     /// Closes a container: no packet of it passes when this returns. Its name stays blocked until its
     /// link is deleted.
-    fn close(&mut self, record: &Record) -> Result<(), api::Error> {
+    pub(super) fn close(&mut self, record: &Record) -> Result<(), api::Error> {
         match record.adopted {
             true => self.release_link(record),
             false => self.close_link(record),

@@ -19,6 +19,7 @@ mod lease;
 mod named;
 mod names;
 mod opened;
+mod owned;
 mod publish;
 mod recover;
 mod reload;

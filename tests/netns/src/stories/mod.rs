@@ -4,6 +4,8 @@ mod adopt;
 mod apply;
 mod attach;
 mod bad_input;
+mod cni;
+mod cni_runtimes;
 mod crash;
 mod decisions;
 mod dhcp;
@@ -114,6 +116,10 @@ stories! {
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
+    cni: a_whole_life_in_every_version, what_is_asked_for_is_given_or_refused, check_sees_what_is_missing,
+        gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
+        killed_at_any_moment_a_del_leaves_nothing;
+    cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;

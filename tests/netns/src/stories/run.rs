@@ -128,7 +128,8 @@ fn page(from: &Netns, address: IpAddr, port: u16) -> Option<String> {
         .map(|(_, page)| page.to_owned())
 }
 
-fn wait_for_page(from: &Netns, address: IpAddr, port: u16) {
+/// Waits until an HTTP server has the page of [`root`].
+pub fn wait_for_page(from: &Netns, address: IpAddr, port: u16) {
     let started = Instant::now();
     while page(from, address, port).as_deref() != Some(PAGE) {
         assert!(
