@@ -17,6 +17,7 @@ mod harness;
 mod limits;
 mod names;
 mod oci;
+mod oci_life;
 mod opened;
 mod policies;
 mod proof;
@@ -102,6 +103,8 @@ stories! {
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
+    oci_life: the_hosts_own_network_is_refused, a_crash_of_either_side_leaves_nothing, podman_runs_the_installed_hook,
+        podman_does_not_start_what_the_hook_refuses;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
