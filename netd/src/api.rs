@@ -134,6 +134,15 @@ pub(crate) struct AttachRequest {
     /// `[ADDR:]HOSTPORT[-END]:PORT[/udp]`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) publish: Vec<String>,
+    /// `FIRST-LAST`: where its addresses have to come from, instead of the zone's pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ranges: Vec<String>,
+    /// Further names of it in the zone. Who came first has a name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aliases: Vec<String>,
+    /// The key under which a door finds it again, unique: see `DetachOwned`, `Reclaim`, `Check`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
 }
 
 /// An attached container.

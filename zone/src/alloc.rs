@@ -168,6 +168,14 @@ pub enum AllocError {
         /// `FIRST-LAST`
         range: String,
     },
+    /// What is asked for as a range is none.
+    #[error("{first}-{last} is no range of addresses of one family")]
+    NoRange {
+        /// Its beginning.
+        first: IpAddr,
+        /// Its end.
+        last: IpAddr,
+    },
     /// The address is not of the zone.
     #[error("address {address} is not in zone {zone} ({subnets})")]
     Outside {

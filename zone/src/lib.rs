@@ -20,7 +20,7 @@ pub use file::dhcp;
 pub use file::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile, server_text};
 #[cfg(feature = "kernel")]
 pub use kernel::{
-    Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Port, PortFlags, PortState, reap,
+    Flaw, Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Port, PortFlags, PortState, reap,
 };
 pub use name::{ContainerName, IfName, MacAddr, NameError, ZoneName};
 pub use pool::Pool;

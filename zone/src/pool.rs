@@ -108,6 +108,18 @@ impl Family {
         let ahead = self.free.first_in(self.cursor.max(from), to);
         ahead.or_else(|| self.free.first_in(from, to))
     }
+
+    /// The same in the first of these ranges that has one.
+    fn next_in(&self, ranges: &[(u128, u128)]) -> Option<u128> {
+        let cursor = |from: u128, to: u128| self.cursor.clamp(from, to);
+        let free = |from, to| self.free.first_in(cursor(from, to), to);
+        let mut ahead = ranges.iter().filter_map(|&(from, to)| free(from, to));
+        let ahead = ahead.next();
+        ahead.or_else(|| {
+            let mut all = ranges.iter();
+            all.find_map(|&(from, to)| self.free.first_in(from, to))
+        })
+    }
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -193,24 +205,33 @@ impl Pool {
         families.map(range).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether `name` may have `address`.
-    fn check(&self, name: &ContainerName, address: IpAddr) -> Result<(), AllocError> {
+    /// The family of an address of the zone.
+    fn inside(&self, address: IpAddr) -> Result<&Family, AllocError> {
         let family = match address {
             IpAddr::V4(_) => &self.four,
             IpAddr::V6(_) => &self.six,
         };
-        let number = number(address);
-        let Some(family) = family
+        let holds = |family: &&Family| (family.first..=family.last).contains(&number(address));
+        family
             .as_ref()
-            .filter(|family| (family.first..=family.last).contains(&number))
-        else {
-            return Err(AllocError::Outside {
+            .filter(holds)
+            .ok_or_else(|| AllocError::Outside {
                 zone: self.zone.clone(),
                 address,
                 subnets: self.subnets(),
-            });
-        };
-        if let Some(purpose) = family.purpose(number) {
+            })
+    }
+
+    /// Whether a container without an address could be given one of each family.
+    pub fn has_room(&self) -> bool {
+        let families = self.four.iter().chain(&self.six);
+        families.into_iter().all(|family| family.next().is_some())
+    }
+
+    /// Whether `name` may have `address`.
+    fn check(&self, name: &ContainerName, address: IpAddr) -> Result<(), AllocError> {
+        let family = self.inside(address)?;
+        if let Some(purpose) = family.purpose(number(address)) {
             return Err(AllocError::Reserved {
                 zone: self.zone.clone(),
                 address,
@@ -289,6 +310,38 @@ impl Pool {
         name: &ContainerName,
         wanted: &[IpAddr],
     ) -> Result<Vec<IpAddr>, AllocError> {
+        self.assign_within(name, wanted, &[])
+    }
+
+    /// As [`Pool::assign`], from these ranges (first and last address) instead of the pool, in each family that they
+    /// mention. An address that the name has, or was promised, counts only if it is in one of them.
+    ///
+    /// # Errors
+    /// As for [`Pool::assign`]; or a range is not of the zone, or is none.
+    pub fn assign_within(
+        &mut self,
+        name: &ContainerName,
+        wanted: &[IpAddr],
+        ranges: &[(IpAddr, IpAddr)],
+    ) -> Result<Vec<IpAddr>, AllocError> {
+        for &(first, last) in ranges {
+            for address in [first, last] {
+                self.inside(address)?;
+            }
+            if first.is_ipv4() != last.is_ipv4() || last < first {
+                return Err(AllocError::NoRange { first, last });
+            }
+        }
+        let of = |v4: bool| -> Vec<(u128, u128)> {
+            let own = ranges.iter().filter(|(first, _)| first.is_ipv4() == v4);
+            own.map(|&(first, last)| (number(first), number(last)))
+                .collect()
+        };
+        let within = |list: &[(u128, u128)], address: IpAddr| {
+            let mut list = list.iter();
+            list.len() == 0 || list.any(|(a, b)| (*a..=*b).contains(&number(address)))
+        };
+        let ranges = [of(true), of(false)];
         let mut pair = Pair::default();
         for &address in wanted {
             self.check_wanted(name, address)?;
@@ -301,6 +354,7 @@ impl Pool {
         }
         if pair.four.is_none()
             && let Some(promised) = self.promised.get(name).copied().map(IpAddr::V4)
+            && within(&ranges[0], promised)
         {
             self.check(name, promised)?;
             pair.four = Some(promised);
@@ -313,15 +367,20 @@ impl Pool {
             (&self.six, &mut pair.six, has.six, 1),
         ] {
             let Some(family) = family else { continue };
-            *chosen = chosen.or(had);
+            let ranges = &ranges[cursor];
+            *chosen = chosen.or(had.filter(|had| within(ranges, *had)));
             if chosen.is_none() {
-                let next = family.next().ok_or_else(|| AllocError::Exhausted {
+                let pool = std::slice::from_ref(&family.pool);
+                let (next, ranges) = match ranges.is_empty() {
+                    true => (family.next(), pool),
+                    false => (family.next_in(ranges), &ranges[..]),
+                };
+                let words = |(first, last): &(u128, u128)| {
+                    format!("{}-{}", family.address(*first), family.address(*last))
+                };
+                let next = next.ok_or_else(|| AllocError::Exhausted {
                     zone: self.zone.clone(),
-                    range: format!(
-                        "{}-{}",
-                        family.address(family.pool.0),
-                        family.address(family.pool.1)
-                    ),
+                    range: ranges.iter().map(words).collect::<Vec<_>>().join(", "),
                 })?;
                 *chosen = Some(family.address(next));
                 cursors[cursor] = Some(next.saturating_add(1));

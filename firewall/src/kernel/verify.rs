@@ -7,7 +7,7 @@ use super::encode::{Bounds, bounds};
 use super::install::hook_of;
 use super::steps::everywhere;
 use super::tables::{Tables, TablesError};
-use crate::sets::{Element, Key, SetId, SetSpec};
+use crate::sets::{Element, Key, SetId, SetSpec, Table};
 use crate::skeleton::TABLE;
 use crate::skeleton::element::fields;
 use crate::skeleton::text::family_of;
@@ -53,15 +53,37 @@ impl Tables {
     pub fn verify(&mut self, elements: &[Element]) -> Result<Vec<String>, TablesError> {
         let generation = self.current().ok_or(TablesError::NotInstalled)?;
         let own = self.own_elements(generation);
-        let mut by_set: BTreeMap<SetId, Vec<&Element>> = BTreeMap::new();
         let elements: Vec<Element> = elements.iter().flat_map(everywhere).collect();
-        for element in elements.iter().chain(&own) {
-            by_set.entry(element.set).or_default().push(element);
+        let by_set = by_set(elements.iter().chain(&own));
+        let mut differences = self.verify_skeleton()?;
+        for table in [Table::Inet, Table::Bridge] {
+            self.verify_sets(table, &by_set, true, &mut differences)?;
         }
+        Ok(differences)
+    }
+
+    /// As [`Tables::verify`], but only the skeleton, and whether these elements are there: reads the sets that
+    /// they are in and no others.
+    ///
+    /// # Errors
+    /// [`TablesError::NotInstalled`], or the tables cannot be read.
+    pub fn verify_some(&mut self, elements: &[Element]) -> Result<Vec<String>, TablesError> {
+        self.current().ok_or(TablesError::NotInstalled)?;
+        let elements: Vec<Element> = elements.iter().flat_map(everywhere).collect();
+        let by_set = by_set(elements.iter());
+        let mut differences = self.verify_skeleton()?;
+        for table in [Table::Inet, Table::Bridge] {
+            self.verify_sets(table, &by_set, false, &mut differences)?;
+        }
+        Ok(differences)
+    }
+
+    /// Compares tables, chains and rules with the skeleton.
+    fn verify_skeleton(&mut self) -> Result<Vec<String>, TablesError> {
         let rules = std::mem::take(&mut self.rules);
         let (flags, portid) = self.table_flags();
         let mut differences = Vec::new();
-        let (dump, specs, skeleton) = self.parts();
+        let (dump, _, skeleton) = self.parts();
         for spec in skeleton {
             let family = family_of(spec.table);
             let Some(state) = dump.table(spec.table)? else {
@@ -91,37 +113,51 @@ impl Tables {
             {
                 differences.push(format!("rules of table {family} {TABLE} were changed"));
             }
-            let all = specs.iter().filter(|(_, set)| set.table == spec.table);
-            // what comes and goes by itself
-            for (id, set) in all.filter(|(id, _)| **id != SetId::Changing) {
-                let wanted: BTreeSet<ElementState> = by_set
-                    .get(id)
-                    .into_iter()
-                    .flatten()
-                    .flat_map(|element| states(set, element))
-                    .collect();
-                let found: BTreeSet<_> =
-                    dump.elements(spec.table, &set.name)?.into_iter().collect();
-                let name = format!("{family} {TABLE} {}", set.name);
-                report(
-                    &mut differences,
-                    set,
-                    &name,
-                    "lacks",
-                    wanted.difference(&found),
-                );
-                report(
-                    &mut differences,
-                    set,
-                    &name,
-                    "has",
-                    found.difference(&wanted),
-                );
-            }
         }
         self.rules = rules;
         Ok(differences)
     }
+
+    /// Compares the sets of a table with what should be in them: all of them, or those that something should be in,
+    /// which may hold more.
+    fn verify_sets(
+        &mut self,
+        table: Table,
+        by_set: &BTreeMap<SetId, Vec<&Element>>,
+        all: bool,
+        differences: &mut Vec<String>,
+    ) -> Result<(), TablesError> {
+        let (dump, specs, _) = self.parts();
+        let family = family_of(table);
+        let of_table = specs.iter().filter(|(id, set)| {
+            // what comes and goes by itself
+            set.table == table && **id != SetId::Changing && (all || by_set.contains_key(id))
+        });
+        for (id, set) in of_table {
+            let wanted: BTreeSet<ElementState> = by_set
+                .get(id)
+                .into_iter()
+                .flatten()
+                .flat_map(|element| states(set, element))
+                .collect();
+            let found: BTreeSet<_> = dump.elements(table, &set.name)?.into_iter().collect();
+            let name = format!("{family} {TABLE} {}", set.name);
+            report(differences, set, &name, "lacks", wanted.difference(&found));
+            if all {
+                report(differences, set, &name, "has", found.difference(&wanted));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Elements by the set that they belong to.
+fn by_set<'a>(elements: impl Iterator<Item = &'a Element>) -> BTreeMap<SetId, Vec<&'a Element>> {
+    let mut by_set: BTreeMap<SetId, Vec<&Element>> = BTreeMap::new();
+    for element in elements {
+        by_set.entry(element.set).or_default().push(element);
+    }
+    by_set
 }
 
 fn report<'a>(

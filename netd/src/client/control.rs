@@ -165,6 +165,69 @@ impl Client {
         Ok(out.detached)
     }
 
+    /// Detaches the container that was attached with this owner; whether there was one.
+    pub(crate) fn detach_owned(&mut self, owner: &str) -> Result<bool, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            owner: &'a str,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            detached: bool,
+        }
+        let out: Out = self.call("DetachOwned", &In { owner }, &[])?;
+        Ok(out.detached)
+    }
+
+    /// Detaches the containers of owners that begin with `prefix` and are not in `keep`; their names.
+    pub(crate) fn reclaim(&mut self, prefix: &str, keep: &[String]) -> Result<Vec<String>, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            prefix: &'a str,
+            keep: &'a [String],
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            detached: Vec<String>,
+        }
+        let out: Out = self.call("Reclaim", &In { prefix, keep }, &[])?;
+        Ok(out.detached)
+    }
+
+    /// The owner's container, if there is one, and what of it the kernel has not as it should.
+    pub(crate) fn check(
+        &mut self,
+        owner: &str,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(Option<Container>, Vec<Problem>), Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            owner: &'a str,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            container: Option<Container>,
+            #[serde(default)]
+            problems: Vec<Problem>,
+        }
+        let out: Out = self.call("Check", &In { owner }, &[netns])?;
+        Ok((out.container, out.problems))
+    }
+
+    /// Why nobody could be attached to a zone now; empty when all is well.
+    pub(crate) fn ready(&mut self, zone: &ZoneName) -> Result<Vec<Problem>, Error> {
+        #[derive(Serialize)]
+        struct In<'a> {
+            zone: &'a ZoneName,
+        }
+        #[derive(Deserialize)]
+        struct Out {
+            problems: Vec<Problem>,
+        }
+        let out: Out = self.call("Ready", &In { zone }, &[])?;
+        Ok(out.problems)
+    }
+
     pub(crate) fn list(&mut self) -> Result<Vec<Container>, Error> {
         #[derive(Deserialize)]
         struct Out {

@@ -105,6 +105,9 @@ replies! {
     ExplanationReply { explanation: Explanation }
     LessonReply { lesson: Lesson }
     Forgotten { forgotten: bool }
+    Reclaimed { detached: Vec<String> }
+    CheckReply { container: Option<Container>, problems: Vec<Problem> }
+    ReadyReply { problems: Vec<Problem> }
     LeasesReply { leases: Vec<Lease>, next: Option<String> }
 }
 
@@ -174,6 +177,38 @@ impl Control {
             .borrow_mut()
             .detach(&container, zone.as_deref())?;
         Ok(Detached { detached })
+    }
+
+    /// Detaches the container that was attached with this owner.
+    async fn detach_owned(&mut self, owner: String) -> Result<Detached, Error> {
+        let detached = self.engine.borrow_mut().detach_owned(&owner)?;
+        Ok(Detached { detached })
+    }
+
+    /// Detaches containers of owners that begin so, but for those to be kept.
+    async fn reclaim(&mut self, prefix: String, keep: Vec<String>) -> Result<Reclaimed, Error> {
+        let detached = self.engine.borrow_mut().reclaim(&prefix, &keep)?;
+        Ok(Reclaimed { detached })
+    }
+
+    /// Whether the kernel has all that this owner's container should have; its namespace comes along as a descriptor.
+    async fn check(&mut self, owner: String) -> Result<CheckReply, Error> {
+        let descriptors = std::mem::take(&mut self.descriptors);
+        let found = self.engine.borrow_mut().check(&owner, descriptors)?;
+        let (container, problems) = match found {
+            Some((container, problems)) => (Some(container), problems),
+            None => (None, Vec::new()),
+        };
+        Ok(CheckReply {
+            container,
+            problems,
+        })
+    }
+
+    /// Why nobody could be attached to a zone now.
+    async fn ready(&mut self, zone: String) -> Result<ReadyReply, Error> {
+        let problems = self.engine.borrow_mut().readiness(&zone)?;
+        Ok(ReadyReply { problems })
     }
 
     async fn list(&self) -> Result<ContainersReply, Error> {
@@ -330,6 +365,10 @@ impl Descriptors for Control {
         "io.netd.Control.ZoneShow",
         "io.netd.Control.Attach",
         "io.netd.Control.Detach",
+        "io.netd.Control.DetachOwned",
+        "io.netd.Control.Reclaim",
+        "io.netd.Control.Check",
+        "io.netd.Control.Ready",
         "io.netd.Control.List",
         "io.netd.Control.Show",
         "io.netd.Control.Status",

@@ -14,6 +14,8 @@ pub(crate) struct Ports {
     records: BTreeMap<ContainerName, Record>,
     by_ifindex: HashMap<u32, ContainerName>,
     by_zone: BTreeMap<ZoneName, Members>,
+    /// Those with an owner, by that.
+    by_owner: BTreeMap<String, ContainerName>,
     /// Those who publish something.
     publishing: BTreeSet<ContainerName>,
 }
@@ -45,6 +47,18 @@ impl Ports {
         self.by_zone.get(zone)?.by_mac.get(&mac)
     }
 
+    /// The record of the container that belongs to this owner.
+    pub(crate) fn owned_by(&self, owner: &str) -> Option<&Record> {
+        self.records.get(self.by_owner.get(owner)?)
+    }
+
+    /// Owners that begin with `prefix`, in order.
+    pub(crate) fn owners(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        let from = self.by_owner.range(prefix.to_owned()..);
+        let owners = from.map(|(owner, _)| owner.as_str());
+        owners.take_while(move |owner| owner.starts_with(prefix))
+    }
+
     /// The records of a zone, by name.
     pub(crate) fn of_zone(&self, zone: &str) -> impl Iterator<Item = &Record> {
         let members = self.by_zone.get(zone);
@@ -70,6 +84,9 @@ impl Ports {
         if !record.publish.is_empty() {
             self.publishing.insert(name.clone());
         }
+        if let Some(owner) = &record.owner {
+            self.by_owner.insert(owner.clone(), name.clone());
+        }
         self.records.insert(name.clone(), record);
     }
 
@@ -80,6 +97,11 @@ impl Ports {
         // Each way is this container's, or by now somebody else's.
         if self.by_ifindex.get(&record.ifindex) == Some(name) {
             self.by_ifindex.remove(&record.ifindex);
+        }
+        if let Some(owner) = &record.owner
+            && self.by_owner.get(owner) == Some(name)
+        {
+            self.by_owner.remove(owner);
         }
         if let Some(members) = self.by_zone.get_mut(&record.zone) {
             members.names.remove(name);
@@ -133,7 +155,37 @@ mod tests {
             labels: BTreeMap::new(),
             publish: Vec::new(),
             netns: (0, 0),
+            aliases: Vec::new(),
+            owner: None,
         }
+    }
+
+    #[test]
+    fn owners_are_found_by_what_they_begin_with() {
+        let mut ports = Ports::default();
+        for (name, ifindex, owner) in [
+            ("a", 7, Some("cni/net/1/eth0")),
+            ("b", 8, Some("cni/net/2/eth0")),
+            ("c", 9, Some("cni/net2/1/eth0")),
+            ("d", 10, None),
+        ] {
+            let mac = u8::try_from(ifindex).unwrap();
+            let owner = owner.map(str::to_owned);
+            ports.insert(Record {
+                owner,
+                ..record(name, "dmz", ifindex, mac)
+            });
+        }
+        let of = |ports: &Ports, prefix: &str| -> Vec<String> {
+            ports.owners(prefix).map(str::to_owned).collect()
+        };
+        assert_eq!(of(&ports, "cni/net/"), ["cni/net/1/eth0", "cni/net/2/eth0"]);
+        assert_eq!(of(&ports, "cni/other/"), [] as [&str; 0]);
+        let name = |ports: &Ports, owner: &str| ports.owned_by(owner).map(|r| r.container.clone());
+        assert_eq!(name(&ports, "cni/net/2/eth0"), Some("b".parse().unwrap()));
+        ports.remove(&"b".parse().unwrap());
+        assert_eq!(name(&ports, "cni/net/2/eth0"), None);
+        assert_eq!(of(&ports, "cni/net/"), ["cni/net/1/eth0"]);
     }
 
     #[test]

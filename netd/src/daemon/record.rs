@@ -31,6 +31,12 @@ pub(crate) struct Record {
     pub(crate) publish: Vec<(String, Publish)>,
     /// Device and inode of the network namespace: tells whether a request is the same again.
     pub(crate) netns: (u64, u64),
+    /// Further names of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aliases: Vec<String>,
+    /// The key under which a door finds it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
 }
 
 impl Record {

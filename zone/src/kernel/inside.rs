@@ -13,11 +13,24 @@ use super::error::KernelError;
 use super::netns::Netns;
 use super::socket::Netlink;
 
-/// A socket in `netns`, opened by a thread that is at home in `home`.
+/// A socket in `netns` for short answers, opened by a thread that is at home in `home`.
 pub(super) fn socket(home: &OwnedFd, netns: &Netns) -> Result<Netlink, KernelError> {
+    opened(home, netns, Netlink::open_small)
+}
+
+/// The same with room for lists.
+pub(super) fn socket_for_dumps(home: &OwnedFd, netns: &Netns) -> Result<Netlink, KernelError> {
+    opened(home, netns, Netlink::open)
+}
+
+fn opened(
+    home: &OwnedFd,
+    netns: &Netns,
+    open: fn() -> std::io::Result<Netlink>,
+) -> Result<Netlink, KernelError> {
     let network = Some(LinkNameSpaceType::Network);
     move_into_link_name_space(netns.as_fd(), network)?;
-    let socket = Netlink::open_small();
+    let socket = open();
     if let Err(error) = move_into_link_name_space(home.as_fd(), network) {
         // A daemon that went on here would act on the container instead of the host. Started again, it
         // takes over what is there; the kernel keeps it closed meanwhile. (It came from `home`, with

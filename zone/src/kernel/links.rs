@@ -33,7 +33,7 @@ pub struct Port {
 #[derive(Debug)]
 pub struct Links {
     pub(super) host: Netlink,
-    home: OwnedFd,
+    pub(super) home: OwnedFd,
 }
 
 impl Links {

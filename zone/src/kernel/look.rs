@@ -84,24 +84,26 @@ impl Links {
 }
 
 /// Index of the link and address with prefix length, from `struct ifaddrmsg` and its attributes.
-fn address(payload: &[u8]) -> Option<(u32, IpNet)> {
+pub(super) fn address(payload: &[u8]) -> Option<(u32, IpNet)> {
     let (length, index) = (*payload.get(1)?, u32_at(payload, 4)?);
     let (mut local, mut remote) = (None, None);
     for (kind, value) in attributes(payload.get(8..)?) {
-        let ip = || -> Option<IpAddr> {
-            match value.len() {
-                4 => Some(<[u8; 4]>::try_from(value).ok()?.into()),
-                16 => Some(<[u8; 16]>::try_from(value).ok()?.into()),
-                _ => None,
-            }
-        };
         match kind {
             // the peer's on a point-to-point link, where the own one is IFA_LOCAL
-            IFA_ADDRESS => remote = ip(),
-            IFA_LOCAL => local = ip(),
+            IFA_ADDRESS => remote = ip(value),
+            IFA_LOCAL => local = ip(value),
             _ => {}
         }
     }
     let net = IpNet::new(local.or(remote)?, length).ok()?;
     Some((index, net))
+}
+
+/// An address of either family, by its length.
+pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => Some(<[u8; 4]>::try_from(value).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(value).ok()?.into()),
+        _ => None,
+    }
 }

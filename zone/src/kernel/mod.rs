@@ -9,6 +9,7 @@
 //! acts in the network namespace of the thread that called [`Links::open`].
 
 mod bridge;
+mod check;
 mod encode;
 mod error;
 mod forwarding;
@@ -25,6 +26,7 @@ mod sys;
 mod sysctl;
 mod wire;
 
+pub use check::Flaw;
 pub use error::{KernelError, LinkError};
 pub use forwarding::{Forwarding, SysctlChange};
 pub use links::{Links, Port};

@@ -50,6 +50,12 @@ impl Engine {
         if let Some(record) = self.ports.get(&request.container).cloned() {
             return self.attached_already(&request, &record);
         }
+        if let Some(record) = request.owner.as_ref().and_then(|o| self.ports.owned_by(o)) {
+            return Err(refused(format!(
+                "attach {}: it is attached already, as {}",
+                request.container, record.container
+            )));
+        }
         let what = format!("attach {} to zone {}", request.container, request.zone);
         self.refuse_without_policy(&request, &what)?;
         self.refuse_published(&request, &what)?;
@@ -126,6 +132,13 @@ impl Engine {
                 );
             }
         }
+        differ(
+            "aliases",
+            format!("{:?}", record.aliases),
+            format!("{:?}", request.aliases),
+        );
+        let owner = |owner: &Option<String>| owner.clone().unwrap_or_else(|| "nobody".into());
+        differ("owner", owner(&record.owner), owner(&request.owner));
         if record.netns != request.netns.id() {
             differ("network namespace", "another one".into(), "this one".into());
         }
@@ -182,7 +195,7 @@ impl Engine {
         let before = state.pool.of(&request.container);
         let addresses = state
             .pool
-            .assign(&request.container, &request.addresses)
+            .assign_within(&request.container, &request.addresses, &request.ranges)
             .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
         let fresh = before != addresses;
         if fresh && let Some(reason) = self.cannot_store() {
@@ -202,7 +215,7 @@ impl Engine {
     }
 
     /// Why nothing can be stored now, if so.
-    fn cannot_store(&self) -> Option<String> {
+    pub(super) fn cannot_store(&self) -> Option<String> {
         if let Some(reason) = self.store.failure() {
             return Some(reason);
         }
@@ -244,6 +257,8 @@ impl Engine {
             labels: request.labels.clone(),
             publish: request.publish.clone(),
             netns: request.netns.id(),
+            aliases: request.aliases.clone(),
+            owner: request.owner.clone(),
         };
         let opened = self.enforce(&record, what).and_then(|()| {
             self.links
@@ -383,6 +398,8 @@ fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]
         labels: Default::default(),
         publish: Vec::new(),
         netns: (0, 0),
+        aliases: Vec::new(),
+        owner: None,
     };
     spec_of(state, &record)
 }

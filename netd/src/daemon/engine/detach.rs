@@ -41,7 +41,7 @@ impl Engine {
 
     /// Closes a container: no packet of it passes when this returns. Its name stays blocked until its
     /// link is deleted.
-    fn close(&mut self, record: &Record) -> Result<(), api::Error> {
+    pub(super) fn close(&mut self, record: &Record) -> Result<(), api::Error> {
         self.close_link(record);
         let changes = self.firewall.detach(&record.container);
         let outcome = self.apply(&changes);

@@ -17,6 +17,7 @@ mod forward;
 mod lease;
 mod names;
 mod opened;
+mod owned;
 mod publish;
 mod recover;
 mod reload;

@@ -166,7 +166,9 @@ impl Engine {
         let container = dns::Container {
             name: record.container.to_string(),
             zone: record.zone.to_string(),
-            hostnames: vec![record.container.to_string()],
+            hostnames: std::iter::once(record.container.to_string())
+                .chain(record.aliases.iter().cloned())
+                .collect(),
             addresses: record.ips(),
         };
         let now = self.names.now();

@@ -16,6 +16,9 @@ const DEFAULT_IFNAME: &str = "host0";
 /// Ceilings that keep one request from hurting others.
 const MOST_LABELS: usize = 64;
 const MOST_PUBLISHED: usize = 256;
+const MOST_RANGES: usize = 64;
+const MOST_ALIASES: usize = 64;
+const LONGEST_OWNER: usize = 512;
 
 /// A request to attach that can be carried out as far as words go.
 pub(super) struct Request {
@@ -28,6 +31,10 @@ pub(super) struct Request {
     pub(super) mac: Option<MacAddr>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) publish: Vec<(String, Publish)>,
+    /// First and last address.
+    pub(super) ranges: Vec<(IpAddr, IpAddr)>,
+    pub(super) aliases: Vec<String>,
+    pub(super) owner: Option<String>,
 }
 
 impl Request {
@@ -112,6 +119,16 @@ impl Request {
                 Err(e) => Err(invalid(format!("{what}: publish {e}"))),
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let ranges = ranges(&what, &request.ranges)?;
+        aliases(&what, &request.aliases)?;
+        if let Some(owner) = &request.owner {
+            let plain = |b: u8| b.is_ascii_graphic();
+            if owner.is_empty() || owner.len() > LONGEST_OWNER || !owner.bytes().all(plain) {
+                return Err(invalid(format!(
+                    "{what}: an owner has 1 to {LONGEST_OWNER} printable ASCII characters"
+                )));
+            }
+        }
         let netns = netns(&what, &request, fds)?;
         Ok(Self {
             container,
@@ -123,7 +140,46 @@ impl Request {
             mac,
             labels: request.labels.into_iter().collect(),
             publish,
+            ranges,
+            aliases: request.aliases,
+            owner: request.owner,
         })
+    }
+}
+
+/// `FIRST-LAST`, both of one family; whether that is in the zone is for its pool to tell.
+fn ranges(what: &str, texts: &[String]) -> Result<Vec<(IpAddr, IpAddr)>, api::Error> {
+    if texts.len() > MOST_RANGES {
+        return Err(invalid(format!(
+            "{what}: {} ranges of addresses; at most {MOST_RANGES} are taken",
+            texts.len()
+        )));
+    }
+    let range = |text: &String| {
+        let (first, last) = text.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    let wrong = |text: &String| invalid(format!("{what}: {text:?} is no range, write FIRST-LAST"));
+    texts
+        .iter()
+        .map(|text| range(text).ok_or_else(|| wrong(text)))
+        .collect()
+}
+
+/// Names that can be served.
+fn aliases(what: &str, names: &[String]) -> Result<(), api::Error> {
+    if names.len() > MOST_ALIASES {
+        return Err(invalid(format!(
+            "{what}: {} aliases; at most {MOST_ALIASES} are taken",
+            names.len()
+        )));
+    }
+    let unfit = |name: &&String| !dns::Name::is_host_label(name);
+    match names.iter().find(unfit) {
+        Some(name) => Err(invalid(format!(
+            "{what}: alias {name:?} is no hostname: letters, digits and inner hyphens, 63 at most"
+        ))),
+        None => Ok(()),
     }
 }
 

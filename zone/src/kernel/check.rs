@@ -1,0 +1,122 @@
+//! Is the inside of a port still what it was made?
+
+use std::net::IpAddr;
+
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, route::RouteMessage};
+
+use super::encode;
+use super::error::LinkError;
+use super::inside;
+use super::links::Links;
+use super::look;
+use super::netns::Netns;
+use super::wire::{attributes, u32_at};
+use crate::port::{Configure, PortSpec};
+
+// linux/rtnetlink.h
+const RT_TABLE_MAIN: u8 = 254;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+
+/// What is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// The resource: `interface NAME`, `address CIDR` or `route CIDR`.
+    pub subject: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Links {
+    /// Compares the inside of a port with what [`Links::open_port`] made: the interface with its hardware address;
+    /// where netd configures it, also that it is up, its addresses and its default routes.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or the kernel does not answer.
+    pub fn check_inside(&mut self, spec: &PortSpec, netns: &Netns) -> Result<Vec<Flaw>, LinkError> {
+        let socket = inside::socket_for_dumps(&self.home, netns);
+        let mut socket = socket.map_err(|source| LinkError::EnterNetns {
+            ifname: spec.ifname.clone(),
+            source,
+        })?;
+        let mut flaws = Vec::new();
+        let mut flaw = |subject: String, message: &str| {
+            flaws.push(Flaw {
+                message: format!("{subject} {message}"),
+                subject,
+            });
+        };
+        let interface = format!("interface {}", spec.ifname);
+        let link = socket
+            .link(encode::get_link(&spec.ifname))
+            .map_err(|source| LinkError::kernel(format!("look at {interface} inside"), source))?;
+        let Some(link) = link else {
+            flaw(interface, "is missing");
+            return Ok(flaws);
+        };
+        if link.mac != Some(spec.mac) {
+            flaw(interface.clone(), "has another hardware address");
+        }
+        if spec.configure != Configure::Static {
+            return Ok(flaws);
+        }
+        if !link.up {
+            flaw(interface, "is down");
+        }
+        let addresses = socket
+            .dump(encode::get_addresses(link.index), look::address)
+            .map_err(|error| error.of("list addresses inside"))?;
+        for wanted in &spec.addresses {
+            if !addresses.contains(&(link.index, *wanted)) {
+                flaw(format!("address {wanted}"), "is missing");
+            }
+        }
+        let has = |v4: bool| spec.addresses.iter().any(|net| net.addr().is_ipv4() == v4);
+        let gateways = [
+            (
+                spec.gateway4.map(IpAddr::V4),
+                AddressFamily::Inet,
+                "0.0.0.0/0",
+            ),
+            (
+                spec.gateway6_ll.map(IpAddr::V6),
+                AddressFamily::Inet6,
+                "::/0",
+            ),
+        ];
+        for (gateway, family, destination) in gateways {
+            let Some(gateway) = gateway.filter(|gateway| has(gateway.is_ipv4())) else {
+                continue;
+            };
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            let routes = socket
+                .dump(RouteNetlinkMessage::GetRoute(message), default_route)
+                .map_err(|error| error.of("list routes inside"))?;
+            if !routes.contains(&(link.index, gateway)) {
+                flaw(
+                    format!("route {destination}"),
+                    &format!("by {gateway} is missing"),
+                );
+            }
+        }
+        Ok(flaws)
+    }
+}
+
+/// Interface and gateway of a default route in the main table, from `struct rtmsg` and its attributes.
+fn default_route(payload: &[u8]) -> Option<(u32, IpAddr)> {
+    let (&length, &table) = (payload.get(1)?, payload.get(4)?);
+    if length != 0 || table != RT_TABLE_MAIN {
+        return None;
+    }
+    let (mut oif, mut gateway) = (None, None);
+    for (kind, value) in attributes(payload.get(12..)?) {
+        match kind {
+            RTA_OIF => oif = u32_at(value, 0),
+            RTA_GATEWAY => gateway = look::ip(value),
+            _ => {}
+        }
+    }
+    Some((oif?, gateway?))
+}
