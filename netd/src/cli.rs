@@ -34,7 +34,7 @@ use crate::daemon::{self, DaemonArgs};
 use crate::dirs::Dirs;
 use crate::error::{Error, chain, exit};
 use crate::hook;
-use args::{Command, HookAction, HookCommand, LeaseCommand, PolicyCommand};
+use args::{Command, HookAction, HookCommand, LeaseCommand, NetavarkCall, PolicyCommand};
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -54,9 +54,10 @@ impl Context {
 }
 
 /// Names by which the binary may be called, and the commands they stand for.
-const DOORS: [(&str, &[&str]); 3] = [
+const DOORS: [(&str, &[&str]); 4] = [
     ("netd-oci-hook", &["hook", "oci"]),
     ("netd-hook-oci", &["hook", "oci"]),
+    ("netd-netavark", &["hook", "netavark"]),
     ("netd-daemon", &["daemon"]),
 ];
 
@@ -81,6 +82,11 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
         .and_then(|name| name.to_str());
     if let Some((_, words)) = DOORS.iter().find(|(name, _)| called == Some(name)) {
         argv.splice(1..1, words.iter().map(OsString::from));
+    } else if argv
+        .first()
+        .is_some_and(|path| hook::netavark::called_as_plugin(Path::new(path)))
+    {
+        argv.splice(1..1, ["hook", "netavark"].map(OsString::from));
     }
     Invocation::try_parse_from(argv)
 }
@@ -170,10 +176,24 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
                 HookAction::Attach => hook::oci::Action::Attach,
                 HookAction::Detach => hook::oci::Action::Detach,
             });
-            hook::oci::run(&context, action)
+            hook::oci::run(&context, action).inspect_err(hook::tell_log)
+        }
+        Command::Hook(HookCommand::Netavark { call }) => {
+            hook::netavark::run(&context, &call.into())
         }
         Command::Completions { shell } => pages::completions(&context, shell),
         Command::Man => pages::man(&context),
+    }
+}
+
+impl From<NetavarkCall> for hook::netavark::Call {
+    fn from(call: NetavarkCall) -> Self {
+        match call {
+            NetavarkCall::Create => Self::Create,
+            NetavarkCall::Setup { netns } => Self::Setup(netns),
+            NetavarkCall::Teardown { netns } => Self::Teardown(netns),
+            NetavarkCall::Info => Self::Info,
+        }
     }
 }
 

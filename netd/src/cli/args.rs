@@ -500,6 +500,39 @@ Example, in the config.json of a bundle:
         /// What to do, whatever the status says
         action: Option<HookAction>,
     },
+    /// For podman: a plugin of netavark, as a driver of networks
+    ///
+    /// Reads what netavark tells its plugins from standard input; answers, and errors as an object with
+    /// `error`, are JSON on standard output. Also reached as `netd-netavark`, and by any name in a folder
+    /// called `netavark`: there a link called netd is the driver netd.
+    #[command(after_help = "\
+Options of the network, as podman network create -d netd -o KEY=VALUE NAME has them:
+  zone    the zone; one of the network's name where missing
+  labels  KEY=VALUE,KEY=VALUE… of each container
+  mtu     of the zone, where it is made")]
+    Netavark {
+        #[command(subcommand)]
+        call: NetavarkCall,
+    },
+}
+
+/// What netavark asks of a plugin.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub(crate) enum NetavarkCall {
+    /// Fit a network to its zone, which is made with the defaults where missing
+    Create,
+    /// Attach a container
+    Setup {
+        /// Its network namespace
+        netns: PathBuf,
+    },
+    /// Detach it
+    Teardown {
+        /// Its network namespace
+        netns: PathBuf,
+    },
+    /// Tell the versions
+    Info,
 }
 
 /// What a hook does.

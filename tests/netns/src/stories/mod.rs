@@ -17,6 +17,7 @@ mod groups;
 mod harness;
 mod limits;
 mod names;
+mod netavark;
 mod oci;
 mod oci_life;
 mod opened;
@@ -105,9 +106,10 @@ stories! {
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
     oci_life: the_hosts_own_network_is_refused, a_crash_of_either_side_leaves_nothing, podman_runs_the_installed_hook,
-        podman_does_not_start_what_the_hook_refuses;
+        podman_does_not_start_what_the_hook_refuses, a_late_poststop_leaves_the_next_one_alone;
     any_process: only_the_network_is_new, names_are_asked_of_the_zone, policy_holds_before_the_program,
         it_ends_with_netd_and_netd_with_it, bubblewrap_waits_for_its_network, unshare_and_ip_netns_are_attached;
+    netavark: a_network_is_a_zone, netavark_sets_a_container_up;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;

@@ -151,6 +151,21 @@ pub fn a_crash_of_either_side_leaves_nothing() {
     }
 }
 
+pub fn a_late_poststop_leaves_the_next_one_alone() {
+    let world = World::new("oci-late");
+    world.zone("web").create();
+    let annotations = json!({ "io.netd.zone": "web", "io.netd.name": "shop" });
+    let bundle = bundle(&world, "crun", "while :; do sleep 1; done", &annotations);
+    let dead = Long::start(&world, "crun", "first", &bundle).crash(&world);
+    nothing_is_left(&world);
+    let next = Long::start(&world, "crun", "second", &bundle);
+    dead.runtime(&world, &["delete", "--force"]).ok();
+    assert_eq!(world.netd("status shop --json").json()["state"], "attached");
+    next.runtime(&world, &["delete", "--force"]).ok();
+    next.wait();
+    nothing_is_left(&world);
+}
+
 impl Long {
     fn wait(mut self) {
         self.child.wait().unwrap();
