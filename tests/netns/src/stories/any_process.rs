@@ -1,6 +1,7 @@
 //! Any process: `netd run --no-root`, and `netd attach` for what bubblewrap, unshare and `ip netns` start.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -115,7 +116,9 @@ pub fn only_the_network_is_new() {
     );
     // Exit codes, as a shell has them.
     assert_eq!(sh(&world, "", "kill -USR1 $$").code, 128 + 10);
-    for (command, code) in [("no-such-command", 127), ("/etc/hostname", 126)] {
+    let file = world.dir.join("no-program");
+    fs::write(&file, "").unwrap();
+    for (command, code) in [("no-such-command", 127), (file.to_str().unwrap(), 126)] {
         let mut run = no_root(&world, "", &[command]);
         let ran = world.netns.enter(|| netns::run(&mut run));
         assert_eq!(ran.code, code, "{ran}");
@@ -136,15 +139,18 @@ echo 'nameserver 127.0.0.53' >/run/plain
 [ -e /etc/resolv.conf ] || exit 9
 mount --bind /run/plain \"$(readlink -f /etc/resolv.conf)\"
 for s in systemd/resolve/io.systemd.Resolve nscd/socket avahi-daemon/socket; do
-  busybox nc -lU /run/$s </dev/null >/dev/null 2>&1 & while [ ! -S /run/$s ]; do sleep 0.01; done
+  touch /run/$s; mount --bind $S /run/$s; [ -S /run/$s ] || exit 8
 done
 \"$@\"; code=$?
-cat /etc/resolv.conf; kill %1 %2 %3; wait; exit $code";
+cat /etc/resolv.conf; exit $code";
     let inside = "cat /etc/resolv.conf; for s in systemd/resolve/io.systemd.Resolve nscd/socket avahi-daemon/socket; do \
                   [ ! -S /run/$s ] || echo open $s; done; echo evil >/etc/resolv.conf";
     let run = no_root(&world, "--name=fetch", &["sh", "-c", inside]);
     let mut command = Command::new("unshare");
+    let socket = world.dir.join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
     command.args(["--mount", "bash", "-c", script, "bash"]);
+    command.env("S", &socket);
     command.arg(run.get_program()).args(run.get_args());
     command.envs(
         run.get_envs()
@@ -299,11 +305,7 @@ fn of_the_page(name: &str) -> String {
 
 pub fn bubblewrap_waits_for_its_network() {
     let world = world("bwrap");
-    fs::write(
-        world.dir.join("fetch-program"),
-        format!("#!/bin/sh\n{ASK}\n"),
-    )
-    .unwrap();
+    fs::write(world.dir.join("fetch-program"), format!("{ASK}; exit 0\n")).unwrap();
     let text =
         of_the_page("bubblewrap").replace("/usr/bin/fetch-program", "/bin/sh $D/fetch-program");
     let ran = script(&world, &text);
@@ -324,13 +326,11 @@ pub fn bubblewrap_waits_for_its_network() {
 
 pub fn unshare_and_ip_netns_are_attached() {
     let world = world("netns");
-    fs::write(
-        world.dir.join("fetch-program"),
-        format!("#!/bin/sh\n{ASK}\n"),
-    )
-    .unwrap();
+    fs::write(world.dir.join("fetch-program"), format!("{ASK}; exit 0\n")).unwrap();
     for name in ["unshare", "ip netns"] {
-        let text = of_the_page(name).replace("/usr/bin/fetch-program", "/bin/sh $D/fetch-program");
+        let text = of_the_page(name)
+            .replace("/usr/bin/fetch-program", "/bin/sh $D/fetch-program")
+            .replace("/etc/netns", "$D/etc-netns");
         let ran = script(&world, &text);
         assert_eq!(ran.code, 0, "{name}: {ran}");
         one_port_is_open(&ran);
