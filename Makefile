@@ -7,6 +7,8 @@ BINDIR  = $(PREFIX)/bin
 HOOKSDIR ?= $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/containers/oci/hooks.d
 # Where podman looks for drivers of networks.
 NETAVARKDIR ?= $(PREFIX)/libexec/netavark
+# Where container runtimes look for CNI plugins
+CNIDIR ?= /opt/cni/bin
 NETD    = target/release/netd
 
 .PHONY: help build test static unit stories proof demo bench install install-files uninstall clean
@@ -17,7 +19,7 @@ help:
 	@echo "make demo     netd shown in a namespace of its own: zones, containers, verdicts, a live edit"
 	@echo "make bench    netd beside its floor and its peers"
 	@echo "make build    the optimised binary, $(NETD)"
-	@echo "make install  binary, manual page, completions, unit, OCI hook, netavark driver (DESTDIR=, PREFIX=$(PREFIX))"
+	@echo "make install  binary, manual page, completions, unit, files of the doors (DESTDIR=, PREFIX=$(PREFIX), CNIDIR=$(CNIDIR))"
 	@echo "make static, unit, stories: the parts of make test; make stories STORY=tamper runs some"
 
 build:
@@ -87,8 +89,13 @@ install-files:
 	sed 's|@BINDIR@|$(BINDIR)|' dist/70-netd.json >$(DESTDIR)$(HOOKSDIR)/70-netd.json
 	ln -sf $(BINDIR)/netd $(DESTDIR)$(NETAVARKDIR)/netd
 
+	install -d $(DESTDIR)$(CNIDIR) $(DESTDIR)$(PREFIX)/share/netd/cni
+	ln -sf $(BINDIR)/netd $(DESTDIR)$(CNIDIR)/netd
+	install -m 644 dist/10-netd.conflist $(DESTDIR)$(PREFIX)/share/netd/cni/
+
 uninstall:
 	rm -f $(DESTDIR)$(HOOKSDIR)/70-netd.json $(DESTDIR)$(NETAVARKDIR)/netd
+	rm -f $(DESTDIR)$(CNIDIR)/netd $(DESTDIR)$(PREFIX)/share/netd/cni/10-netd.conflist
 	rm -f $(DESTDIR)$(PREFIX)/share/netd/schema/policy.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema/groups.toml.json
 	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd \

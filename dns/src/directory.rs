@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::Millis;
 use crate::config::Counters;
@@ -95,6 +95,9 @@ pub(crate) struct Directory {
     free: Vec<MemberId>,
     by_name: HashMap<String, MemberId>,
     by_address: HashMap<IpAddr, MemberId>,
+    /// Prefixes of /64 by their first half, and whose they are.
+    by_prefix: HashMap<u64, String>,
+    prefixes: HashMap<String, Vec<u64>>,
     /// `web.dmz.internal.` → who has that name, of all zones; in each zone the first counts.
     names: HashMap<Name, Vec<MemberId>>,
     /// `dmz.internal.` → zones.
@@ -124,15 +127,41 @@ impl Directory {
         self.by_name.get(container).copied()
     }
 
+    /// Whose this address is: one of its own, or in a prefix of its own.
+    fn holder(&self, address: IpAddr) -> Option<MemberId> {
+        let exact = self.by_address.get(&address).copied();
+        exact.or_else(|| match address {
+            IpAddr::V6(address) => self.find(self.by_prefix.get(&half(address))?),
+            IpAddr::V4(_) => None,
+        })
+    }
+
+    /// These prefixes, each a /64, are a container's own, and no others.
+    pub(crate) fn set_prefixes(&mut self, container: &str, prefixes: &[Ipv6Net]) {
+        for half in self.prefixes.remove(container).unwrap_or_default() {
+            if self.by_prefix.get(&half).is_some_and(|of| of == container) {
+                self.by_prefix.remove(&half);
+            }
+        }
+        if prefixes.is_empty() {
+            return;
+        }
+        let halves: Vec<u64> = prefixes.iter().map(|net| half(net.network())).collect();
+        for half in &halves {
+            self.by_prefix.insert(*half, container.to_owned());
+        }
+        self.prefixes.insert(container.to_owned(), halves);
+    }
+
     /// Who in this zone has this address.
     pub(crate) fn asker(&self, zone: &str, address: IpAddr) -> Option<MemberId> {
-        let id = *self.by_address.get(&address)?;
+        let id = self.holder(address)?;
         (self.member(id)?.container.zone == zone).then_some(id)
     }
 
     /// Who has this address, in whatever zone.
     pub(crate) fn owner(&self, address: IpAddr) -> Option<&Member> {
-        self.member(*self.by_address.get(&address)?)
+        self.member(self.holder(address)?)
     }
 
     /// The zone in whose subnet an address, or all of a network, lies.
@@ -385,6 +414,11 @@ impl Directory {
             }
         }
     }
+}
+
+/// The first half of an address.
+fn half(address: std::net::Ipv6Addr) -> u64 {
+    (u128::from(address) >> 64) as u64
 }
 
 fn add(index: &mut HashMap<Name, Vec<MemberId>>, name: Name, id: MemberId) {

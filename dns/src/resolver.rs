@@ -74,6 +74,12 @@ impl<T: Clone> Resolver<T> {
         self.directory.attach(now, container, limits)
     }
 
+    /// These prefixes, each a /64, are a container's own, and no others: whoever asks from an address in one is it.
+    /// To be told again when they change, and with none when it goes.
+    pub fn set_prefixes(&mut self, container: &str, prefixes: &[ipnet::Ipv6Net]) {
+        self.directory.set_prefixes(container, prefixes);
+    }
+
     /// Forgets a container. False if there was none. What it waits for is not answered any more.
     pub fn detach(&mut self, container: &str) -> bool {
         self.directory.detach(container)

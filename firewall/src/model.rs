@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 pub use zone::DefaultPolicy;
 use zone::{ContainerName, IfName, MacAddr, ZoneName};
@@ -35,6 +35,49 @@ pub struct Zone {
     pub relays: Vec<Ipv4Addr>,
 }
 
+impl Zone {
+    /// What policy knows the container by that has an address of the zone: the address; or, where each container
+    /// has a prefix ([`zone::prefix`]), that prefix with zeroes behind it, which is nobody's address.
+    pub fn key(&self, address: IpAddr) -> IpAddr {
+        match (address, self.subnet6) {
+            (IpAddr::V6(a), Some(subnet)) => {
+                zone::prefix::of(subnet, a).map_or(address, |net| net.network().into())
+            }
+            _ => address,
+        }
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(a) => self.subnet4.is_some_and(|net| net.contains(&a)),
+            IpAddr::V6(a) => self.subnet6.is_some_and(|net| net.contains(&a)),
+        }
+    }
+
+    /// Whether a container can be met at an address: it is of the zone, and would not pass for a prefix that it is not.
+    fn serves(&self, address: IpAddr) -> bool {
+        let is_prefix = address == self.key(address);
+        self.has(address)
+            && (!is_prefix || !second_half_is_zero(address) || self.is_prefix(address))
+    }
+
+    fn is_prefix(&self, address: IpAddr) -> bool {
+        match (address, self.subnet6) {
+            (IpAddr::V6(a), Some(subnet)) => zone::prefix::of(subnet, a).is_some(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an address is of IPv6 and has nothing in its second half (the subnet-router anycast address of a /64): only
+/// prefixes of containers are looked up so.
+pub fn second_half_is_zero(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V6(a) => u128::from(a) << 64 == 0,
+        IpAddr::V4(_) => false,
+    }
+}
+
 /// A port of the host that leads to a port of a container: `[ADDR:]HOSTPORT[-END]:PORT[/udp]`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Publish {
@@ -61,7 +104,8 @@ pub struct Container {
     pub ifindex: u32,
     /// Its hardware address.
     pub mac: MacAddr,
-    /// Its addresses, without prefix lengths; at most a few of each family.
+    /// Its addresses, without prefix lengths; at most a few of each family, its main ones first. In zones with prefixes
+    /// each IPv6 one stands for the /64 around it, all of which is the container's.
     pub addresses: Vec<IpAddr>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -118,18 +162,51 @@ impl Clock {
 impl World {
     /// The addresses at which a container can be met: those in the subnets of its zone. One that lost
     /// its zone, or whose zone lost the subnet, has none: nothing passes, rather than something unruled.
-    pub fn addresses<'a>(&self, container: &'a Container) -> impl Iterator<Item = IpAddr> + 'a {
-        let zone = self
-            .zones
-            .get(&container.zone)
-            .map(|z| (z.subnet4, z.subnet6));
+    pub fn addresses<'a>(&'a self, container: &'a Container) -> impl Iterator<Item = IpAddr> + 'a {
+        let zone = self.zones.get(&container.zone);
         let addresses = container.addresses.iter().copied();
-        addresses.filter(move |address| {
-            zone.is_some_and(|(subnet4, subnet6)| match address {
-                IpAddr::V4(a) => subnet4.is_some_and(|net| net.contains(a)),
-                IpAddr::V6(a) => subnet6.is_some_and(|net| net.contains(a)),
-            })
-        })
+        addresses.filter(move |address| zone.is_some_and(|zone| zone.serves(*address)))
+    }
+
+    /// What policy knows a container by ([`Zone::key`]), each once.
+    pub fn keys(&self, container: &Container) -> Vec<IpAddr> {
+        let Some(zone) = self.zones.get(&container.zone) else {
+            return Vec::new();
+        };
+        let mut keys = Vec::with_capacity(container.addresses.len());
+        for address in &container.addresses {
+            let key = zone.key(*address);
+            if zone.serves(*address) && !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
+    /// Whether an address is a container's: one of its own, or in a prefix of its own.
+    pub fn has(&self, container: &Container, address: IpAddr) -> bool {
+        let Some(zone) = self.zones.get(&container.zone) else {
+            return false;
+        };
+        let key = zone.key(address);
+        zone.has(address)
+            && container
+                .addresses
+                .iter()
+                .any(|own| zone.serves(*own) && zone.key(*own) == key)
+    }
+
+    /// All addresses that a container may use, as networks.
+    pub fn networks(&self, container: &Container) -> Vec<IpNet> {
+        let zone = self.zones.get(&container.zone);
+        let net = |key: IpAddr| {
+            let prefix = zone.is_some_and(|zone| zone.is_prefix(key));
+            match key {
+                IpAddr::V6(a) if prefix => zone::prefix::around(a).into(),
+                _ => key.into(),
+            }
+        };
+        self.keys(container).into_iter().map(net).collect()
     }
 }
 

@@ -198,8 +198,8 @@ fn host_address(world: &World, other: &Endpoint, family: Family) -> Option<IpAdd
 fn who(world: &World, address: IpAddr) -> Who<'_> {
     let mut containers = world.containers.values();
     let has = |c: &&Container| {
-        // the cheap question first: there may be thousands
-        c.addresses.contains(&address) && world.addresses(c).any(|a| a == address)
+        // "an address inside a container's prefix is that container"
+        world.has(c, address)
     };
     if let Some(container) = containers.find(has) {
         return Who::Container(container);

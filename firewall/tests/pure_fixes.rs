@@ -70,7 +70,7 @@ fn name(world: &World, end: &Endpoint) -> Option<String> {
         Endpoint::Container(name) => Some(name.to_string()),
         Endpoint::Address(address) => {
             let mut all = world.containers.values();
-            let has = |c: &&firewall::model::Container| world.addresses(c).any(|a| a == *address);
+            let has = |c: &&firewall::model::Container| world.has(c, *address);
             all.find(has).map(|c| c.name.to_string())
         }
         _ => None,

@@ -118,7 +118,7 @@ proptest! {
                 })
                 // others' rules about it are not its own
                 .filter(|element| {
-                    let own: Vec<Vec<u8>> = container.addresses.iter().map(|a| match a {
+                    let own: Vec<Vec<u8>> = firewall.world().keys(container).iter().map(|a| match a {
                         std::net::IpAddr::V4(a) => a.octets().to_vec(),
                         std::net::IpAddr::V6(a) => a.octets().to_vec(),
                     }).collect();

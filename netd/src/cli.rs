@@ -54,7 +54,8 @@ impl Context {
 }
 
 /// Names by which the binary may be called, and the commands they stand for.
-const DOORS: [(&str, &[&str]); 4] = [
+const DOORS: [(&str, &[&str]); 5] = [
+    ("netd-cni", &["hook", "cni"]),
     ("netd-oci-hook", &["hook", "oci"]),
     ("netd-hook-oci", &["hook", "oci"]),
     ("netd-netavark", &["hook", "netavark"]),
@@ -63,6 +64,10 @@ const DOORS: [(&str, &[&str]); 4] = [
 
 /// Does what the command line says.
 pub(crate) fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut argv: Vec<OsString> = argv.into_iter().collect();
+    if hook::cni::called_as_plugin(argv.len(), std::env::var_os("CNI_COMMAND").as_deref()) {
+        argv = vec!["netd-cni".into()];
+    }
     let invocation = match parse(argv) {
         Ok(invocation) => invocation,
         Err(error) => return complain(&error),
@@ -171,6 +176,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         }
         Command::Explain(args) => explain::explain(&context, &args),
         Command::Lease(LeaseCommand::List) => show::leases(&context),
+        Command::Hook(HookCommand::Cni) => Ok(hook::cni::run(&context)),
         Command::Hook(HookCommand::Oci { action }) => {
             let action = action.map(|action| match action {
                 HookAction::Attach => hook::oci::Action::Attach,

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::error::{Error, chain};
 
+pub(crate) mod cni;
 pub(crate) mod netavark;
 pub(crate) mod oci;
 

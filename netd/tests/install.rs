@@ -84,6 +84,13 @@ fn every_file_is_in_its_place_and_leaves_it() {
         assert!(network.contains("Unmanaged=yes"), "{network}");
         let driver = fs::read_link(dest.join(below).join("libexec/netavark/netd")).unwrap();
         assert_eq!(driver, Path::new(&binary));
+        assert_eq!(
+            fs::read_link(dest.join("opt/cni/bin/netd")).unwrap(),
+            Path::new(&binary)
+        );
+        let example = text(&format!("{below}/share/netd/cni/10-netd.conflist"));
+        let example: serde_json::Value = serde_json::from_str(&example).unwrap();
+        assert_eq!(example["plugins"][0]["type"], "netd");
 
         let page = text(&format!("{below}/share/man/man8/netd.8"));
         assert!(

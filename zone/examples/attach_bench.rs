@@ -57,6 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 format!("10.77.{}.{}/16", number / 256, number % 256).parse()?,
                 format!("fd77::{number:x}/128").parse()?,
             ],
+            prefixes: Vec::new(),
             gateway4: zone.gateway4,
             gateway6_ll: zone.gateway6_ll(),
             mtu: zone.mtu,

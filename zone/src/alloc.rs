@@ -311,19 +311,25 @@ fn free4(name: &ZoneName, taken: &Taken) -> Result<Ipv4Net, AllocError> {
     first_free(name, taken, RANGE4.into(), candidates)
 }
 
-/// A /64 of `fd` + 40 bits of the machine (RFC 4193 §3.2 wants them random; a hash of the machine id
-/// is as good and stays the same) + 16 bits of the zone, counted on where those are taken.
+/// A /48 of `fd` and 40 bits of machine and zone (RFC 4193 §3.2 wants them random; a hash is as good and stays the
+/// same), counted on where those are taken. Wide enough that each container has a prefix.
 fn free6(name: &ZoneName, taken: &Taken, machine_id: &[u8]) -> Result<Ipv6Net, AllocError> {
-    let machine = digest("netd machine", machine_id);
-    let zone = digest("netd zone", name.as_str().as_bytes());
-    let mut octets = [0u8; 16];
-    octets[0] = 0xfd;
-    octets[1..6].copy_from_slice(&machine[..5]);
-    let base = u128::from_be_bytes(octets);
-    let first = u16::from_be_bytes([zone[0], zone[1]]);
-    let net = |id: u16, len: u8| Ipv6Net::new((base | u128::from(id) << 64).into(), len).ok();
-    let candidates = (0..=u16::MAX).filter_map(|step| net(first.wrapping_add(step), 64));
-    let range = net(0, 48).unwrap_or_default();
+    /// How many are tried.
+    const TRIES: u64 = 1 << 16;
+    const IDS: u64 = 1 << 40;
+    let hash = digest(
+        "netd prefix",
+        &[machine_id, b"\0", name.as_str().as_bytes()].concat(),
+    );
+    let first = hash[..5]
+        .iter()
+        .fold(0, |id, byte| id << 8 | u64::from(*byte));
+    let net = |id: u64| {
+        let octets = (0xfd << 40 | u128::from(id)) << 80;
+        Ipv6Net::new(octets.into(), 48).ok()
+    };
+    let candidates = (0..TRIES).filter_map(|step| net((first + step) % IDS));
+    let range = Ipv6Net::new(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0), 8).unwrap_or_default();
     first_free(name, taken, range.into(), candidates)
 }
 
@@ -340,7 +346,7 @@ fn default_domain(name: &ZoneName) -> String {
 
 /// The bridge's address: locally administered, from the zone's name alone, so that gateways keep
 /// their link-local address when a bridge is made again.
-fn bridge_mac(name: &ZoneName) -> MacAddr {
+pub fn bridge_mac(name: &ZoneName) -> MacAddr {
     let hash = digest("netd bridge", name.as_str().as_bytes());
     let mut mac = [0u8; 6];
     mac.copy_from_slice(&hash[..6]);

@@ -14,13 +14,15 @@ pub mod name;
 pub mod plan;
 pub mod pool;
 pub mod port;
+pub mod prefix;
 
 pub use alloc::{AllocError, Owner, Taken, Zone, resolve};
 pub use file::dhcp;
 pub use file::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile, server_text};
 #[cfg(feature = "kernel")]
 pub use kernel::{
-    Flaw, Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Port, PortFlags, PortState, reap,
+    Flaw, Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Port, PortFlags, PortState,
+    Ways, reap,
 };
 pub use name::{ContainerName, IfName, MacAddr, NameError, ZoneName};
 pub use pool::Pool;

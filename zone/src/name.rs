@@ -221,6 +221,13 @@ impl MacAddr {
         octets.into()
     }
 
+    /// The hardware address that such a link-local address follows from, if it follows from one.
+    pub fn of_link_local(address: std::net::Ipv6Addr) -> Option<MacAddr> {
+        let o = address.octets();
+        let mac = MacAddr([o[8] ^ 0x02, o[9], o[10], o[13], o[14], o[15]]);
+        (mac.link_local() == address).then_some(mac)
+    }
+
     /// Whether frames may be sent from it: neither a group address nor all zeroes.
     pub fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::name::{IfName, MacAddr};
 use crate::port::{Configure, PortSpec};
@@ -63,6 +63,40 @@ pub enum Step {
         host: IfName,
         /// The address inside.
         mac: MacAddr,
+    },
+    /// On the host: the container's link-local address that follows from its hardware address is found without
+    /// asking, whether it uses that or not. The next hop of its prefixes.
+    AddNeighbour {
+        /// The bridge.
+        bridge: IfName,
+        /// Hardware address inside.
+        mac: MacAddr,
+    },
+    /// On the host.
+    DeleteNeighbour {
+        /// The bridge.
+        bridge: IfName,
+        /// Hardware address inside.
+        mac: MacAddr,
+    },
+    /// On the host: a prefix of the container's own leads to it, whichever addresses it makes in it. They need no
+    /// neighbour entries of their own, of which the host has few.
+    AddPrefix {
+        /// The bridge.
+        bridge: IfName,
+        /// Hardware address inside.
+        mac: MacAddr,
+        /// Where to.
+        prefix: Ipv6Net,
+    },
+    /// On the host.
+    DeletePrefix {
+        /// The bridge.
+        bridge: IfName,
+        /// Hardware address inside.
+        mac: MacAddr,
+        /// Where to.
+        prefix: Ipv6Net,
     },
     /// On the host: the full name of a link whose name had to be shortened.
     AddAltname {
@@ -124,6 +158,19 @@ impl Step {
                 inside: inside.clone(),
                 address: *address,
             }),
+            Self::AddNeighbour { bridge, mac } => Some(Self::DeleteNeighbour {
+                bridge: bridge.clone(),
+                mac: *mac,
+            }),
+            Self::AddPrefix {
+                bridge,
+                mac,
+                prefix,
+            } => Some(Self::DeletePrefix {
+                bridge: bridge.clone(),
+                mac: *mac,
+                prefix: *prefix,
+            }),
             // gone with the link
             Self::DisableIpv6 { .. }
             | Self::RaiseHostEnd { .. }
@@ -135,6 +182,7 @@ impl Step {
             // not known to have been down before, and nobody is reached through it
             Self::LoopbackUp => None,
             Self::DeleteLink { .. } | Self::LinkDown { .. } | Self::DeleteAddress { .. } => None,
+            Self::DeleteNeighbour { .. } | Self::DeletePrefix { .. } => None,
         }
     }
 }
@@ -152,6 +200,24 @@ impl fmt::Display for Step {
             Self::RaiseHostEnd { host, .. } => write!(f, "silence IPv4 on {host} and set it up"),
             Self::GuardPort { host } => write!(f, "isolate and lock port {host}"),
             Self::AddFdb { host, mac } => write!(f, "add {mac} to the FDB for {host}"),
+            Self::AddNeighbour { bridge, mac } => {
+                write!(f, "add neighbour {} on {bridge}", mac.link_local())
+            }
+            Self::DeleteNeighbour { bridge, mac } => {
+                write!(f, "delete neighbour {} on {bridge}", mac.link_local())
+            }
+            Self::AddPrefix {
+                bridge,
+                mac,
+                prefix,
+            } => write!(
+                f,
+                "add route to {prefix} via {} on {bridge}",
+                mac.link_local()
+            ),
+            Self::DeletePrefix { bridge, prefix, .. } => {
+                write!(f, "delete route to {prefix} on {bridge}")
+            }
             Self::AddAltname { host, altname } => write!(f, "name {host} also {altname}"),
             Self::DeleteLink { host } => write!(f, "delete link {host}"),
             Self::LoopbackUp => write!(f, "set lo up inside"),
@@ -204,7 +270,23 @@ pub fn host(spec: &PortSpec) -> Vec<Step> {
     if let Some(altname) = altname(&host, full) {
         steps.push(Step::AddAltname { host, altname });
     }
+    steps.extend(ways(&spec.bridge, spec.mac, &spec.prefixes));
     steps
+}
+
+/// Steps on the host: prefixes lead to the container. (Their next hop goes nowhere before the inside is up.)
+pub fn ways(bridge: &IfName, mac: MacAddr, prefixes: &[Ipv6Net]) -> Vec<Step> {
+    let neighbour = Step::AddNeighbour {
+        bridge: bridge.clone(),
+        mac,
+    };
+    let routes = prefixes.iter().map(|prefix| Step::AddPrefix {
+        bridge: bridge.clone(),
+        mac,
+        prefix: *prefix,
+    });
+    let neighbour = (!prefixes.is_empty()).then_some(neighbour);
+    neighbour.into_iter().chain(routes).collect()
 }
 
 /// Steps inside. With [`Configure::Static`] the last ones open the container; otherwise somebody
@@ -253,6 +335,7 @@ mod tests {
                 "10.89.0.2/24".parse().unwrap(),
                 "fd00::2/128".parse().unwrap(),
             ],
+            prefixes: Vec::new(),
             gateway4: Some([10, 89, 0, 1].into()),
             gateway6_ll: Some("fe80::1".parse().unwrap()),
             mtu: 1500,
@@ -291,6 +374,30 @@ mod tests {
                 "add address fd00::2/128 to host0 inside",
                 "add default route via 10.89.0.1 on host0 inside",
                 "add default route via fe80::1 on host0 inside",
+            ]
+        );
+    }
+
+    #[test]
+    fn prefixes_of_its_own_lead_to_it_and_go_with_it() {
+        let mut spec = spec("web", Configure::Static);
+        spec.prefixes = vec!["fd00:0:0:1::/64".parse().unwrap()];
+        let steps = host(&spec);
+        let hop = spec.mac.link_local();
+        assert_eq!(
+            words(&steps)[5..],
+            [
+                format!("add neighbour {hop} on vz-dmz"),
+                format!("add route to fd00:0:0:1::/64 via {hop} on vz-dmz"),
+            ]
+        );
+        let back: Vec<Step> = steps.iter().rev().filter_map(Step::undo).collect();
+        assert_eq!(
+            words(&back),
+            [
+                "delete route to fd00:0:0:1::/64 on vz-dmz",
+                &format!("delete neighbour {hop} on vz-dmz"),
+                "delete link vb-web",
             ]
         );
     }

@@ -7,15 +7,19 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
+
 use crate::alloc::{AllocError, Zone};
 use crate::name::{ContainerName, ZoneName};
+use crate::prefix;
 
 mod ranges;
 use ranges::Ranges;
 
 /// Addresses of a zone.
 ///
-/// A container has at most one address of each family. New ones are given in order, behind the one
+/// A container has at most one address of each family; in a zone with prefixes ([`crate::prefix`]) it is the first of
+/// a prefix that nobody else has. New ones are given in order, behind the one
 /// that was given last, and from the beginning when the end is reached: an address that was just
 /// released is not given to somebody else at once while caches still point at its old owner.
 #[derive(Debug, Clone)]
@@ -47,19 +51,25 @@ impl Pair {
     }
 }
 
-/// Addresses of one family, as numbers.
+/// Addresses of one family, as numbers. What is given out is counted in pieces: addresses, or prefixes.
 #[derive(Debug, Clone)]
 struct Family {
     /// The subnet's addresses, the ends included.
     first: u128,
     last: u128,
     gateway: u128,
-    /// What is given out unasked.
+    /// Pieces that are given out unasked.
     pool: (u128, u128),
+    /// Pieces that can be given out.
+    usable: (u128, u128),
     free: Ranges,
-    /// Where the search for the next one begins.
+    /// Where the search for the next piece begins.
     cursor: u128,
     v6: bool,
+    /// A piece is 2 to the power of this many addresses: 64 where containers have prefixes.
+    shift: u32,
+    /// Addresses that are kept for delegation.
+    delegated: Option<(u128, u128)>,
 }
 
 impl Family {
@@ -76,10 +86,54 @@ impl Family {
             last,
             gateway,
             pool: (from, to),
+            usable,
             free,
             cursor: from,
             v6,
+            shift: 0,
+            delegated: None,
         }
+    }
+
+    /// A prefix for each container: all but the gateway's and what is delegated.
+    fn of_prefixes(subnet: Ipv6Net, gateway: u128) -> Self {
+        let (first, last) = (subnet.network().into(), subnet.broadcast().into());
+        let delegated = prefix::delegated(subnet)
+            .map(|net| (u128::from(net.network()), u128::from(net.broadcast())));
+        let shift = 128 - u32::from(prefix::LENGTH);
+        let end = delegated.map_or(last, |(from, _)| from - 1);
+        let usable = ((first >> shift) + 1, end >> shift);
+        let mut free = Ranges::default();
+        free.insert(usable.0, usable.1);
+        Self {
+            first,
+            last,
+            gateway,
+            pool: usable,
+            usable,
+            free,
+            cursor: usable.0,
+            v6: true,
+            shift,
+            delegated,
+        }
+    }
+
+    /// The piece that an address is of.
+    fn piece(&self, number: u128) -> u128 {
+        number >> self.shift
+    }
+
+    /// The address that whoever gets a piece has: it, or the first in it that is nobody's by its nature.
+    fn main(&self, piece: u128) -> IpAddr {
+        self.address((piece << self.shift) + u128::from(self.shift > 0))
+    }
+
+    /// The addresses of a piece.
+    fn addresses(&self, piece: u128) -> (IpAddr, IpAddr) {
+        let first = piece << self.shift;
+        let last = first + ((1 << self.shift) - 1);
+        (self.address(first), self.address(last))
     }
 
     fn address(&self, number: u128) -> IpAddr {
@@ -95,7 +149,13 @@ impl Family {
     fn purpose(&self, number: u128) -> Option<&'static str> {
         match number {
             n if n == self.gateway => Some("gateway"),
-            n if n == self.first && self.v6 => Some("subnet-router anycast address"),
+            // of the subnet, and of each /64 in it: policy takes it for the whole /64
+            n if self.v6 && (n == self.first || n << 64 == 0) => {
+                Some("subnet-router anycast address")
+            }
+            n if self.delegated.is_some_and(|(a, b)| (a..=b).contains(&n)) => {
+                Some("part for delegated prefixes")
+            }
             n if n == self.first => Some("network address"),
             n if n == self.last && !self.v6 => Some("broadcast address"),
             _ => None,
@@ -109,6 +169,31 @@ impl Family {
         ahead.or_else(|| self.free.first_in(from, to))
     }
 
+    /// The pieces whose main addresses are in a range of addresses.
+    fn pieces(&self, range: (IpAddr, IpAddr)) -> Option<(u128, u128)> {
+        let (mut from, mut to) = (self.piece(number(range.0)), self.piece(number(range.1)));
+        from += u128::from(self.main(from) < range.0);
+        to = match self.main(to) > range.1 {
+            true => to.checked_sub(1)?,
+            false => to,
+        };
+        (from <= to).then_some((from, to))
+    }
+
+    /// The next free one, and where it was looked for: in those of these ranges that are of the family, else in the
+    /// pool.
+    fn next_of(&self, ranges: &[(IpAddr, IpAddr)]) -> (Option<u128>, Vec<(u128, u128)>) {
+        let mut own = ranges
+            .iter()
+            .filter(|(a, _)| a.is_ipv6() == self.v6)
+            .peekable();
+        if own.peek().is_none() {
+            return (self.next(), vec![self.pool]);
+        }
+        let pieces: Vec<_> = own.filter_map(|range| self.pieces(*range)).collect();
+        (self.next_in(&pieces), pieces)
+    }
+
     /// The same in the first of these ranges that has one.
     fn next_in(&self, ranges: &[(u128, u128)]) -> Option<u128> {
         let cursor = |from: u128, to: u128| self.cursor.clamp(from, to);
@@ -120,6 +205,13 @@ impl Family {
             all.find_map(|&(from, to)| self.free.first_in(from, to))
         })
     }
+}
+
+/// Whether an address is in one of these ranges; where none is of its family, it is.
+fn is_within(ranges: &[(IpAddr, IpAddr)], address: IpAddr) -> bool {
+    let of_family = |(first, _): &&(IpAddr, IpAddr)| first.is_ipv4() == address.is_ipv4();
+    let mut own = ranges.iter().filter(of_family).peekable();
+    own.peek().is_none() || own.any(|(first, last)| (*first..=*last).contains(&address))
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -144,6 +236,9 @@ impl Pool {
         let six = zone.subnet6.map(|net| {
             let (first, last) = (net.network().into(), net.broadcast().into());
             let gateway = zone.gateway6.map_or(first + 1, u128::from);
+            if prefix::is_wide(net) {
+                return Family::of_prefixes(net, gateway);
+            }
             Family::new(first, last, gateway, None, true)
         });
         Self {
@@ -238,18 +333,40 @@ impl Pool {
                 purpose,
             });
         }
-        match self.owners.get(&address) {
-            Some(owner) if owner != name => Err(AllocError::Owned {
-                address,
+        let piece = family.piece(number(address));
+        let beside_gateway = family.shift > 0 && piece == family.piece(family.gateway);
+        let (first, last) = match beside_gateway {
+            // given one by one before there were prefixes
+            true => (address, address),
+            false => family.addresses(piece),
+        };
+        let mut others = self.owners.range(first..=last);
+        match others.find(|(_, owner)| *owner != name) {
+            Some((address, owner)) => Err(AllocError::Owned {
+                address: *address,
                 owner: owner.clone(),
             }),
-            _ => Ok(()),
+            None => Ok(()),
         }
+    }
+
+    /// Whether an address is in the gateway's prefix, where each container has one of its own.
+    fn beside_gateway(&self, address: IpAddr) -> bool {
+        let family = self.six.as_ref().filter(|six| six.shift > 0);
+        address.is_ipv6()
+            && family.is_some_and(|six| six.piece(number(address)) == six.piece(six.gateway))
     }
 
     /// Whether `name` may be assigned `address`: it may not take what is kept for others.
     fn check_wanted(&self, name: &ContainerName, address: IpAddr) -> Result<(), AllocError> {
         self.check(name, address)?;
+        if self.beside_gateway(address) && self.owners.get(&address) != Some(name) {
+            return Err(AllocError::Reserved {
+                zone: self.zone.clone(),
+                address,
+                purpose: "gateway's prefix",
+            });
+        }
         let promised = self.promised.get(name).copied().map(IpAddr::V4);
         if self.is_withheld(address) && promised != Some(address) {
             return Err(AllocError::Reserved {
@@ -268,7 +385,11 @@ impl Pool {
         if let Some(family) = self.family(address)
             && !withheld
         {
-            family.free.put(number(address));
+            let piece = family.piece(number(address));
+            // what was given beside the gateway is not given again
+            if (family.usable.0..=family.usable.1).contains(&piece) {
+                family.free.put(piece);
+            }
         }
     }
 
@@ -284,7 +405,7 @@ impl Pool {
         }
         self.owners.insert(address, name.clone());
         if let Some(family) = self.family(address) {
-            family.free.take(number(address));
+            family.free.take(family.piece(number(address)));
         }
     }
 
@@ -332,16 +453,7 @@ impl Pool {
                 return Err(AllocError::NoRange { first, last });
             }
         }
-        let of = |v4: bool| -> Vec<(u128, u128)> {
-            let own = ranges.iter().filter(|(first, _)| first.is_ipv4() == v4);
-            own.map(|&(first, last)| (number(first), number(last)))
-                .collect()
-        };
-        let within = |list: &[(u128, u128)], address: IpAddr| {
-            let mut list = list.iter();
-            list.len() == 0 || list.any(|(a, b)| (*a..=*b).contains(&number(address)))
-        };
-        let ranges = [of(true), of(false)];
+        let within = |address: IpAddr| is_within(ranges, address);
         let mut pair = Pair::default();
         for &address in wanted {
             self.check_wanted(name, address)?;
@@ -354,7 +466,7 @@ impl Pool {
         }
         if pair.four.is_none()
             && let Some(promised) = self.promised.get(name).copied().map(IpAddr::V4)
-            && within(&ranges[0], promised)
+            && within(promised)
         {
             self.check(name, promised)?;
             pair.four = Some(promised);
@@ -367,22 +479,17 @@ impl Pool {
             (&self.six, &mut pair.six, has.six, 1),
         ] {
             let Some(family) = family else { continue };
-            let ranges = &ranges[cursor];
-            *chosen = chosen.or(had.filter(|had| within(ranges, *had)));
+            *chosen = chosen.or(had.filter(|had| within(*had)));
             if chosen.is_none() {
-                let pool = std::slice::from_ref(&family.pool);
-                let (next, ranges) = match ranges.is_empty() {
-                    true => (family.next(), pool),
-                    false => (family.next_in(ranges), &ranges[..]),
-                };
+                let (next, ranges) = family.next_of(ranges);
                 let words = |(first, last): &(u128, u128)| {
-                    format!("{}-{}", family.address(*first), family.address(*last))
+                    format!("{}-{}", family.main(*first), family.main(*last))
                 };
                 let next = next.ok_or_else(|| AllocError::Exhausted {
                     zone: self.zone.clone(),
                     range: ranges.iter().map(words).collect::<Vec<_>>().join(", "),
                 })?;
-                *chosen = Some(family.address(next));
+                *chosen = Some(family.main(next));
                 cursors[cursor] = Some(next.saturating_add(1));
             }
         }
@@ -397,6 +504,37 @@ impl Pool {
             self.give(name, address);
         }
         Ok(given)
+    }
+
+    /// A name that is not in use and keeps an address of the pool, or of `ranges`, in a family in which none is free:
+    /// of those the one whose address comes next in order, which was given longest ago. What is kept for names is
+    /// worth less than a container that cannot start.
+    pub fn idle(
+        &self,
+        ranges: &[(IpAddr, IpAddr)],
+        in_use: impl Fn(&ContainerName) -> bool,
+    ) -> Option<&ContainerName> {
+        let families = self.four.iter().chain(&self.six);
+        families.into_iter().find_map(|family| {
+            let (next, ranges) = family.next_of(ranges);
+            if next.is_some() {
+                return None;
+            }
+            let inside = |address: IpAddr| {
+                let piece = family.piece(number(address));
+                ranges.iter().any(|(a, b)| (*a..=*b).contains(&piece))
+            };
+            let cursor = (family.cursor << family.shift).clamp(family.first, family.last);
+            let cursor = family.address(cursor);
+            let (first, last) = (family.address(family.first), family.address(family.last));
+            let ahead = self.owners.range(cursor..=last);
+            let behind = self.owners.range(first..cursor);
+            ahead
+                .chain(behind)
+                .filter(|(address, _)| inside(**address) && !self.is_withheld(**address))
+                .map(|(_, name)| name)
+                .find(|name| !in_use(name))
+        })
     }
 
     /// Whose an address is.

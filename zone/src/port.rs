@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{ContainerName, IfName, MacAddr, ZoneName};
@@ -70,6 +70,9 @@ pub struct PortSpec {
     pub mac: MacAddr,
     /// Addresses with the prefix length they get inside: the subnet's for IPv4, 128 for IPv6.
     pub addresses: Vec<IpNet>,
+    /// Prefixes of its own, which the host routes to it.
+    #[serde(default)]
+    pub prefixes: Vec<Ipv6Net>,
     /// Next hop of the IPv4 default route; none without.
     pub gateway4: Option<Ipv4Addr>,
     /// Next hop of the IPv6 default route: the bridge's link-local address; none without.
@@ -89,8 +92,13 @@ impl PortSpec {
     /// Hardware address of the host end: the inside's with one bit flipped. Fixed, so that nobody
     /// (udev's `MACAddressPolicy=persistent` would) sees a random one and replaces it; nothing is sent to it.
     pub fn host_mac(&self) -> MacAddr {
-        let mut mac = self.mac.0;
-        mac[0] ^= 0x40;
-        MacAddr(mac)
+        host_mac(self.mac)
     }
+}
+
+/// The hardware address of a host end whose inside has `mac`.
+pub fn host_mac(mac: MacAddr) -> MacAddr {
+    let mut mac = mac.0;
+    mac[0] ^= 0x40;
+    MacAddr(mac)
 }

@@ -1,7 +1,7 @@
 //! RFC 8415 §18.3: what each message is answered with.
 //!
 //! An **attached** machine has its one address by the hardware address that its frames come from,
-//! whichever DUID and IAID it gives, and may have one delegated prefix. A **guest** is served from the
+//! whichever DUID and IAID it gives, and may have a few delegated prefixes. A **guest** is served from the
 //! pool and known by hardware address (its own, or its relay agent's), DUID and IAID together.
 
 use std::net::Ipv6Addr;
@@ -215,7 +215,10 @@ impl Responder {
         let chosen = match (ia.kind, who) {
             (IaKind::Temporary, _) => None,
             (IaKind::Addresses, Who::Attached(_, binding)) => Some(binding.address.into()),
-            (IaKind::Prefixes, Who::Attached(mac, _)) => self.prefix_for(*mac),
+            (IaKind::Prefixes, Who::Attached(mac, _)) => {
+                let held = self.held(query, who, ia);
+                held.or_else(|| self.prefix_for(*mac, granted))
+            }
             (IaKind::Prefixes, _) => None,
             (IaKind::Addresses, _) => {
                 let held = self.held(query, who, ia);
@@ -225,17 +228,22 @@ impl Responder {
         chosen.filter(free_here)
     }
 
-    /// The prefix that the machine has, else the first that nobody has.
-    fn prefix_for(&self, mac: Mac) -> Option<Ipv6Net> {
+    /// The first prefix that nobody has; where the machine has as many as it may, one of them, whatever it called itself
+    /// and its associations when it got that.
+    fn prefix_for(&self, mac: Mac, granted: &[Lease]) -> Option<Ipv6Net> {
         let delegation = self.config.delegation?;
-        let mut own = self.table.of_mac(mac).filter(|lease| lease.is_prefix());
-        if let Some(lease) = own.find(|lease| lease.state == State::Bound) {
-            return Some(lease.net);
+        let is_new = |net: &Ipv6Net| granted.iter().all(|lease| lease.net != *net);
+        let own = self.table.of_mac(mac).filter(|lease| lease.is_prefix());
+        let own: Vec<&Lease> = own.filter(|lease| is_new(&lease.net)).collect();
+        let now = granted.iter().filter(|lease| lease.is_prefix()).count();
+        if own.len() + now >= self.config.prefixes_per_machine {
+            let mut bound = own.iter().filter(|lease| lease.state == State::Bound);
+            return bound.next().map(|lease| lease.net);
         }
         // never more than there are leases
         (0..delegation.count())
             .filter_map(|n| delegation.nth(n))
-            .find(|net| self.table.get(*net).is_none())
+            .find(|net| self.table.get(*net).is_none() && is_new(net))
     }
 
     /// An address of the pool that nobody has: the one wished for, else the first.

@@ -61,6 +61,8 @@ pub struct Config {
     pub delegation: Option<Delegation>,
     /// Most leases of one hardware address from the pool.
     pub leases_per_machine: usize,
+    /// Most delegated prefixes of one hardware address.
+    pub prefixes_per_machine: usize,
     /// Grant at once where the client takes that (RFC 8415 §18.3.1, option 14).
     pub rapid_commit: bool,
     /// Where relay agents are: the UDP source of what they pass on must be in one of these. Empty:
@@ -89,6 +91,7 @@ impl Config {
             pool: None,
             delegation: None,
             leases_per_machine: 8,
+            prefixes_per_machine: 1,
             rapid_commit: true,
             relays: Vec::new(),
             // a whole exchange with retransmissions is 4 messages

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::owner::{Focus, View};
 use super::ranges::{self, EVERYTHING, Interval, Networks, point};
-use crate::model::Container;
+use crate::model::{Container, second_half_is_zero};
 use crate::policy::{self, Peer, Ports, Rule};
 use crate::sets::{Action, Direction, Element, Family, Key, SetId, Shape, group};
 
@@ -190,15 +190,14 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// A single address: exact keys, but for ranges of ports.
-    fn address(&mut self, peer: IpAddr, what: &[Match]) {
+    /// A single address, or what a container is known by that may use all of `span`: exact keys, but for ranges of ports.
+    fn address(&mut self, peer: IpAddr, span: (u128, u128), what: &[Match]) {
         self.any |= !what.is_empty();
         let kept = self.focus.keeps_peer(peer);
         for &what in what {
             if self.number.is_some() && !self.is_exact(what) {
                 // shares boxes with networks around it, so it counts whoever is asked about
-                let number = number_of(peer);
-                self.networks.add((number, number), what.interval());
+                self.networks.add(span, what.interval());
                 continue;
             }
             if !kept {
@@ -220,20 +219,12 @@ impl<'a> Collected<'a> {
     }
 
     fn network(&mut self, net: IpNet, what: &[Match]) {
-        if net.prefix_len() == net.max_prefix_len() {
-            return self.address(net.addr(), what);
+        let range = span(net);
+        // the key of a single address would be that of somebody's prefix, were its second half zero
+        if net.prefix_len() == net.max_prefix_len() && !second_half_is_zero(net.addr()) {
+            return self.address(net.addr(), range, what);
         }
         self.any |= !what.is_empty();
-        let range = match net {
-            IpNet::V4(net) => (
-                number_of(net.network().into()),
-                number_of(net.broadcast().into()),
-            ),
-            IpNet::V6(net) => (
-                number_of(net.network().into()),
-                number_of(net.broadcast().into()),
-            ),
-        };
         for &what in what {
             match what {
                 Match::Range(..) => self.networks.add(range, what.interval()),
@@ -268,9 +259,9 @@ impl<'a> Collected<'a> {
                 }
                 Peer::Container(name) => {
                     let container = view.world.containers.get(name);
-                    for address in container.into_iter().flat_map(|c| view.world.addresses(c)) {
-                        if Family::of(address) == family {
-                            self.address(address, &what);
+                    for net in container.into_iter().flat_map(|c| view.world.networks(c)) {
+                        if Family::of(net.addr()) == family {
+                            self.address(net.addr(), span(net), &what);
                         }
                     }
                 }
@@ -367,6 +358,11 @@ impl PartNumbers {
             }
         }
     }
+}
+
+/// First and last address, as numbers.
+fn span(net: IpNet) -> (u128, u128) {
+    (number_of(net.network()), number_of(net.broadcast()))
 }
 
 fn number_of(address: IpAddr) -> u128 {

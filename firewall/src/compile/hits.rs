@@ -48,7 +48,7 @@ impl Firewall {
             });
             for ((file, place), rule, counts) in number(rules) {
                 let mut alone = Vec::new();
-                for own in self.world.addresses(container) {
+                for own in self.world.keys(container) {
                     let collected =
                         Collected::new(container, own, direction, rule.action, Focus::Everything);
                     let collected = match counts {

@@ -1,7 +1,6 @@
 //! Which files apply to a container, and which files an event concerns, without asking every file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -196,12 +195,19 @@ impl FileIndex {
         self.denies > 0
     }
 
-    /// Whether some rule of somebody allows a network with this address in it.
-    pub(super) fn allows_address(&self, address: IpAddr) -> bool {
-        let whole = IpNet::from(address);
-        !self.allowed.is_empty()
-            && (0..=whole.max_prefix_len()).any(|length| {
-                IpNet::new(address, length).is_ok_and(|net| self.allowed.contains_key(&net.trunc()))
+    /// Whether some rule of somebody allows a network that shares an address with this one.
+    pub(super) fn allows(&self, net: IpNet) -> bool {
+        let around = || {
+            (0..=net.prefix_len()).any(|length| {
+                let wider = IpNet::new(net.addr(), length);
+                wider.is_ok_and(|wider| self.allowed.contains_key(&wider.trunc()))
             })
+        };
+        let within = || {
+            let first = IpNet::new(net.network(), 0).unwrap_or(net);
+            let last = IpNet::from(net.broadcast());
+            self.allowed.range(first..=last).next().is_some()
+        };
+        !self.allowed.is_empty() && (around() || within())
     }
 }

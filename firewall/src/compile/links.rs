@@ -39,9 +39,12 @@ pub(super) fn container(view: View<'_>, container: &Container, out: &mut Vec<Ele
     out.push(element(SetId::GuardMac, port().mac(container.mac)));
     let link_local = IpAddr::V6(container.mac.link_local());
     let addresses: Vec<IpAddr> = view.world.addresses(container).collect();
-    let mut guarded = addresses.clone();
-    if !guarded.contains(&link_local) {
-        guarded.push(link_local);
+    let keys = view.world.keys(container);
+    let mut guarded = addresses;
+    for more in keys.iter().copied().chain([link_local]) {
+        if !guarded.contains(&more) {
+            guarded.push(more);
+        }
     }
     for address in guarded {
         let set = match Family::of(address) {
@@ -52,7 +55,7 @@ pub(super) fn container(view: View<'_>, container: &Container, out: &mut Vec<Ele
     }
     let zone = view.zones.group(&container.zone);
     let labels = view.labels.group(&container.name);
-    for address in addresses {
+    for address in keys {
         let family = Family::of(address);
         let own = || Key::new().ip(address);
         out.push(element(SetId::Own(family), own()));

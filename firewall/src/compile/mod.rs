@@ -216,6 +216,7 @@ impl Firewall {
         };
         // not a tightening: its port is closed, and nobody is behind its addresses. They count once
         // somebody gets them again.
+        self.given_back.extend(self.world.keys(&old));
         self.given_back.extend(&old.addresses);
         self.container_event(Some(old), None)
     }
@@ -223,10 +224,11 @@ impl Firewall {
     /// Whether a connection may remember a verdict that was passed when an address of a newcomer was
     /// somebody else's or nobody's.
     fn may_be_remembered(&self, container: &Container) -> bool {
-        container.addresses.iter().any(|address| {
+        let given_back = |address: &IpAddr| self.given_back.contains(address);
+        container.addresses.iter().any(given_back)
+            || self.world.keys(container).iter().any(given_back)
             // while it was nobody's, it was open to rules about networks only
-            self.given_back.contains(address) || self.files.allows_address(*address)
-        })
+            || self.world.networks(container).into_iter().any(|net| self.files.allows(net))
     }
 
     fn container_event(&mut self, old: Option<Container>, new: Option<Container>) -> Changes {
@@ -271,8 +273,10 @@ impl Firewall {
                 firewall.all_of(container, &mut out);
             }
             let group = firewall.labels.group(&subject.name);
+            let keys = firewall.world.keys(&subject);
             let focus = Focus::Peer {
                 peer: &subject,
+                keys: &keys,
                 group: group.filter(|_| labels_too),
             };
             for container in concerned

@@ -40,6 +40,8 @@ pub(super) enum Focus<'a> {
     /// name must not compute all their rules.
     Peer {
         peer: &'a Container,
+        /// What policy knows it by.
+        keys: &'a [IpAddr],
         /// The number of its identity, where nobody else has that.
         group: Option<u32>,
     },
@@ -69,7 +71,9 @@ impl Focus<'_> {
         match self {
             Focus::Everything => true,
             Focus::Groups(_) => false,
-            Focus::Peer { peer, .. } => peer.addresses.contains(&address),
+            Focus::Peer { peer, keys, .. } => {
+                keys.contains(&address) || peer.addresses.contains(&address)
+            }
         }
     }
 
@@ -92,7 +96,7 @@ pub(super) fn elements(
 ) {
     let files = &applying.enforced;
     if applying.trial || files.iter().any(|file| file.watches()) {
-        for own in view.world.addresses(container) {
+        for own in view.world.keys(container) {
             let set = SetId::Watched(Family::of(own));
             out.push(Element::new(set, Key::new().ip(own)));
         }
@@ -103,7 +107,7 @@ pub(super) fn elements(
             files.filter_map(|file| Some((file, file.section(direction)?)))
         };
         let mentioned = sections().next().is_some();
-        for own in view.world.addresses(container) {
+        for own in view.world.keys(container) {
             let mut allow = Collected::new(container, own, direction, Action::Allow, focus);
             let mut deny = Collected::new(container, own, direction, Action::Deny, focus);
             let mut steady = true;

@@ -207,7 +207,7 @@ pub(super) fn of(
     let Some(resolved) = view.world.resolved.get(&container.name) else {
         return;
     };
-    let own: Vec<IpAddr> = view.world.addresses(container).collect();
+    let own: Vec<IpAddr> = view.world.keys(container);
     for address in addresses {
         let group = view.names.group(&container.name, address);
         let (Some(group), Some(names)) = (group, resolved.get(&address)) else {

@@ -17,7 +17,7 @@ pub(super) fn number(address: IpAddr) -> u128 {
 }
 
 /// The address with this number.
-fn address(family: Family, number: u128) -> IpAddr {
+pub(super) fn address(family: Family, number: u128) -> IpAddr {
     match family {
         Family::V4 => IpAddr::V4(Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX))),
         Family::V6 => IpAddr::V6(Ipv6Addr::from(number)),
@@ -85,7 +85,7 @@ impl Class {
     }
 }
 
-fn nets(family: Family, ranges: &[(u128, u128)]) -> Vec<IpNet> {
+pub(super) fn nets(family: Family, ranges: &[(u128, u128)]) -> Vec<IpNet> {
     let mut nets = Vec::new();
     for (first, last) in ranges {
         match (address(family, *first), address(family, *last)) {
@@ -128,11 +128,11 @@ struct Ground<'a> {
     special: Vec<IpNet>,
     zones: Vec<IpNet>,
     host: BTreeSet<IpAddr>,
-    containers: &'a BTreeSet<IpAddr>,
+    containers: &'a BTreeSet<IpNet>,
 }
 
 impl<'a> Ground<'a> {
-    fn new(world: &World, containers: &'a BTreeSet<IpAddr>) -> Self {
+    fn new(world: &World, containers: &'a BTreeSet<IpNet>) -> Self {
         let zones = world.zones.values();
         let subnets = zones
             .clone()
@@ -191,23 +191,36 @@ impl<'a> Ground<'a> {
         let mut number = stretch.first;
         loop {
             let one = address(stretch.family, number);
-            if stretch.kind != Kind::Unused || !self.containers.contains(&one) {
-                return Some(one);
-            }
-            if number == stretch.last {
+            let taken = self.taken(one).filter(|_| stretch.kind == Kind::Unused);
+            let Some(end) = taken else { return Some(one) };
+            if end >= stretch.last {
                 return None;
             }
-            number += 1;
+            number = end + 1;
         }
+    }
+
+    /// The last address of whoever has one. What containers have does not overlap.
+    fn taken(&self, one: IpAddr) -> Option<u128> {
+        let at = IpNet::from(one);
+        let mut before = self.containers.range(..=at).rev();
+        let mut after = self.containers.range(at..);
+        let has = |net: &&IpNet| net.contains(&one);
+        let net = before
+            .next()
+            .filter(has)
+            .or_else(|| after.next().filter(has));
+        net.map(|net| number(net.broadcast()))
     }
 }
 
 /// Classes of all addresses that are no containers', as seen by a container whose gateways are `own`. The
 /// world's that none of `named` has are left out, an endpoint `world` stands for them; and so are a zone's
-/// that none of `named` has, which no rule can mean. `containers` are the addresses of all of them.
+/// that none of `named` has, which no rule can mean. `containers` are the addresses of all of them, and
+/// their prefixes.
 pub(super) fn of(
     world: &World,
-    containers: &BTreeSet<IpAddr>,
+    containers: &BTreeSet<IpNet>,
     own: &[IpAddr],
     named: &BTreeSet<IpNet>,
 ) -> Vec<Class> {

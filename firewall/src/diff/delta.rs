@@ -64,7 +64,7 @@ impl Delta<'_> {
     /// Whether what differs is about the containers of a group.
     pub(super) fn is_about_group(&self, world: &World, peer: &Group<'_>) -> bool {
         self.every
-            || world.addresses(peer.one).any(|address| {
+            || peer.addresses(world).any(|address| {
                 let party = Party {
                     who: Who::Container(peer.one),
                     address: Some(address),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use zone::{ContainerName, ZoneName};
 
 use super::classes;
@@ -38,6 +39,29 @@ pub(super) struct Group<'a> {
     pub(super) names: Vec<&'a ContainerName>,
     /// Before and after.
     pub(super) lanes: [Lane<'a>; 2],
+    /// What the one has beside its first addresses, cut where networks of rules begin and end. A group with that is of one
+    /// container.
+    pub(super) parts: Vec<Part>,
+}
+
+/// Addresses of a container that rules do not tell apart.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) nets: Vec<IpNet>,
+    /// The one that is asked about.
+    pub(super) one: IpAddr,
+}
+
+impl Group<'_> {
+    /// The addresses that are asked about.
+    pub(super) fn addresses(&self, world: &World) -> impl Iterator<Item = IpAddr> {
+        let first = Family::ALL.map(|family| {
+            let mut all = world.addresses(self.one);
+            all.find(|a| Family::of(*a) == family)
+        });
+        let parts = self.parts.iter().map(|part| part.one);
+        first.into_iter().flatten().chain(parts)
+    }
 }
 
 /// What rules tell containers apart by.
@@ -68,6 +92,49 @@ impl<'a> Named<'a> {
         named
     }
 
+    /// The addresses of a network between two cuts each.
+    fn pieces(&self, net: IpNet) -> Vec<(u128, u128)> {
+        let family = Family::of(net.addr());
+        let (first, last) = (
+            classes::number(net.network()),
+            classes::number(net.broadcast()),
+        );
+        let mut pieces = Vec::new();
+        let mut from = first;
+        let inside = (family, first)..=(family, last);
+        for (_, cut) in self.cuts.range(inside).filter(|(_, cut)| *cut > first) {
+            pieces.push((from, *cut - 1));
+            from = *cut;
+        }
+        pieces.push((from, last));
+        pieces
+    }
+
+    /// What a container has beside its first addresses and what is treated like them.
+    fn parts(&self, world: &World, container: &Container) -> Vec<Part> {
+        let first = Family::ALL.map(|family| {
+            let mut all = world.addresses(container);
+            all.find(|a| Family::of(*a) == family)
+        });
+        let mut parts = Vec::new();
+        for net in world.networks(container) {
+            let family = Family::of(net.addr());
+            for (from, to) in self.pieces(net) {
+                let mut first = first.iter().flatten();
+                let known = first.any(|a| {
+                    Family::of(*a) == family && (from..=to).contains(&classes::number(*a))
+                });
+                if !known {
+                    parts.push(Part {
+                        nets: classes::nets(family, &[(from, to)]),
+                        one: classes::address(family, from),
+                    });
+                }
+            }
+        }
+        parts
+    }
+
     /// Which of the stretches between two cuts an address is in: by the cut before it.
     fn stretch(&self, address: IpAddr) -> (Family, Option<u128>) {
         let family = Family::of(address);
@@ -81,7 +148,7 @@ impl<'a> Named<'a> {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key<'a> {
     zone: &'a ZoneName,
-    /// For one that some rule names, or that has several addresses of a family.
+    /// For one that some rule names, or that has more than one address of a family that rules tell apart.
     name: Option<&'a ContainerName>,
     labels: Vec<(&'a str, &'a str)>,
     addresses: Vec<(Family, Option<u128>)>,
@@ -131,15 +198,8 @@ pub(super) fn of<'a>(world: &'a World, old: &'a PolicySet, new: &'a PolicySet) -
     for container in world.containers.values() {
         let lanes = [0, 1].map(|when: usize| indexes[when].applying(container));
         let addresses: Vec<_> = world.addresses(container).collect();
-        let several = |family| {
-            addresses
-                .iter()
-                .filter(|a| Family::of(**a) == family)
-                .count()
-                > 1
-        };
-        let alone =
-            named.containers.contains(&container.name) || Family::ALL.into_iter().any(several);
+        let parts = named.parts(world, container);
+        let alone = named.containers.contains(&container.name) || !parts.is_empty();
         let labels = container.labels.iter();
         let key = Key {
             zone: &container.zone,
@@ -156,6 +216,7 @@ pub(super) fn of<'a>(world: &'a World, old: &'a PolicySet, new: &'a PolicySet) -
             one: container,
             names: Vec::new(),
             lanes,
+            parts,
         });
         group.names.push(&container.name);
     }

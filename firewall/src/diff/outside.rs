@@ -46,7 +46,7 @@ impl Asking<'_> {
         };
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut judge = Judge::new(&mut scratch, &[group]);
-        for (names, own) in ends(self.world, group) {
+        for (names, own) in ends(group) {
             let side = Side {
                 own: &own,
                 names: &names,

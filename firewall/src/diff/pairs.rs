@@ -1,7 +1,8 @@
 //! Asks about pairs: every piece of traffic, in each family and way, before and after.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::delta::Delta;
 use super::groups::Group;
@@ -148,8 +149,8 @@ type Key = ([Outcome; 2], [Vec<Place>; 2]);
 /// Questions and what came of them so far.
 pub(super) struct Asking<'a> {
     pub(super) world: &'a World,
-    /// Of all containers.
-    pub(super) addresses: BTreeSet<IpAddr>,
+    /// Of all containers, with their prefixes.
+    pub(super) addresses: BTreeSet<IpNet>,
     /// Zones and host of the world, and the containers in question.
     pub(super) scratch: World,
     left: usize,
@@ -172,7 +173,7 @@ impl<'a> Asking<'a> {
             addresses: world
                 .containers
                 .values()
-                .flat_map(|c| world.addresses(c))
+                .flat_map(|c| world.networks(c))
                 .collect(),
             scratch,
             left: most,
@@ -215,8 +216,8 @@ impl<'a> Asking<'a> {
         let ways = ways(to);
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut judge = Judge::new(&mut scratch, &[from, to]);
-        for (sources, source) in ends(self.world, from) {
-            for (targets, target) in ends(self.world, to) {
+        for (sources, source) in ends(from) {
+            for (targets, target) in ends(to) {
                 let mut slots = Vec::new();
                 for family in Family::ALL {
                     for way in ways {
@@ -330,21 +331,16 @@ pub(super) fn ways(server: &Group<'_>) -> &'static [Way] {
     }
 }
 
-/// The containers of a group as ends: by their first addresses, and by each further address.
-pub(super) fn ends(world: &World, group: &Group<'_>) -> Vec<(BTreeSet<End>, Endpoint)> {
+/// The containers of a group as ends: by their first addresses, and by whatever else they have.
+pub(super) fn ends(group: &Group<'_>) -> Vec<(BTreeSet<End>, Endpoint)> {
     let names = group
         .names
         .iter()
         .map(|name| End::Container((*name).clone()));
     let mut ends = vec![(names.collect(), Endpoint::Container(group.one.name.clone()))];
-    for family in Family::ALL {
-        let addresses = world
-            .addresses(group.one)
-            .filter(|a| Family::of(*a) == family);
-        for address in addresses.skip(1) {
-            let end = End::Net(address.into());
-            ends.push((BTreeSet::from([end]), Endpoint::Address(address)));
-        }
+    for part in &group.parts {
+        let nets = part.nets.iter().copied().map(End::Net);
+        ends.push((nets.collect(), Endpoint::Address(part.one)));
     }
     ends
 }

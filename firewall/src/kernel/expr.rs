@@ -3,7 +3,7 @@
 use super::nf;
 use super::wire::Writer;
 use crate::sets::{Family, SetId};
-use crate::skeleton::ir::{Base, Bucket, Ct, FibOf, Load, Meta, Refusal, Step};
+use crate::skeleton::ir::{Base, Bucket, Ct, FIRST_HALF, FibOf, Load, Meta, Refusal, Step};
 use crate::skeleton::{LOG_BYTES, LOG_GROUP};
 
 /// Writes the expressions of one step.
@@ -195,6 +195,10 @@ fn load(w: &mut Writer, load: Load, reg: u32) {
                 w.be32(2, RESULT_ADDRTYPE);
                 w.be32(3, flags);
             });
+        }
+        Load::Prefix(half) => {
+            self::load(w, half.whole(), reg);
+            mask(w, reg, &FIRST_HALF);
         }
     }
 }

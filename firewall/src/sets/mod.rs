@@ -172,6 +172,9 @@ pub mod group {
     pub const ALLOWED: u32 = 5;
     /// There is no further conditional rule. Only a step on the way of a packet, never in a key.
     pub const LAST: u32 = 6;
+    /// The peer is a container, and known by its prefix: see [`crate::model::Zone::key`]. Only a step on the way of a
+    /// packet, never in a key.
+    pub const PREFIX: u32 = 7;
     /// The first number for zones: zone groups are `ZONE_BASE + n`.
     pub const ZONE_BASE: u32 = 0x0000_0100;
     /// The first number for sets of names that one address was resolved from: far beyond what labels reach.

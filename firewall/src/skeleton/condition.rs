@@ -15,7 +15,9 @@
 //! use, whoever uses it. Buckets and counts belong to the container, the rule and the source.
 
 use super::ir::*;
-use super::judge::{by_name, by_port, group_of, has_names, is_group, prefix, sides};
+use super::judge::{
+    Lane, by_name, by_port, group_of, has_names, is_group, peer_prefix, prefix, sides,
+};
 use super::{COUNTED, PASSED_MASK, REMEMBERED};
 use crate::policy::MAX_CONDITIONAL;
 use crate::sets::{Action, Direction, Family, Field, Limit, SetId, Shape, group, limit};
@@ -49,19 +51,20 @@ fn meter_name(f: Family, connections: bool) -> &'static str {
 
 pub(super) fn chains() -> Vec<Chain> {
     let mut chains = vec![counted()];
-    for f in Family::ALL {
+    for f in Lane::ALL {
         let matching = format!("{}_match", name(Direction::Egress, f, Action::Allow));
         chains.push(by_name(f, &matching));
         for d in Direction::ALL {
-            chains.push(limits(d, f, &[]));
+            chains.extend(limits(d, f, &[]));
             for a in [Action::Deny, Action::Allow] {
                 chains.extend([
                     match_group(d, f, a),
-                    match_container(d, f, a),
+                    match_container(d, f, a, sides(d, f).1, "_match_container"),
                     match_peer(d, f, a),
                     attempt(d, f, a),
                     all(d, f, a),
                 ]);
+                chains.extend(match_prefix(d, f, a));
             }
         }
     }
@@ -69,7 +72,7 @@ pub(super) fn chains() -> Vec<Chain> {
 }
 
 /// Name of the chain that tries the conditional rules of a direction and action.
-pub(super) fn name(d: Direction, f: Family, a: Action) -> String {
+pub(super) fn name(d: Direction, f: Lane, a: Action) -> String {
     format!("{}_if_{}", prefix(d, f), a.as_str())
 }
 
@@ -95,7 +98,7 @@ fn is_odd(odd: bool) -> Step {
 }
 
 /// Numbers one by one, until one decides or none is left.
-fn all(d: Direction, f: Family, a: Action) -> Chain {
+fn all(d: Direction, f: Lane, a: Action) -> Chain {
     let mut rules = Vec::new();
     if a == Action::Deny {
         // Most have none: they keep the generation.
@@ -104,7 +107,7 @@ fn all(d: Direction, f: Family, a: Action) -> Chain {
         rules.push(rule([Step::SetFrom(
             Meta::Mark,
             vec![own, MARK],
-            SetId::Condition(d, f, a),
+            SetId::Condition(d, f.family(), a),
         )]));
         rules.push(rule([is_group(0), Step::Return]).because("no conditional deny"));
     }
@@ -131,9 +134,9 @@ fn all(d: Direction, f: Family, a: Action) -> Chain {
 
 /// The rule of the number: the mark becomes [`group::LAST`] when there is none, [`group::ALLOWED`]
 /// when it matches and holds, and 0 otherwise.
-fn attempt(d: Direction, f: Family, a: Action) -> Chain {
+fn attempt(d: Direction, f: Lane, a: Action) -> Chain {
     let (own, _) = sides(d, f);
-    let condition = SetId::Condition(d, f, a);
+    let condition = SetId::Condition(d, f.family(), a);
     let mut rules = vec![
         rule([Step::Set(Meta::Mark, group::LAST)]),
         rule([Step::SetFrom(Meta::Mark, vec![own, NUMBER], condition)]),
@@ -164,13 +167,13 @@ fn attempt(d: Direction, f: Family, a: Action) -> Chain {
     chain(format!("{}_try", name(d, f, a)), rules)
 }
 
-fn limits_name(d: Direction, f: Family) -> String {
+fn limits_name(d: Direction, f: Lane) -> String {
     format!("{}_limits", prefix(d, f))
 }
 
 /// Every limit that a policy has, in one chain: the mark is the number of the limit, the priority
-/// the mark of the rule.
-fn limits(d: Direction, f: Family, limits: &[(u32, Limit)]) -> Chain {
+/// the mark of the rule. A source that is known by its prefix is one source, and has a chain of its own.
+fn limits(d: Direction, f: Lane, limits: &[(u32, Limit)]) -> Vec<Chain> {
     let holds = || [Step::Set(Meta::Mark, group::ALLOWED), Step::Return];
     let holding = |mut steps: Vec<Step>| {
         steps.extend(holds());
@@ -191,34 +194,52 @@ fn limits(d: Direction, f: Family, limits: &[(u32, Limit)]) -> Chain {
         .because("counted before"),
         holding(vec![is_group(limit::NONE)]),
     ];
-    let (own, _) = sides(d, f);
-    let key = || vec![own, NUMBER, Load::Ct(Ct::Client(f))];
-    for (number, limit) in limits {
-        let mut steps = vec![is_group(*number)];
-        steps.extend(limit.rate.map(|rate| Step::Meter {
-            name: meter_name(f, false),
-            key: key(),
-            bucket: Bucket {
-                count: rate.count,
-                seconds: rate.seconds,
-                burst: rate.burst,
-            },
-        }));
-        steps.extend(limit.connections.map(|most| Step::Connections {
-            name: meter_name(f, true),
-            key: key(),
-            most,
-        }));
-        rules.push(holding(steps));
+    let (own, peer) = sides(d, f);
+    let (source, prefix) = match d {
+        Direction::Egress => (own, None),
+        Direction::Ingress => (peer, peer_prefix(d, f)),
+    };
+    let each = |source: Load| {
+        let key = || vec![own, NUMBER, source];
+        let mut rules = Vec::new();
+        for (number, limit) in limits {
+            let mut steps = vec![is_group(*number)];
+            steps.extend(limit.rate.map(|rate| Step::Meter {
+                name: meter_name(f.family(), false),
+                key: key(),
+                bucket: Bucket {
+                    count: rate.count,
+                    seconds: rate.seconds,
+                    burst: rate.burst,
+                },
+            }));
+            steps.extend(limit.connections.map(|most| Step::Connections {
+                name: meter_name(f.family(), true),
+                key: key(),
+                most,
+            }));
+            rules.push(holding(steps));
+        }
+        rules.push(rule([Step::Set(Meta::Mark, 0)]));
+        rules
+    };
+    let name = limits_name(d, f);
+    let mut chains = Vec::new();
+    if let Some(prefix) = prefix {
+        let apart = format!("{name}_prefix");
+        let is_own = Step::In(vec![prefix], SetId::Own(f.family()));
+        rules.push(rule([is_own, goto(apart.clone())]));
+        chains.push(chain(apart, each(prefix)));
     }
-    rules.push(rule([Step::Set(Meta::Mark, 0)]));
-    chain(limits_name(d, f), rules)
+    rules.extend(each(source));
+    chains.push(chain(name, rules));
+    chains
 }
 
 /// The chains that change when limits do, with the limits in use.
 pub(super) fn with_limits(in_use: &[(u32, Limit)]) -> Vec<Chain> {
     let chains = |f| Direction::ALL.map(|d| limits(d, f, in_use));
-    Family::ALL.into_iter().flat_map(chains).collect()
+    Lane::ALL.into_iter().flat_map(chains).flatten().collect()
 }
 
 fn matched() -> [Step; 2] {
@@ -226,10 +247,11 @@ fn matched() -> [Step; 2] {
 }
 
 /// As for unconditional rules, with the number of the rule after the owner's address.
-fn match_peer(d: Direction, f: Family, a: Action) -> Chain {
-    let (own, peer) = sides(d, f);
+fn match_peer(d: Direction, lane: Lane, a: Action) -> Chain {
+    let (own, peer) = sides(d, lane);
+    let f = lane.family();
     let set = |shape| SetId::If(d, f, a, shape);
-    let n = name(d, f, a);
+    let n = name(d, lane, a);
     let key = [own, NUMBER, peer];
     let mut rules = Vec::from(by_port(f, &key, set(Shape::PeerPort), &matched()));
     rules.push(rule([Step::Set(Meta::Mark, 0)]));
@@ -241,12 +263,18 @@ fn match_peer(d: Direction, f: Family, a: Action) -> Chain {
         ]));
     }
     rules.extend(ranges(f, [own, NUMBER, MARK], set(Shape::NetRange)));
-    rules.push(rule([jump(format!("{}_class", prefix(d, f)))]));
+    rules.push(rule([jump(format!("{}_class", prefix(d, lane)))]));
     rules.push(rule([is_group(0), Step::Return]));
     rules.push(rule([
         is_group(group::CONTAINER),
         goto(format!("{n}_match_container")),
     ]));
+    if peer_prefix(d, lane).is_some() {
+        rules.push(rule([
+            is_group(group::PREFIX),
+            goto(format!("{n}_match_prefix")),
+        ]));
+    }
     rules.extend(ask_group(&n));
     if has_names(d, a) {
         rules.push(rule([
@@ -273,9 +301,9 @@ fn ranges(f: Family, key: [Load; 3], set: SetId) -> Vec<Rule> {
     rules
 }
 
-fn match_container(d: Direction, f: Family, a: Action) -> Chain {
-    let (_, peer) = sides(d, f);
-    let n = name(d, f, a);
+fn match_container(d: Direction, lane: Lane, a: Action, peer: Load, end: &str) -> Chain {
+    let f = lane.family();
+    let n = name(d, lane, a);
     let mut rules = Vec::new();
     for map in [SetId::ZoneOf(f), SetId::LabelsOf(f)] {
         rules.extend(group_of(peer, map));
@@ -283,16 +311,30 @@ fn match_container(d: Direction, f: Family, a: Action) -> Chain {
     }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
     rules.push(rule([goto(format!("{n}_match_group"))]));
-    chain(format!("{n}_match_container"), rules)
+    chain(format!("{n}{end}"), rules)
 }
 
-fn match_group(d: Direction, f: Family, a: Action) -> Chain {
-    let (own, _) = sides(d, f);
+/// The same for a container that is known by its prefix, and a port of it by name. (What is not one port of it is
+/// among the networks.)
+fn match_prefix(d: Direction, lane: Lane, a: Action) -> Option<Chain> {
+    let peer = peer_prefix(d, lane)?;
+    let (own, _) = sides(d, lane);
+    let f = lane.family();
+    let set = SetId::If(d, f, a, Shape::PeerPort);
+    let mut rules = Vec::from(by_port(f, &[own, NUMBER, peer], set, &matched()));
+    let mut chain = match_container(d, lane, a, peer, "_match_prefix");
+    rules.append(&mut chain.rules);
+    Some(Chain { rules, ..chain })
+}
+
+fn match_group(d: Direction, lane: Lane, a: Action) -> Chain {
+    let (own, _) = sides(d, lane);
+    let f = lane.family();
     let set = |shape| SetId::If(d, f, a, shape);
     let key = [own, NUMBER, MARK];
     let mut rules = Vec::from(by_port(f, &key, set(Shape::GroupPort), &matched()));
     rules.extend(ranges(f, key, set(Shape::GroupRange)));
-    chain(format!("{}_match_group", name(d, f, a)), rules)
+    chain(format!("{}_match_group", name(d, lane, a)), rules)
 }
 
 fn ask_group(name: &str) -> [Rule; 2] {

@@ -8,6 +8,13 @@
 //! What a lookup cannot load (a fragment without its transport header) does not match, so every
 //! check here lets *in* on a match; none lets in on a miss.
 //!
+//! A prefix of its own. In zones where containers have one, an address in it is its port's alone, like the main address:
+//! the prefix is in the same set, with zeroes in the place of the second half.
+//!
+//! Each source of neighbour discovery takes an entry of the host's neighbour table, and so does each address that the
+//! host answers on the link. A port may have any number of them, so those that are not its main address or follow from
+//! its hardware address are let in a few times a second only.
+//!
 //! Link-local addresses. The one that follows from a hardware address (RFC 4291, appendix A) is its
 //! port's alone, and so is the gateway's. One that a client makes up (RFC 7217, as dhcpcd and networkd can) is
 //! let in from any port: it never leaves the link, nothing is reached on it but the gateway, and no other
@@ -26,27 +33,47 @@ const IIF: Load = Load::Meta(Meta::Iif);
 /// DHCP messages a second, and at once, that a port may send.
 const DHCP: Bucket = Bucket::a_second(50, 100);
 
+/// Messages a second, and at once, by which a port may make the host note a neighbour that has one of its many
+/// addresses.
+const NEIGHBOURS: Bucket = Bucket::a_second(5, 30);
+
 /// The middle of a link-local address that follows from a hardware address.
 const EUI64: [u8; 2] = [0xff, 0xfe];
 
-/// The steps that let an address be the sender's: each list is one way.
-fn own6(address: Load, middle: Load) -> [Vec<Step>; 2] {
+/// The steps that let an address be the sender's: each list is one way. By its whole, by its prefix, as a link-local one
+/// that was made up.
+fn own6(half: Half, middle: Load) -> [Vec<Step>; 3] {
+    let whole = half.whole();
     let mut made_up = vec![Step::In(vec![IIF, ETHER_SADDR], SetId::GuardMac)];
     let link_local = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 64);
-    made_up.push(Step::InNet(address, link_local.into()));
+    made_up.push(Step::InNet(whole, link_local.into()));
     made_up.push(Step::IsNot(middle, Value::named(&EUI64, "0xfffe")));
-    [
-        vec![Step::In(vec![IIF, ETHER_SADDR, address], SetId::GuardIp6)],
-        made_up,
-    ]
+    let own = |load| vec![Step::In(vec![IIF, ETHER_SADDR, load], SetId::GuardIp6)];
+    [own(whole), own(Load::Prefix(half)), made_up]
 }
 
-fn own6_source() -> [Vec<Step>; 2] {
-    own6(IP6_SADDR, IP6_SADDR_MIDDLE)
+fn own6_source() -> [Vec<Step>; 3] {
+    own6(Half::Source, IP6_SADDR_MIDDLE)
 }
 
-fn own6_target() -> [Vec<Step>; 2] {
-    own6(ND_TARGET, ND_TARGET_MIDDLE)
+fn own6_target() -> [Vec<Step>; 3] {
+    own6(Half::Target, ND_TARGET_MIDDLE)
+}
+
+/// The same where the host takes note of the source.
+fn own6_noted() -> [Vec<Step>; 3] {
+    let [whole, mut prefix, mut made_up] = own6_source();
+    prefix.push(few());
+    made_up.push(few());
+    [whole, prefix, made_up]
+}
+
+fn few() -> Step {
+    Step::Meter {
+        name: "rate_neighbours",
+        key: vec![IIF],
+        bucket: NEIGHBOURS,
+    }
 }
 
 /// One rule for each way: what comes before it, the way, what comes after, and in.
@@ -84,7 +111,13 @@ fn neighbour_discovery() -> Vec<Rule> {
     }
     // with a source link-layer address
     for after in [plain.clone(), with(0x0101, "0x0101", true)] {
-        rules.extend(let_in_6(&[solicit()], &own6_source(), &after));
+        for way in own6_noted() {
+            // what is counted, last
+            let counts = way.len() - usize::from(matches!(way.last(), Some(Step::Meter { .. })));
+            let (way, meter) = way.split_at(counts);
+            let after = [after.as_slice(), meter].concat();
+            rules.extend(let_in_6(&[solicit()], &[way.to_vec()], &after));
+        }
     }
     // with a target link-layer address
     for after in [plain, with(0x0201, "0x0201", true)] {
@@ -116,10 +149,11 @@ fn router_solicitations() -> Vec<Rule> {
         Step::In(vec![IIF, RS_OPTION_MAC], SetId::GuardMac),
         meter(),
     ];
-    let [exact, made_up] = own6_source();
-    let ways = [unspecified, exact.clone(), made_up.clone()];
+    let own = own6_source();
+    let mut ways = vec![unspecified];
+    ways.extend(own.clone());
     let mut rules = let_in_6(&[solicit()], &ways, &plain);
-    rules.extend(let_in_6(&[solicit()], &[exact, made_up], &with_mac));
+    rules.extend(let_in_6(&[solicit()], &own, &with_mac));
     rules.push(
         rule([solicit(), Step::Count, Step::Drop]).because("router solicitation, or too often"),
     );
@@ -127,11 +161,12 @@ fn router_solicitations() -> Vec<Rule> {
 }
 
 pub(super) fn meters() -> Vec<MeterSpec> {
-    vec![MeterSpec {
-        name: "rate_dhcp",
+    let meter = |name| MeterSpec {
+        name,
         key: vec![Field::IfIndex],
         connections: false,
-    }]
+    };
+    vec![meter("rate_dhcp"), meter("rate_neighbours")]
 }
 
 pub(super) fn chains() -> Vec<Chain> {
@@ -309,7 +344,10 @@ pub(super) fn chains() -> Vec<Chain> {
                     goto("guard_dhcp6"),
                 ]),
             ];
-            rules.extend(let_in_6(&[], &own6_source(), &[]));
+            let [whole, prefix, made_up] = own6_source();
+            rules.extend(let_in_6(&[], &[whole, prefix], &[]));
+            // nothing but the gateway's echo is reached on it
+            rules.extend(let_in_6(&[l4proto(58)], &[made_up], &[few()]));
             rules.push(drop("ipv6 source"));
             rules
         }),

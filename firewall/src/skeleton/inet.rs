@@ -8,6 +8,7 @@
 //! and resets made by the kernel carry the connection they are about ("related").
 
 use super::ir::*;
+use super::judge::Side;
 use super::{GUARDED, JUDGED};
 use super::{condition, judge, record};
 use crate::sets::{Family, Field, SetId};
@@ -24,21 +25,20 @@ const DNS: Bucket = Bucket::a_second(200_000, 20_000);
 const ECHO: Bucket = Bucket::a_second(100, 200);
 
 pub(super) fn meters() -> Vec<MeterSpec> {
-    let meter = |name, f| MeterSpec {
+    let meter = |name, field| MeterSpec {
         name,
-        key: match f {
-            Family::V4 => vec![Field::Ip4],
-            Family::V6 => vec![Field::Ip6],
-        },
+        key: vec![field],
         connections: false,
     };
+    // In IPv6 a port may have many addresses; the guard lets it have one hardware address.
     let mut meters = vec![
-        meter("rate_dns4", Family::V4),
-        meter("rate_dns6", Family::V6),
-        meter("rate_echo4", Family::V4),
-        meter("rate_echo6", Family::V6),
-        meter("rate_refuse4", Family::V4),
-        meter("rate_refuse6", Family::V6),
+        meter("rate_dns4", Field::Ip4),
+        meter("rate_dns6", Field::Mac),
+        meter("rate_echo4", Field::Ip4),
+        meter("rate_echo6", Field::Mac),
+        meter("rate_refuse4", Field::Ip4),
+        meter("rate_refuse6", Field::Mac),
+        meter("rate_refuse6_host", Field::Ip6),
     ];
     meters.extend(record::meters());
     meters.extend(condition::meters());
@@ -256,19 +256,20 @@ fn astray(zone: Load, other: Load) -> Rule {
 
 fn forward_zone(f: Family) -> Chain {
     let n = digit(f);
-    let internal = |side, other| {
-        rule([
-            Step::In(vec![Load::Ct(side)], SetId::Internal(f)),
-            Step::NotIn(vec![Load::Ct(other)], SetId::Own(f)),
-            goto("refuse"),
-        ])
-        .because("internal: containers and the host only")
+    let internal = |side: Side, other: Side| {
+        let mut steps = vec![Step::In(vec![side.whole(f)], SetId::Internal(f))];
+        steps.extend(other.is_not_own(f));
+        steps.push(goto("refuse"));
+        Rule {
+            steps,
+            comment: Some("internal: containers and the host only"),
+        }
     };
     chain(
         format!("zone_forward{n}"),
         vec![
-            internal(Ct::Client(f), Ct::Server(f)),
-            internal(Ct::Server(f), Ct::Client(f)),
+            internal(Side::Client, Side::Server),
+            internal(Side::Server, Side::Client),
             rule([goto(format!("judge{n}"))]),
         ],
     )
@@ -344,7 +345,6 @@ fn input_zone(f: Family) -> Chain {
             let types = [
                 (135, "nd-neighbor-solicit"),
                 (136, "nd-neighbor-advert"),
-                (133, "nd-router-solicit"),
                 (143, "mld2-listener-report"),
                 (131, "mld-listener-report"),
                 (132, "mld-listener-done"),
@@ -353,6 +353,11 @@ fn input_zone(f: Family) -> Chain {
                 let [proto, kind] = icmp_type(f, number, number, name);
                 rules.push(rule([proto, kind, Step::Accept]));
             }
+            let [proto, kind] = icmp_type(f, 133, 133, "nd-router-solicit");
+            rules.push(
+                rule([proto, kind, Step::Count, Step::Drop])
+                    .because("heard like DHCPv6; the kernel would note whatever source it has"),
+            );
             rules.push(
                 rule([family(f), l4proto(17), dport(547), Step::Count, Step::Drop])
                     .because("DHCPv6: heard by a packet socket before it comes here"),
@@ -383,7 +388,10 @@ fn input_zone(f: Family) -> Chain {
 fn meter(name: &'static str, f: Family, bucket: Bucket) -> Step {
     Step::Meter {
         name,
-        key: vec![saddr(f)],
+        key: vec![match f {
+            Family::V4 => IP_SADDR,
+            Family::V6 => ETHER_SADDR,
+        }],
         bucket,
     }
 }

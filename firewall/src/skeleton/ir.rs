@@ -61,6 +61,36 @@ pub enum Ct {
     IcmpType,
 }
 
+/// An IPv6 address of which the first half alone is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// Of the connection: see [`Ct::Client`]
+    Client,
+    /// Of the connection: see [`Ct::Server`]
+    Server,
+    /// Source of the packet
+    Source,
+    /// Target of a message of neighbour discovery
+    Target,
+}
+
+impl Half {
+    /// The whole address.
+    pub fn whole(self) -> Load {
+        match self {
+            Half::Client => Load::Ct(Ct::Client(Family::V6)),
+            Half::Server => Load::Ct(Ct::Server(Family::V6)),
+            Half::Source => IP6_SADDR,
+            Half::Target => ND_TARGET,
+        }
+    }
+}
+
+/// Keeps the first half of an IPv6 address.
+pub const FIRST_HALF: [u8; 16] = [
+    255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0,
+];
+
 /// Something a rule can look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
@@ -81,6 +111,8 @@ pub enum Load {
     },
     /// Type of an address
     FibType(FibOf),
+    /// An IPv6 address with zeroes in the place of its second half: the prefix of the container that it is of
+    Prefix(Half),
 }
 
 /// Of which address the type is asked.
@@ -105,6 +137,7 @@ impl Load {
             Load::Ct(Ct::Client(Family::V6) | Ct::Server(Family::V6)) => 16,
             Load::Meta(_) | Load::Ct(_) | Load::FibType(_) => 4,
             Load::Payload { len, .. } => usize::from(len),
+            Load::Prefix(_) => 16,
         }
     }
 }

@@ -222,6 +222,10 @@ fn load(load: Load) -> Expr {
             let result = FibResult::Type;
             named(NamedExpression::Fib(Fib { result, flags }))
         }
+        Load::Prefix(half) => Expression::BinaryOperation(Box::new(BinaryOperation::AND(
+            self::load(half.whole()),
+            string("ffff:ffff:ffff:ffff::"),
+        ))),
     }
 }
 

@@ -24,6 +24,15 @@
 //! one for even generations and one for odd ones (see [`SetId::twin`]), so that those of a generation
 //! stand before it comes.
 //!
+//! # Lanes
+//!
+//! In a zone where each container has a prefix ([`crate::model::Zone::key`]), the elements of a container have the
+//! prefix in the place of an address, and whatever address it uses has to become that before it is looked up. So the
+//! chains exist three times: for IPv4, for IPv6, and for the owner by its prefix. Nobody's address is a prefix (its
+//! second half is zero), so that one set holds both, and which lane a packet takes is told by the set that it is
+//! found in. A peer is looked up whole, as networks and addresses in rules are; when it turns out to be a container that is known
+//! by its prefix, then as that.
+//!
 //! A conditional rule loses the generation. Where one had a part, the judgement is made twice while
 //! `@changing` says that a batch committed within the last second, and both must pass: two batches in a
 //! row are farther apart than two judgements.
@@ -35,34 +44,121 @@ use crate::sets::{Action, Direction, Family, SetId, Shape, group};
 const MARK: Load = Load::Meta(Meta::Mark);
 const PRIORITY: Load = Load::Meta(Meta::Priority);
 
+/// How the owner of the rules that are asked is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// By its IPv4 address.
+    V4,
+    /// By its IPv6 address.
+    V6,
+    /// By its IPv6 prefix.
+    Prefix,
+}
+
+impl Lane {
+    pub(super) const ALL: [Lane; 3] = [Lane::V4, Lane::V6, Lane::Prefix];
+
+    /// Those of a family.
+    pub(super) fn of(f: Family) -> &'static [Lane] {
+        match f {
+            Family::V4 => &[Lane::V4],
+            Family::V6 => &[Lane::V6, Lane::Prefix],
+        }
+    }
+
+    pub(super) fn family(self) -> Family {
+        match self {
+            Lane::V4 => Family::V4,
+            Lane::V6 | Lane::Prefix => Family::V6,
+        }
+    }
+
+    /// In names of chains: `4`, `6`, `6p`.
+    fn word(self) -> &'static str {
+        match self {
+            Lane::V4 => "4",
+            Lane::V6 => "6",
+            Lane::Prefix => "6p",
+        }
+    }
+
+    /// What this side of the connection is looked up as.
+    fn load(self, side: Side) -> Load {
+        match self {
+            Lane::V4 | Lane::V6 => side.whole(self.family()),
+            Lane::Prefix => side.prefix(),
+        }
+    }
+}
+
+/// A side of a connection.
+#[derive(Clone, Copy)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    pub(super) fn whole(self, f: Family) -> Load {
+        match self {
+            Side::Client => Load::Ct(Ct::Client(f)),
+            Side::Server => Load::Ct(Ct::Server(f)),
+        }
+    }
+
+    pub(super) fn prefix(self) -> Load {
+        match self {
+            Side::Client => Load::Prefix(Half::Client),
+            Side::Server => Load::Prefix(Half::Server),
+        }
+    }
+
+    /// Whether it is a container that is known in this way.
+    pub(super) fn is_own(self, lane: Lane) -> Step {
+        Step::In(vec![lane.load(self)], SetId::Own(lane.family()))
+    }
+
+    /// Nothing but steps that say that it is no container.
+    pub(super) fn is_not_own(self, f: Family) -> impl Iterator<Item = Step> {
+        let lanes = Lane::of(f).iter();
+        lanes.map(move |lane| Step::NotIn(vec![lane.load(self)], SetId::Own(f)))
+    }
+}
+
 /// Every chain of the judgement.
 pub(super) fn chains() -> Vec<Chain> {
     let mut chains = vec![refuse(), pass()];
-    for f in Family::ALL {
+    for f in Lane::ALL {
         for d in Direction::ALL {
             chains.push(class(d, f));
             for a in [Action::Deny, Action::Allow] {
                 chains.extend([by_range(d, f, a, false), by_range(d, f, a, true)]);
-                chains.extend([by_group(d, f, a), by_container(d, f, a), by_peer(d, f, a)]);
+                chains.push(by_group(d, f, a));
+                chains.push(by_container(d, f, a, peer(d, f.family()), "_container"));
+                chains.extend(by_prefix(d, f, a));
+                chains.push(by_peer(d, f, a));
             }
             chains.push(direction(d, f));
         }
         chains.push(by_name(f, &name(Direction::Egress, f, Action::Allow, "")));
+        chains.extend(judge_of(f));
+    }
+    for f in Family::ALL {
         chains.extend(judge(f));
     }
     chains
 }
 
-/// `eg4`, `in6`, …
-pub(super) fn prefix(d: Direction, f: Family) -> String {
+/// `eg4`, `in6`, `eg6p`, …
+pub(super) fn prefix(d: Direction, f: Lane) -> String {
     let way = match d {
         Direction::Egress => "eg",
         Direction::Ingress => "in",
     };
-    format!("{way}{}", digit(f))
+    format!("{way}{}", f.word())
 }
 
-fn name(d: Direction, f: Family, a: Action, rest: &str) -> String {
+fn name(d: Direction, f: Lane, a: Action, rest: &str) -> String {
     let action = match a {
         Action::Allow => "allow",
         Action::Deny => "deny",
@@ -70,13 +166,26 @@ fn name(d: Direction, f: Family, a: Action, rest: &str) -> String {
     format!("{}_{action}{rest}", prefix(d, f))
 }
 
-/// (own, peer): the container whose rules are asked, and the other side.
-pub(super) fn sides(d: Direction, f: Family) -> (Load, Load) {
-    let (client, server) = (Load::Ct(Ct::Client(f)), Load::Ct(Ct::Server(f)));
+/// The side whose rules are asked, and the other one.
+fn own_side(d: Direction) -> [Side; 2] {
     match d {
-        Direction::Egress => (client, server),
-        Direction::Ingress => (server, client),
+        Direction::Egress => [Side::Client, Side::Server],
+        Direction::Ingress => [Side::Server, Side::Client],
     }
+}
+
+fn peer(d: Direction, f: Family) -> Load {
+    own_side(d)[1].whole(f)
+}
+
+/// The peer's prefix, in lanes where it may be known by that.
+pub(super) fn peer_prefix(d: Direction, f: Lane) -> Option<Load> {
+    (f.family() == Family::V6).then(|| own_side(d)[1].prefix())
+}
+
+/// (own, peer): the container whose rules are asked, and the other side.
+pub(super) fn sides(d: Direction, f: Lane) -> (Load, Load) {
+    (f.load(own_side(d)[0]), peer(d, f.family()))
 }
 
 /// The generation that was read before the lookups is still in force.
@@ -89,53 +198,66 @@ fn is_counted() -> Step {
     Step::Masked(PRIORITY, !1, COUNTED)
 }
 
-/// A judgement returns when the packet passes.
-fn judge(f: Family) -> Vec<Chain> {
-    let n = digit(f);
-    let is_own = |side| Step::In(vec![Load::Ct(side)], SetId::Own(f));
-    let (client, server) = (Ct::Client(f), Ct::Server(f));
-    vec![
-        chain(
-            format!("judge{n}_server"),
-            vec![rule([goto(prefix(Direction::Ingress, f))])],
-        ),
-        chain(
-            format!("judge{n}_both"),
+/// A judgement returns when the packet passes. The client, or the server alone, is known by a lane.
+fn judge_of(f: Lane) -> Vec<Chain> {
+    let n = f.word();
+    let both = |server: Lane| match server {
+        Lane::Prefix => format!("judge{n}_both_prefix"),
+        Lane::V4 | Lane::V6 => format!("judge{n}_both"),
+    };
+    let mut chains = vec![chain(
+        format!("judge{n}_server"),
+        vec![rule([goto(prefix(Direction::Ingress, f))])],
+    )];
+    // Asked before the egress: were the server detached meanwhile, its ingress would be skipped.
+    let mut rules = Vec::new();
+    for server in Lane::of(f.family()) {
+        chains.push(chain(
+            both(*server),
             vec![
                 rule([jump(prefix(Direction::Egress, f))]),
-                rule([goto(prefix(Direction::Ingress, f))]),
+                rule([goto(prefix(Direction::Ingress, *server))]),
             ],
-        ),
-        chain(
-            format!("judge{n}_client"),
-            // Asked before the egress: were the server detached meanwhile, its ingress would be skipped.
-            vec![
-                rule([is_own(server), goto(format!("judge{n}_both"))]),
-                rule([goto(prefix(Direction::Egress, f))]),
-            ],
-        ),
-        chain(
-            format!("judge{n}_once"),
-            vec![
-                rule([Step::Set(Meta::Priority, 0)]),
-                rule([Step::SetFrom(
-                    Meta::Priority,
-                    vec![Load::Meta(Meta::Nfproto)],
-                    SetId::Remember,
-                )])
-                .because("the generation to remember, read before the lookups"),
-                rule([is_own(client), goto(format!("judge{n}_client"))]),
-                rule([
-                    Step::Is(Load::Ct(Ct::Direction), Value::byte(0, "original")),
-                    Step::In(vec![Load::Meta(Meta::Iifname)], SetId::Bridges),
-                    Step::Count,
-                    Step::Drop,
-                ])
-                .because("from a zone, and nobody's any more"),
-                rule([is_own(server), goto(format!("judge{n}_server"))]),
-                rule([Step::Count, Step::Drop]).because("neither side is a container"),
-            ],
-        ),
+        ));
+        rules.push(rule([Side::Server.is_own(*server), goto(both(*server))]));
+    }
+    rules.push(rule([goto(prefix(Direction::Egress, f))]));
+    chains.push(chain(format!("judge{n}_client"), rules));
+    chains
+}
+
+fn judge(f: Family) -> Vec<Chain> {
+    let n = digit(f);
+    let known = |side: Side, rest: &str| -> Vec<Rule> {
+        let lanes = Lane::of(f).iter();
+        let to = |lane: &Lane| goto(format!("judge{}_{rest}", lane.word()));
+        lanes
+            .map(|lane| rule([side.is_own(*lane), to(lane)]))
+            .collect()
+    };
+    let mut once = vec![
+        rule([Step::Set(Meta::Priority, 0)]),
+        rule([Step::SetFrom(
+            Meta::Priority,
+            vec![Load::Meta(Meta::Nfproto)],
+            SetId::Remember,
+        )])
+        .because("the generation to remember, read before the lookups"),
+    ];
+    once.extend(known(Side::Client, "client"));
+    once.push(
+        rule([
+            Step::Is(Load::Ct(Ct::Direction), Value::byte(0, "original")),
+            Step::In(vec![Load::Meta(Meta::Iifname)], SetId::Bridges),
+            Step::Count,
+            Step::Drop,
+        ])
+        .because("from a zone, and nobody's any more"),
+    );
+    once.extend(known(Side::Server, "server"));
+    once.push(rule([Step::Count, Step::Drop]).because("neither side is a container"));
+    vec![
+        chain(format!("judge{n}_once"), once),
         chain(
             format!("judge{n}_again"),
             vec![
@@ -168,20 +290,21 @@ fn judge(f: Family) -> Vec<Chain> {
     ]
 }
 
-fn direction(d: Direction, f: Family) -> Chain {
-    let (own, _) = sides(d, f);
+fn direction(d: Direction, lane: Lane) -> Chain {
+    let (own, _) = sides(d, lane);
+    let f = lane.family();
     chain(
-        prefix(d, f),
+        prefix(d, lane),
         vec![
             rule([
                 Step::NotIn(vec![own], SetId::NoDeny(d, f)),
-                jump(name(d, f, Action::Deny, "")),
+                jump(name(d, lane, Action::Deny, "")),
             ]),
             rule([
                 Step::NotIn(vec![own], SetId::NoDeny(d, f)),
-                jump(condition::name(d, f, Action::Deny)),
+                jump(condition::name(d, lane, Action::Deny)),
             ]),
-            rule([goto(name(d, f, Action::Allow, ""))]),
+            rule([goto(name(d, lane, Action::Allow, ""))]),
         ],
     )
 }
@@ -256,8 +379,9 @@ fn verdict(a: Action) -> Step {
     }
 }
 
-fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
-    let (own, peer) = sides(d, f);
+fn by_peer(d: Direction, lane: Lane, a: Action) -> Chain {
+    let (own, peer) = sides(d, lane);
+    let f = lane.family();
     let set = |shape| SetId::Rule(d, f, a, shape);
     let sets = [
         set(Shape::PeerPort),
@@ -267,18 +391,24 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
     let mut rules = lookups(f, [own, peer], sets, &[verdict(a)]);
     rules.push(rule([Step::Set(Meta::Mark, 0)]));
     for odd in [false, true] {
-        rules.push(rule([is_odd(odd), jump(name(d, f, a, ranges(odd)))]));
+        rules.push(rule([is_odd(odd), jump(name(d, lane, a, ranges(odd)))]));
     }
     rules.push(rule([is_group(group::ALLOWED), verdict(a)]));
-    rules.push(rule([jump(format!("{}_class", prefix(d, f)))]));
+    rules.push(rule([jump(format!("{}_class", prefix(d, lane)))]));
     rules.push(match a {
-        Action::Allow => rule([is_group(0), goto(condition::name(d, f, a))]),
+        Action::Allow => rule([is_group(0), goto(condition::name(d, lane, a))]),
         Action::Deny => rule([is_group(0), Step::Return]),
     });
-    let container = name(d, f, a, "_container");
+    let container = name(d, lane, a, "_container");
     rules.push(rule([is_group(group::CONTAINER), goto(container)]));
+    if peer_prefix(d, lane).is_some() {
+        let known = name(d, lane, a, "_prefix");
+        rules.push(rule([is_group(group::PREFIX), goto(known)]));
+    }
     if (d, a) == (Direction::Ingress, Action::Allow) {
         // The peer is world or host here. Only connections that came through the published port.
+        // They lead to its one main address.
+        let own = own_side(d)[0].whole(f);
         let key = vec![own, Load::Ct(Ct::Protocol), Load::Ct(Ct::ServerPort)];
         let dnat = Step::Any(Load::Ct(Ct::Status), Value::bit32(0x20, "dnat"));
         for set in [SetId::PublishedOpen(f), SetId::PublishedRange(f)] {
@@ -288,18 +418,18 @@ fn by_peer(d: Direction, f: Family, a: Action) -> Chain {
             );
         }
     }
-    rules.extend(ask_group(d, f, a));
+    rules.extend(ask_group(d, lane, a));
     if has_names(d, a) {
         rules.push(rule([
             is_group(group::WORLD),
-            jump(name(d, f, a, "_resolved")),
+            jump(name(d, lane, a, "_resolved")),
         ]));
         rules.push(rule([is_group(group::ALLOWED), Step::Return]));
     }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
-    rules.extend(ask_group(d, f, a));
-    rules.extend(the_end(d, f, a));
-    chain(name(d, f, a, ""), rules)
+    rules.extend(ask_group(d, lane, a));
+    rules.extend(the_end(d, lane, a));
+    chain(name(d, lane, a, ""), rules)
 }
 
 fn ranges(odd: bool) -> &'static str {
@@ -311,8 +441,9 @@ fn ranges(odd: bool) -> &'static str {
 
 /// Ranges of ports of the peer, and networks that it may be in; a match leaves [`group::ALLOWED`] in the
 /// mark, for denies too.
-fn by_range(d: Direction, f: Family, a: Action, odd: bool) -> Chain {
-    let (own, peer) = sides(d, f);
+fn by_range(d: Direction, lane: Lane, a: Action, odd: bool) -> Chain {
+    let (own, peer) = sides(d, lane);
+    let f = lane.family();
     let set = |shape| SetId::Rule(d, f, a, shape).in_generation(odd);
     let nets = [
         set(Shape::NetPort),
@@ -323,7 +454,7 @@ fn by_range(d: Direction, f: Family, a: Action, odd: bool) -> Chain {
     ];
     let mut rules = Vec::from(by_port(f, &[own, peer], set(Shape::PeerRange), &found()));
     rules.extend(net_lookups(f, [own, peer], nets, &found()));
-    chain(name(d, f, a, ranges(odd)), rules)
+    chain(name(d, lane, a, ranges(odd)), rules)
 }
 
 fn found() -> [Step; 2] {
@@ -337,7 +468,7 @@ pub(super) fn has_names(d: Direction, a: Action) -> bool {
 
 /// The peer is in the world: the names it was resolved from for this container, which are a group. `prefix`:
 /// of the chains that have `_resolved` and `_group` behind it.
-pub(super) fn by_name(f: Family, prefix: &str) -> Chain {
+pub(super) fn by_name(f: Lane, prefix: &str) -> Chain {
     let (own, peer) = sides(Direction::Egress, f);
     chain(
         format!("{prefix}_resolved"),
@@ -346,7 +477,7 @@ pub(super) fn by_name(f: Family, prefix: &str) -> Chain {
             rule([Step::SetFrom(
                 Meta::Mark,
                 vec![own, peer],
-                SetId::Resolved(f),
+                SetId::Resolved(f.family()),
             )]),
             rule([is_group(0), Step::Return]),
             rule([goto(format!("{prefix}_group"))]),
@@ -355,17 +486,43 @@ pub(super) fn by_name(f: Family, prefix: &str) -> Chain {
 }
 
 /// The peer is a container: its zone, its labels, and `any`.
-fn by_container(d: Direction, f: Family, a: Action) -> Chain {
-    let (_, peer) = sides(d, f);
+fn by_container(d: Direction, lane: Lane, a: Action, peer: Load, end: &str) -> Chain {
+    let f = lane.family();
     let mut rules = Vec::new();
     for map in [SetId::ZoneOf(f), SetId::LabelsOf(f)] {
         rules.extend(group_of(peer, map));
-        rules.extend(ask_group(d, f, a));
+        rules.extend(ask_group(d, lane, a));
     }
     rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
-    rules.extend(ask_group(d, f, a));
-    rules.extend(the_end(d, f, a));
-    chain(name(d, f, a, "_container"), rules)
+    rules.extend(ask_group(d, lane, a));
+    rules.extend(the_end(d, lane, a));
+    chain(name(d, lane, a, end), rules)
+}
+
+/// The same for one that is known by its prefix; and what rules say of it by name.
+fn by_prefix(d: Direction, lane: Lane, a: Action) -> Option<Chain> {
+    let peer = peer_prefix(d, lane)?;
+    let (own, _) = sides(d, lane);
+    let f = lane.family();
+    let set = |shape| SetId::Rule(d, f, a, shape);
+    let sets = [
+        set(Shape::PeerPort),
+        set(Shape::PeerProto),
+        set(Shape::Peer),
+    ];
+    let mut rules = lookups(f, [own, peer], sets, &[verdict(a)]);
+    for odd in [false, true] {
+        let set = set(Shape::PeerRange).in_generation(odd);
+        rules.extend(
+            by_port(f, &[own, peer], set, &[verdict(a)]).map(|mut rule| {
+                rule.steps.insert(0, is_odd(odd));
+                rule
+            }),
+        );
+    }
+    let mut chain = by_container(d, lane, a, peer, "_prefix");
+    rules.append(&mut chain.rules);
+    Some(Chain { rules, ..chain })
 }
 
 /// Puts the group that a container is of into the mark. Every container has one in both maps; one that is just
@@ -379,8 +536,9 @@ pub(super) fn group_of(peer: Load, map: SetId) -> Vec<Rule> {
 }
 
 /// Looks the group in the mark up; a match leaves [`group::ALLOWED`] in the mark, for denies too.
-fn by_group(d: Direction, f: Family, a: Action) -> Chain {
-    let (own, _) = sides(d, f);
+fn by_group(d: Direction, lane: Lane, a: Action) -> Chain {
+    let (own, _) = sides(d, lane);
+    let f = lane.family();
     let set = |shape| SetId::Rule(d, f, a, shape);
     let sets = [
         set(Shape::GroupPort),
@@ -395,10 +553,10 @@ fn by_group(d: Direction, f: Family, a: Action) -> Chain {
             rule
         }));
     }
-    chain(name(d, f, a, "_group"), rules)
+    chain(name(d, lane, a, "_group"), rules)
 }
 
-fn ask_group(d: Direction, f: Family, a: Action) -> [Rule; 2] {
+fn ask_group(d: Direction, f: Lane, a: Action) -> [Rule; 2] {
     [
         rule([jump(name(d, f, a, "_group"))]),
         rule([is_group(group::ALLOWED), verdict(a)]),
@@ -406,7 +564,7 @@ fn ask_group(d: Direction, f: Family, a: Action) -> [Rule; 2] {
 }
 
 /// What no unconditional rule allows, a conditional one may.
-fn the_end(d: Direction, f: Family, a: Action) -> Option<Rule> {
+fn the_end(d: Direction, f: Lane, a: Action) -> Option<Rule> {
     (a == Action::Allow).then(|| rule([goto(condition::name(d, f, a))]))
 }
 
@@ -415,8 +573,9 @@ pub(super) fn is_group(number: u32) -> Step {
 }
 
 /// Which class the peer is of: its mark, or 0 for none.
-fn class(d: Direction, f: Family) -> Chain {
-    let (own, peer) = sides(d, f);
+fn class(d: Direction, lane: Lane) -> Chain {
+    let (own, peer) = sides(d, lane);
+    let f = lane.family();
     let mut rules = vec![
         rule([Step::Set(Meta::Mark, 0)]),
         rule([
@@ -425,6 +584,13 @@ fn class(d: Direction, f: Family) -> Chain {
             Step::Return,
         ]),
     ];
+    if let Some(prefix) = peer_prefix(d, lane) {
+        rules.push(rule([
+            Step::In(vec![prefix], SetId::Own(f)),
+            Step::Set(Meta::Mark, group::PREFIX),
+            Step::Return,
+        ]));
+    }
     let multicast: &[&str] = match f {
         Family::V4 => &["224.0.0.0/3"],
         Family::V6 => &["ff00::/8"],
@@ -458,7 +624,7 @@ fn class(d: Direction, f: Family) -> Chain {
         Step::Return,
     ]));
     rules.push(rule([Step::Set(Meta::Mark, group::WORLD)]));
-    chain(format!("{}_class", prefix(d, f)), rules)
+    chain(format!("{}_class", prefix(d, lane)), rules)
 }
 
 /// Packets a second, and at once, that one sender is told about; the rest is dropped in silence.
@@ -466,17 +632,22 @@ const REFUSALS: Bucket = Bucket::a_second(100, 200);
 
 /// Tells containers and the host at once; what comes from elsewhere is dropped in silence.
 fn refuse() -> Chain {
-    let told = |f: Family, name| {
-        rule([
-            family(f),
-            Step::Meter {
-                name,
-                key: vec![saddr(f)],
-                bucket: REFUSALS,
-            },
-            goto("answer"),
-        ])
+    let told = |f: Family, side: Option<Step>, name, key| {
+        let mut steps = vec![family(f)];
+        steps.extend(side);
+        steps.push(Step::Meter {
+            name,
+            key: vec![key],
+            bucket: REFUSALS,
+        });
+        steps.push(goto("answer"));
+        Rule {
+            steps,
+            comment: None,
+        }
     };
+    let from_zone = || Step::In(vec![Load::Meta(Meta::Iifname)], SetId::Bridges);
+    let from_host = || Step::Is(Load::Meta(Meta::Iif), Value::host32(0));
     chain(
         "refuse",
         vec![
@@ -488,8 +659,15 @@ fn refuse() -> Chain {
                 Step::Drop,
             ])
             .because("from the world: in silence"),
-            told(Family::V4, "rate_refuse4"),
-            told(Family::V6, "rate_refuse6"),
+            told(Family::V4, None, "rate_refuse4", IP_SADDR),
+            told(Family::V6, Some(from_zone()), "rate_refuse6", ETHER_SADDR)
+                .because("by port: it may have many addresses"),
+            told(
+                Family::V6,
+                Some(from_host()),
+                "rate_refuse6_host",
+                IP6_SADDR,
+            ),
             rule([Step::Count, Step::Drop]).because("told often enough"),
         ],
     )

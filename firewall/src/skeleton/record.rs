@@ -4,6 +4,7 @@
 //! listens to, is not told. The verdict never depends on it.
 
 use super::ir::*;
+use super::judge::Side;
 use super::{LOG_DENY, LOG_PASS};
 use crate::sets::{Family, Field, SetId};
 
@@ -44,18 +45,24 @@ pub(super) fn chains() -> Vec<Chain> {
     let mut chains = Vec::new();
     for (name, prefix) in [("told_pass", LOG_PASS), ("told_deny", LOG_DENY)] {
         let tell = format!("{name}_now");
-        chains.push(chain(
-            tell.clone(),
-            Family::ALL.map(|f| now(f, prefix)).into(),
-        ));
+        let mut told = vec![now(Family::V4, [false; 2], prefix)];
+        for known in [[false, false], [false, true], [true, false], [true, true]] {
+            told.push(now(Family::V6, known, prefix));
+        }
+        chains.push(chain(tell.clone(), told));
         let mut rules = Vec::new();
         for f in Family::ALL {
-            for side in [Ct::Client(f), Ct::Server(f)] {
-                rules.push(rule([
-                    family(f),
-                    Step::In(vec![Load::Ct(side)], SetId::Watched(f)),
-                    goto(tell.clone()),
-                ]));
+            for side in [Side::Client, Side::Server] {
+                for by_prefix in [false, true] {
+                    if by_prefix && f == Family::V4 {
+                        continue;
+                    }
+                    rules.push(rule([
+                        family(f),
+                        Step::In(vec![load(side, f, by_prefix)], SetId::Watched(f)),
+                        goto(tell.clone()),
+                    ]));
+                }
             }
         }
         chains.push(chain(name, rules));
@@ -63,26 +70,48 @@ pub(super) fn chains() -> Vec<Chain> {
     chains
 }
 
-fn now(f: Family, prefix: &'static str) -> Rule {
-    let [connection, client, server] = names(f);
-    let load = |ct| Load::Ct(ct);
+fn load(side: Side, f: Family, by_prefix: bool) -> Load {
+    match by_prefix {
+        false => side.whole(f),
+        true => side.prefix(),
+    }
+}
+
+/// `by_prefix`: whether client and server are known by their prefixes, and so have one bucket for all they use.
+fn now(f: Family, by_prefix: [bool; 2], prefix: &'static str) -> Rule {
+    let names = names(f);
     let meter = |name, key, bucket| Step::Meter { name, key, bucket };
-    rule([
-        family(f),
+    let sides = [(Side::Client, by_prefix[0]), (Side::Server, by_prefix[1])];
+    let [client, server] = sides.map(|(side, by_prefix)| load(side, f, by_prefix));
+    let mut steps = vec![family(f)];
+    if f == Family::V6 {
+        steps.extend(sides.map(|(side, by_prefix)| {
+            let key = vec![side.prefix()];
+            match by_prefix {
+                true => Step::In(key, SetId::Own(f)),
+                false => Step::NotIn(key, SetId::Own(f)),
+            }
+        }));
+    }
+    steps.extend([
         meter(
-            connection,
+            names[0],
             vec![
-                load(Ct::Client(f)),
-                load(Ct::Server(f)),
-                load(Ct::Protocol),
-                load(Ct::ServerPort),
+                client,
+                server,
+                Load::Ct(Ct::Protocol),
+                Load::Ct(Ct::ServerPort),
             ],
             OF_CONNECTION,
         ),
-        meter(client, vec![load(Ct::Client(f))], OF_CONTAINER),
-        meter(server, vec![load(Ct::Server(f))], OF_CONTAINER),
+        meter(names[1], vec![client], OF_CONTAINER),
+        meter(names[2], vec![server], OF_CONTAINER),
         Step::Log { prefix },
-    ])
+    ]);
+    Rule {
+        steps,
+        comment: None,
+    }
 }
 
 /// A new connection passes.

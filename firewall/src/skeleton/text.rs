@@ -153,6 +153,7 @@ fn load(load: Load) -> String {
         Load::FibType(FibOf::Daddr) => "fib daddr type".into(),
         Load::FibType(FibOf::DaddrOnIif) => "fib daddr . iif type".into(),
         Load::FibType(FibOf::SaddrOnOif) => "fib saddr . oif type".into(),
+        Load::Prefix(half) => format!("{} & ffff:ffff:ffff:ffff::", self::load(half.whole())),
     }
 }
 

@@ -141,6 +141,32 @@ fn has(set: &str, address: &str) -> bool {
 }
 
 #[test]
+fn some_elements_can_be_looked_for_among_others() {
+    let Some(mut tables) = bare() else { return };
+    let own = |n: u8| {
+        let ip = std::net::IpAddr::from([10, 0, 0, n]);
+        element(SetId::Own(Family::V4), Key::new().ip(ip))
+    };
+    let net = |text| crate::elements::net(SetId::Subnets, text);
+    let there = [own(1), own(2), net("10.89.0.0/24"), net("10.90.0.0/24")];
+    tables.install(&there, &[]).unwrap();
+    // what else is there does not matter
+    assert_eq!(tables.verify_some(&there[1..3]).unwrap(), [""; 0]);
+    assert_eq!(tables.verify_some(&[]).unwrap(), [""; 0]);
+    for (missing, words) in [(own(3), "10.0.0.3"), (net("10.91.0.0/24"), "10.91.0.0")] {
+        let differences = tables.verify_some(&[own(1), missing]).unwrap();
+        assert!(
+            !differences.is_empty()
+                && differences
+                    .iter()
+                    .all(|d| d.contains("lacks") && !d.contains("10.0.0.1 ")),
+            "{differences:?}"
+        );
+        assert!(differences[0].contains(words), "{differences:?}");
+    }
+}
+
+#[test]
 fn a_change_is_all_or_nothing_and_the_error_names_the_element() {
     let Some(mut tables) = bare() else { return };
     let own = |n: u8| {

@@ -24,13 +24,29 @@ pub fn held(world: &World, container: &Container) -> Vec<IpAddr> {
     container.addresses.iter().copied().filter(inside).collect()
 }
 
+/// Whether an address is a container's: in the prefix of one of its own where the zone is wide, but beside the gateway.
+fn holds(world: &World, container: &Container, address: IpAddr) -> bool {
+    let subnet = world.zones.get(&container.zone).and_then(|z| z.subnet6);
+    let half = |a: IpAddr| match a {
+        IpAddr::V6(a) => u128::from(a) >> 64,
+        IpAddr::V4(_) => 0,
+    };
+    let wide = |own: IpAddr| {
+        subnet.is_some_and(|net| {
+            net.prefix_len() <= 56 && u128::from(net.network()) >> 64 != half(own)
+        })
+    };
+    let same = |own: &IpAddr| {
+        *own == address
+            || own.is_ipv6() && address.is_ipv6() && wide(*own) && half(*own) == half(address)
+    };
+    held(world, container).iter().any(same)
+}
+
 fn container<'a>(world: &'a World, endpoint: &Endpoint) -> Option<&'a Container> {
     match endpoint {
         Endpoint::Container(name) => world.containers.get(name),
-        Endpoint::Address(a) => world
-            .containers
-            .values()
-            .find(|c| held(world, c).contains(a)),
+        Endpoint::Address(a) => world.containers.values().find(|c| holds(world, c, *a)),
         _ => None,
     }
 }

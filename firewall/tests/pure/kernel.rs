@@ -63,6 +63,14 @@ fn sides<'a>(set: SetId, first: &'a Key, last: &'a Key) -> Vec<(&'a [u8], &'a [u
     }
 }
 
+/// The prefix that an address may be known by.
+fn around(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V6(a) => Some(IpAddr::V6((u128::from(a) >> 64 << 64).into())),
+        IpAddr::V4(_) => None,
+    }
+}
+
 /// The address that a key begins with.
 fn owner(key: &Key) -> IpAddr {
     match key.0.len() {
@@ -198,8 +206,8 @@ impl Kernel {
     fn judge(&self, packet: &Packet, counted: &mut bool) -> bool {
         let family = Family::of(packet.client);
         let at = |set: fn(Family) -> SetId, address| self.has(set(family), &Key::new().ip(address));
-        let own_client = at(SetId::Own, packet.client);
-        let own_server = at(SetId::Own, packet.server);
+        let (client, server) = (self.known(packet.client), self.known(packet.server));
+        let (own_client, own_server) = (client.is_some(), server.is_some());
         let forward = packet.hook == Hook::Forward;
         // prerouting and the L2 guard: a zone's address comes from its container only
         if packet.hook != Hook::Output && at(SetId::Subnets, packet.client) && !own_client {
@@ -235,17 +243,19 @@ impl Kernel {
             }
         }
         // a container that is missed in these maps is dropped wherever they are asked
-        let numbered = |own: bool, address| {
-            let key = Key::new().ip(address);
+        let numbered = |known: Option<IpAddr>| {
             let maps = [SetId::ZoneOf(family), SetId::LabelsOf(family)];
-            !own || maps.into_iter().all(|map| self.map(map, &key).is_some())
+            known.is_none_or(|known| {
+                let key = Key::new().ip(known);
+                maps.into_iter().all(|map| self.map(map, &key).is_some())
+            })
         };
-        assert!(numbered(own_client, packet.client) && numbered(own_server, packet.server));
-        if own_client
+        assert!(numbered(client) && numbered(server));
+        if let Some(own) = client
             && !self.direction(
                 Direction::Egress,
                 family,
-                packet.client,
+                own,
                 packet.server,
                 packet,
                 counted,
@@ -253,24 +263,33 @@ impl Kernel {
         {
             return false;
         }
-        !own_server
-            || self.published(family, packet)
+        let Some(own) = server else { return true };
+        self.published(family, own, packet)
             || self.direction(
                 Direction::Ingress,
                 family,
-                packet.server,
+                own,
                 packet.client,
                 packet,
                 counted,
             )
     }
 
-    fn published(&self, family: Family, packet: &Packet) -> bool {
+    /// What a container's address is looked up as: itself, or the prefix around it.
+    fn known(&self, address: IpAddr) -> Option<IpAddr> {
+        let own = |a: &IpAddr| self.has(SetId::Own(Family::of(*a)), &Key::new().ip(*a));
+        [Some(address), around(address)]
+            .into_iter()
+            .flatten()
+            .find(own)
+    }
+
+    fn published(&self, family: Family, own: IpAddr, packet: &Packet) -> bool {
         let key = Key::new()
             .ip(packet.server)
             .proto(packet.proto)
             .port(packet.port);
-        let class = self.class(family, packet.server, packet.client, packet.hook);
+        let class = self.class(family, own, packet.client, packet.hook);
         packet.dnat
             && (self.has(SetId::PublishedOpen(family), &key)
                 || self.has(SetId::PublishedRange(family), &key))
@@ -330,14 +349,16 @@ impl Kernel {
                 self.has(set(exact), &key) || self.has(set(range), &key)
             };
             let groups = |mark: u32| found(Shape::GroupPort, Shape::GroupRange, own().mark(mark));
-            let peer_key = Key::new().ip(peer);
             let part = self.map(set(Shape::NetPart), &own().ip(peer));
             let in_part = |part| self.has(set(Shape::NetRange), &port(own().mark(part)));
+            let known = self.known(peer).unwrap_or(peer);
             let matches = self.has(set(Shape::PeerPort), &port(own().ip(peer)))
                 || part.is_some_and(in_part)
                 || match self.class(family, owner(&own()), peer, packet.hook) {
                     0 => false,
-                    group::CONTAINER => {
+                    group::PREFIX if self.has(set(Shape::PeerPort), &port(own().ip(known))) => true,
+                    group::CONTAINER | group::PREFIX => {
+                        let peer_key = Key::new().ip(known);
                         let zone = self.map(SetId::ZoneOf(family), &peer_key);
                         let labels = self.map(SetId::LabelsOf(family), &peer_key);
                         zone.is_some_and(groups) || labels.is_some_and(groups) || groups(group::ANY)
@@ -395,10 +416,20 @@ impl Kernel {
                 || self.has(set(Shape::GroupProto), &key().proto(packet.proto))
                 || self.has(set(Shape::GroupRange), &ported)
         };
-        let peer_key = Key::new().ip(peer);
+        let known = self.known(peer).unwrap_or(peer);
+        let key = || Key::new().ip(own).ip(known);
+        let ported = key().proto(packet.proto).port(packet.port);
+        let by_prefix = || {
+            self.has(set(Shape::PeerPort), &ported)
+                || self.has(set(Shape::PeerProto), &key().proto(packet.proto))
+                || self.has(set(Shape::Peer), &key())
+                || self.has(set(Shape::PeerRange), &ported)
+        };
+        let peer_key = Key::new().ip(known);
         match self.class(family, own, peer, packet.hook) {
             0 => false,
-            group::CONTAINER => {
+            group::PREFIX if by_prefix() => true,
+            group::CONTAINER | group::PREFIX => {
                 let zone = self.map(SetId::ZoneOf(family), &peer_key);
                 let labels = self.map(SetId::LabelsOf(family), &peer_key);
                 zone.is_some_and(groups) || labels.is_some_and(groups) || groups(group::ANY)
@@ -426,6 +457,8 @@ impl Kernel {
         };
         if self.has(SetId::Own(family), &peer_key) {
             group::CONTAINER
+        } else if self.known(peer).is_some() {
+            group::PREFIX
         } else if multicast {
             0
         } else if hook != Hook::Forward {

@@ -37,7 +37,7 @@ const NAMES: [&str; 14] = [
 ];
 
 /// Peers by address.
-const NETS: [&str; 22] = [
+const NETS: [&str; 29] = [
     "0.0.0.0/0",
     "::/0",
     "10.89.0.0/16",
@@ -54,6 +54,13 @@ const NETS: [&str; 22] = [
     "fd00:0:0:1::/64",
     "fd00::3",
     "fd00::1",
+    "fd00:0:2::/48",
+    "fd00:0:2:2::/64",
+    "fd00:0:2:2::1",
+    "fd00:0:2:2::/127",
+    "fd00:0:2:2::",
+    "fd00:0:2:3::5",
+    "fd00:0:2:3:8000::/65",
     "2001:db8:2::/48",
     "2001:db8:2::7",
     "fe80::/10",
@@ -119,6 +126,14 @@ fn subnet4(zone: u8) -> String {
     format!("10.89.{zone}.0/29")
 }
 
+/// In the last of them each container has a prefix.
+fn subnet6(zone: u8) -> String {
+    match zone {
+        2 => "fd00:0:2::/48".to_owned(),
+        _ => format!("fd00:0:0:{zone}::/64"),
+    }
+}
+
 pub fn zone(index: u8) -> impl Strategy<Value = Zone> {
     let default = select(vec![
         DefaultPolicy::Egress,
@@ -131,9 +146,12 @@ pub fn zone(index: u8) -> impl Strategy<Value = Zone> {
         Zone {
             bridge: name.bridge(),
             subnet4: Some(subnet4(index).parse().unwrap()),
-            subnet6: v6.then(|| format!("fd00:0:0:{index}::/64").parse().unwrap()),
+            subnet6: v6.then(|| subnet6(index).parse().unwrap()),
             gateway4: Some(Ipv4Addr::new(10, 89, index, 1)),
-            gateway6: v6.then(|| format!("fd00:0:0:{index}::1").parse().unwrap()),
+            gateway6: v6.then(|| {
+                let subnet: ipnet::Ipv6Net = subnet6(index).parse().unwrap();
+                (u128::from(subnet.network()) + 1).into()
+            }),
             name,
             internal,
             default,
@@ -190,7 +208,11 @@ pub fn container(index: u8) -> impl Strategy<Value = Container> {
             let name = container_name(index);
             let v4 = v4.then(|| IpAddr::V4(Ipv4Addr::new(10, 89, zone, 2 + index)));
             let v6 = v6.then(|| {
-                let segments = [0xfd00, 0, 0, zone.into(), 0, 0, 0, 2 + u16::from(index)];
+                let number = 2 + u16::from(index);
+                let segments = match zone {
+                    2 => [0xfd00, 0, 2, number, 0, 0, 0, 1],
+                    _ => [0xfd00, 0, 0, zone.into(), 0, 0, 0, number],
+                };
                 IpAddr::V6(Ipv6Addr::from(segments))
             });
             Container {
@@ -336,7 +358,7 @@ pub fn setting() -> impl Strategy<Value = Setting> {
 }
 
 /// Addresses of every kind.
-pub const ADDRESSES: [&str; 27] = [
+pub const ADDRESSES: [&str; 35] = [
     "255.255.255.255",
     "10.89.0.1",
     "10.89.1.1",
@@ -364,6 +386,14 @@ pub const ADDRESSES: [&str; 27] = [
     "2001:db8:2::8",
     "fe80::1",
     "::1",
+    "fd00:0:2::1",
+    "fd00:0:2::5",
+    "fd00:0:2:2::",
+    "fd00:0:2:2::1",
+    "fd00:0:2:2:9:8:7:6",
+    "fd00:0:2:3::5",
+    "fd00:0:2:3:9000::1",
+    "fd00:0:2:9::1",
 ];
 
 /// Every endpoint that a flow may have.

@@ -170,7 +170,7 @@ pub(crate) struct ZoneOptions {
     /// IPv4 subnet, or `none`; without it the next free /24 of 10.89.0.0/16
     #[arg(long, value_name = "CIDR|none", value_parser = values::subnet4)]
     pub(crate) subnet4: Option<String>,
-    /// IPv6 subnet, or `none`; without it a private /64 of its own
+    /// IPv6 subnet, or `none`; without it a private /48 of its own
     #[arg(long, value_name = "CIDR|none", value_parser = values::subnet6)]
     pub(crate) subnet6: Option<String>,
     /// No NAT, no path to or from the world, nothing published
@@ -533,6 +533,28 @@ pub(crate) enum NetavarkCall {
     },
     /// Tell the versions
     Info,
+    /// For Kubernetes, containerd, CRI-O, podman and others: a CNI plugin
+    ///
+    /// Does what the variable CNI_COMMAND says: ADD, DEL, CHECK, GC, STATUS or VERSION, with the network's
+    /// configuration on standard input; result and errors are JSON on standard output. Also reached as `netd-cni`, and
+    /// by any name without arguments where CNI_COMMAND is set: a link /opt/cni/bin/netd to the binary is a plugin of
+    /// type netd.
+    #[command(after_help = "\
+Configuration, in a file of /etc/cni/net.d such as 10-netd.conflist:
+  {
+    \"cniVersion\": \"1.0.0\",
+    \"name\": \"web\",
+    \"plugins\": [{
+      \"type\": \"netd\",
+      \"zone\": \"web\",
+      \"capabilities\": { \"portMappings\": true, \"ips\": true, \"mac\": true, \"aliases\": true }
+    }]
+  }
+
+Keys: zone (required), labels { KEY: VALUE }, publish [ [ADDR:]HOSTPORT[-END]:PORT[/udp] ],
+namespaces (true: containers are named POD.NAMESPACE), dns, configDir, stateDir, runtimeDir.
+The container's name is K8S_POD_NAME of CNI_ARGS, or its id.")]
+    Cni,
 }
 
 /// What a hook does.

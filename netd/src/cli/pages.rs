@@ -232,6 +232,7 @@ mod tests {
             "netd zone create [OPTIONS] NAME",
             "netd run",
             "netd hook oci",
+            "netd hook cni",
             "network\\-zone",
         ] {
             assert!(

@@ -221,6 +221,9 @@ fn the_name_it_is_called_by_is_a_door() {
     });
     assert_eq!(command("netd-oci-hook detach"), expected);
     assert_eq!(command("netd-oci-hook detach --runtime-dir /r"), expected);
+    let expected = Command::Hook(HookCommand::Cni);
+    assert_eq!(command("/opt/cni/bin/netd-cni"), expected);
+    assert_eq!(command("netd hook cni"), expected);
     assert_eq!(command("/opt/netd-0.1 list"), Command::List);
 }
 

@@ -194,15 +194,18 @@ impl Client {
         Ok(out.detached)
     }
 
-    /// The owner's container, if there is one, and what of it the kernel has not as it should.
+    /// The owner's container, if there is one, and what of it, or of these `addresses` of its interface, the kernel has
+    /// not as it should.
     pub(crate) fn check(
         &mut self,
         owner: &str,
+        addresses: &[String],
         netns: BorrowedFd<'_>,
     ) -> Result<(Option<Container>, Vec<Problem>), Error> {
         #[derive(Serialize)]
         struct In<'a> {
             owner: &'a str,
+            addresses: &'a [String],
         }
         #[derive(Deserialize)]
         struct Out {
@@ -210,7 +213,7 @@ impl Client {
             #[serde(default)]
             problems: Vec<Problem>,
         }
-        let out: Out = self.call("Check", &In { owner }, &[netns])?;
+        let out: Out = self.call("Check", &In { owner, addresses }, &[netns])?;
         Ok((out.container, out.problems))
     }
 

@@ -192,9 +192,16 @@ impl Control {
     }
 
     /// Whether the kernel has all that this owner's container should have; its namespace comes along as a descriptor.
-    async fn check(&mut self, owner: String) -> Result<CheckReply, Error> {
+    async fn check(
+        &mut self,
+        owner: String,
+        addresses: Option<Vec<String>>,
+    ) -> Result<CheckReply, Error> {
         let descriptors = std::mem::take(&mut self.descriptors);
-        let found = self.engine.borrow_mut().check(&owner, descriptors)?;
+        let found =
+            self.engine
+                .borrow_mut()
+                .check(&owner, &addresses.unwrap_or_default(), descriptors)?;
         let (container, problems) = match found {
             Some((container, problems)) => (Some(container), problems),
             None => (None, Vec::new()),

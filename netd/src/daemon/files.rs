@@ -69,6 +69,54 @@ pub(crate) struct Files<T: Parsed> {
     pub(crate) good: BTreeMap<String, Good<T>>,
     /// Bad as they are on disk now.
     pub(crate) bad: BTreeMap<String, Bad>,
+    /// Taken, but not kept under `STATE/good` yet.
+    unkept: Unkept,
+}
+
+/// Texts that are good by now, and not on the disk as such yet.
+#[derive(Debug, Default)]
+#[must_use = "a restart would not know what was good last"]
+pub(crate) struct Unkept(Vec<Keep>);
+
+#[derive(Debug)]
+struct Keep {
+    path: PathBuf,
+    text: String,
+    /// What an earlier text depended on.
+    part: PathBuf,
+}
+
+impl Unkept {
+    /// Puts them on the disk; waits for it.
+    pub(crate) fn keep(self) {
+        for Keep { path, text, part } in self.0 {
+            if std::fs::read_to_string(&path).ok().as_deref() != Some(&text)
+                && let Err(e) = write_whole(&path, &text)
+            {
+                tracing::warn!(file = %path.display(), error = %e, "cannot keep the last good text");
+            }
+            remove_kept(&part);
+        }
+    }
+
+    /// Does something else meanwhile: the disk takes as long as the kernel does to change its rules.
+    pub(crate) fn keep_while<R>(self, other: impl FnOnce() -> R) -> R {
+        if self.0.is_empty() {
+            return other();
+        }
+        let mut unkept = Some(self);
+        let outcome = std::thread::scope(|scope| {
+            let waiting = &mut unkept;
+            // its end is waited for by the scope
+            let _ = std::thread::Builder::new()
+                .name("keep".into())
+                .spawn_scoped(scope, move || waiting.take().map(Unkept::keep));
+            other()
+        });
+        // no thread was to be had
+        unkept.into_iter().for_each(Unkept::keep);
+        outcome
+    }
 }
 
 impl<T: Parsed> Files<T> {
@@ -85,6 +133,7 @@ impl<T: Parsed> Files<T> {
             beside: BTreeSet::new(),
             good: BTreeMap::new(),
             bad: BTreeMap::new(),
+            unkept: Unkept::default(),
         })
     }
 
@@ -142,7 +191,14 @@ impl<T: Parsed> Files<T> {
         stems: BTreeSet<String>,
         keep: impl Fn(&str) -> bool,
     ) -> BTreeSet<String> {
-        self.read_judged(stems, keep, &mut |_, _| Ok(()))
+        let changed = self.read_judged(stems, keep, &mut |_, _| Ok(()));
+        self.take_unkept().keep();
+        changed
+    }
+
+    /// What is to be kept of what was read.
+    pub(crate) fn take_unkept(&mut self) -> Unkept {
+        std::mem::take(&mut self.unkept)
     }
 
     /// Whether some file was refused for the sake of others.
@@ -151,7 +207,7 @@ impl<T: Parsed> Files<T> {
     }
 
     /// Reads these files again, and those that `judge` refused before. What it refuses now is bad: what was good
-    /// last stays in force.
+    /// last stays in force. What was taken is to be kept: [`Files::take_unkept`].
     pub(crate) fn read_judged(
         &mut self,
         mut stems: BTreeSet<String>,
@@ -274,13 +330,11 @@ impl<T: Parsed> Files<T> {
     }
 
     fn accept(&mut self, stem: &str, text: String, value: T) {
-        let kept = self.good_dir.join(format!("{stem}.toml"));
-        if std::fs::read_to_string(&kept).ok().as_deref() != Some(&text)
-            && let Err(e) = write_whole(&kept, &text)
-        {
-            tracing::warn!(file = %kept.display(), error = %e, "cannot keep the last good text");
-        }
-        self.forget_kept(stem, PART);
+        self.unkept.0.push(Keep {
+            path: self.good_dir.join(format!("{stem}.toml")),
+            text: text.clone(),
+            part: self.good_dir.join(format!("{stem}.{PART}")),
+        });
         self.bad.remove(stem);
         self.good.insert(stem.to_owned(), Good { text, value });
     }
@@ -326,6 +380,7 @@ impl<T: Parsed> Files<T> {
     pub(crate) fn write(&mut self, stem: &str, text: String, value: T) -> io::Result<()> {
         write_whole(&self.path(stem), &text)?;
         self.accept(stem, text, value);
+        self.take_unkept().keep();
         Ok(())
     }
 
@@ -347,12 +402,15 @@ impl<T: Parsed> Files<T> {
     }
 
     fn forget_kept(&self, stem: &str, extension: &str) {
-        let kept = self.good_dir.join(format!("{stem}.{extension}"));
-        if let Err(e) = std::fs::remove_file(&kept)
-            && e.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(file = %kept.display(), error = %e, "cannot remove the kept text");
-        }
+        remove_kept(&self.good_dir.join(format!("{stem}.{extension}")));
+    }
+}
+
+fn remove_kept(path: &Path) {
+    if let Err(e) = std::fs::remove_file(path)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(file = %path.display(), error = %e, "cannot remove the kept text");
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use firewall::model::Publish;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use zone::{Configure, ContainerName, IfName, MacAddr, ZoneName};
 
@@ -37,12 +37,24 @@ pub(crate) struct Record {
     /// The key under which a door finds it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
+    /// Prefixes that were delegated to it.
+    #[serde(default)]
+    pub(crate) delegated: Vec<Ipv6Net>,
 }
 
 impl Record {
     /// Its addresses without prefix length.
     pub(crate) fn ips(&self) -> Vec<IpAddr> {
         self.addresses.iter().map(|net| net.addr()).collect()
+    }
+
+    /// Prefixes of its own in a zone with this subnet: the one around its address, and delegated ones.
+    pub(crate) fn prefixes(&self, subnet: Option<Ipv6Net>) -> Vec<Ipv6Net> {
+        let own = self.ips().into_iter().filter_map(|ip| match (ip, subnet) {
+            (IpAddr::V6(address), Some(subnet)) => zone::prefix::of(subnet, address),
+            _ => None,
+        });
+        own.chain(self.delegated.iter().copied()).collect()
     }
 }
 

@@ -65,7 +65,8 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ready();
-    sys::after_start();
+    sys::give_back();
+    let mut rest = sys::Rest::default();
     tracing::info!(socket = %dirs.socket().display(), "ready");
     // a task of its own: a call on the socket does not ask all of the others below
     let mut serving = tokio::task::spawn_local(control::serve(control, engine.clone()));
@@ -124,6 +125,9 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.tidy_numbers();
                 if !engine.tables_owned() {
                     engine.check_tables();
+                }
+                if rest.begins() {
+                    sys::give_back();
                 }
             }
         }

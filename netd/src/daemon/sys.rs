@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::io::Interest;
@@ -367,9 +368,37 @@ impl Owner for super::edits::News {}
 impl Owner for OwnedFd {}
 impl Owner for super::dns::ResolvWatch {}
 
-/// Gives back memory that the start needed and the daemon does not: pages of code that ran once, which the kernel maps
-/// in pieces of up to some MiB around what is touched, and what the allocator holds and nobody uses.
-pub(super) fn after_start() {
+/// Tells when the daemon has had nothing to do for a while after it had.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// Processor time of the process when it was asked last.
+    used: Duration,
+    /// Whether it has worked since it was told to rest.
+    worked: bool,
+}
+
+impl Rest {
+    /// What a daemon uses that only looks after things, from one asking to the next.
+    const IDLE: Duration = Duration::from_millis(2);
+
+    /// Whether it begins to rest now. To be asked every few seconds.
+    pub(super) fn begins(&mut self) -> bool {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        self.begins_at(used.try_into().unwrap_or_default())
+    }
+
+    fn begins_at(&mut self, used: Duration) -> bool {
+        let idle = used.saturating_sub(self.used) < Self::IDLE;
+        self.used = used;
+        self.worked |= !idle;
+        idle && std::mem::take(&mut self.worked)
+    }
+}
+
+/// Gives back memory that work needed and a daemon at rest does not: pages of code that ran once, which the kernel maps
+/// in pieces of up to some MiB around what is touched, and what the allocator holds and nobody uses. The next call takes
+/// some tenths of a millisecond longer.
+pub(super) fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer; the allocator locks itself.
     unsafe {
@@ -390,13 +419,15 @@ pub(super) fn after_start() {
     }
 }
 
-/// Start and length of the program's executable mappings, of those that `/proc/self/maps` lists.
+/// Start and length of the program's mappings of code and of constants (those before the code), of those that
+/// `/proc/self/maps` lists.
 fn code_of(maps: &str, program: &str) -> Vec<(usize, usize)> {
     let code = |line: &str| {
         let mut fields = line.split_ascii_whitespace();
-        let (range, rights) = (fields.next()?, fields.next()?);
-        // readable and executable, private; never written to
-        if rights != "r-xp" || !line.ends_with(program) {
+        let (range, rights, offset) = (fields.next()?, fields.next()?, fields.next()?);
+        // Private, and never written to. What is behind the code and only readable now was written to by the loader.
+        let clean = rights == "r-xp" || (rights == "r--p" && offset.bytes().all(|b| b == b'0'));
+        if !clean || !line.ends_with(program) {
             return None;
         }
         let (start, end) = range.split_once('-')?;
@@ -422,12 +453,26 @@ mod tests {
 7f0000000000-7f0000001000 r-xp 00000000 fe:00 1                          /usr/lib/libc.so.6
 7f0000002000-7f0000003000 r-xp 00000000 00:00 0                          [vdso]
 ";
-        assert_eq!(code_of(maps, "/usr/bin/netd"), [(0x559b_47d8_3000, 0x1000)]);
+        assert_eq!(
+            code_of(maps, "/usr/bin/netd"),
+            [(0x559b_47ad_9000, 0x2a_a000), (0x559b_47d8_3000, 0x1000)]
+        );
+    }
+
+    #[test]
+    fn rest_begins_once_after_work() {
+        let mut rest = Rest::default();
+        let mut begins = |used| rest.begins_at(Duration::from_millis(used));
+        let told: Vec<bool> = [50, 51, 52, 80, 90, 91, 92]
+            .into_iter()
+            .map(&mut begins)
+            .collect();
+        assert_eq!(told, [false, true, false, false, false, true, false]);
     }
 
     #[test]
     fn the_program_goes_on_without_its_code_in_memory() {
-        after_start();
+        give_back();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let program = std::fs::read_link("/proc/self/exe").unwrap();
         assert!(!code_of(&maps, &program.to_string_lossy()).is_empty());

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, route::RouteMessage};
 
 use super::encode;
@@ -29,11 +30,17 @@ pub struct Flaw {
 
 impl Links {
     /// Compares the inside of a port with what [`Links::open_port`] made: the interface with its hardware address;
-    /// where netd configures it, also that it is up, its addresses and its default routes.
+    /// where netd configures it, also that it is up, its addresses and its default routes. `besides`: addresses that
+    /// somebody else gave it.
     ///
     /// # Errors
     /// The namespace cannot be entered, or the kernel does not answer.
-    pub fn check_inside(&mut self, spec: &PortSpec, netns: &Netns) -> Result<Vec<Flaw>, LinkError> {
+    pub fn check_inside(
+        &mut self,
+        spec: &PortSpec,
+        besides: &[IpNet],
+        netns: &Netns,
+    ) -> Result<Vec<Flaw>, LinkError> {
         let socket = inside::socket_for_dumps(&self.home, netns);
         let mut socket = socket.map_err(|source| LinkError::EnterNetns {
             ifname: spec.ifname.clone(),
@@ -66,7 +73,8 @@ impl Links {
         let addresses = socket
             .dump(encode::get_addresses(link.index), look::address)
             .map_err(|error| error.of("list addresses inside"))?;
-        for wanted in &spec.addresses {
+        let besides = besides.iter().filter(|net| !spec.addresses.contains(net));
+        for wanted in spec.addresses.iter().chain(besides) {
             if !addresses.contains(&(link.index, *wanted)) {
                 flaw(format!("address {wanted}"), "is missing");
             }

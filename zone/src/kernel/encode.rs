@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use netlink_packet_core::{
     DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
 };
@@ -15,7 +15,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteScope, RouteType};
+use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Route};
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -32,6 +32,9 @@ use crate::plan::Step;
 const LOOPBACK: u32 = 1;
 /// The table of the host's own addresses (linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u32 = 255;
+/// Who made a route, as routes say of themselves (`rtm_protocol`): those to prefixes of containers are ours. A number
+/// that iproute2's rt_protos and linux/rtnetlink.h leave free.
+pub(super) const ROUTES: u8 = 110;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_ALT_IFNAME: u16 = 53;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -168,6 +171,12 @@ pub(super) fn step(step: &Step, target: Target) -> Option<Request> {
         Step::GuardPort { .. } => guard_port(index),
         Step::RaiseHostEnd { alias, .. } => raise_host_end(index, alias.as_deref()),
         Step::AddFdb { mac, .. } => fdb(index, *mac),
+        Step::AddNeighbour { mac, .. } => neighbour(target.bridge, *mac),
+        Step::DeleteNeighbour { mac, .. } => {
+            delete_neighbour(target.bridge, mac.link_local().into())
+        }
+        Step::AddPrefix { mac, prefix, .. } => prefix_route(target.bridge, *mac, *prefix),
+        Step::DeletePrefix { mac, prefix, .. } => delete_prefix_route(target.bridge, *mac, *prefix),
         Step::AddAltname { altname, .. } => altname_of(index, altname),
         Step::DeleteLink { host } => delete(host),
         Step::LoopbackUp => change(Route::SetLink(flags(LOOPBACK, true))),
@@ -241,6 +250,38 @@ pub(super) fn fdb(index: u32, mac: MacAddr) -> Request {
         .attributes
         .push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
     put(Route::NewNeighbour(message))
+}
+
+/// A permanent neighbour: it is neither asked for nor counted among those that are (`neigh_alloc`).
+pub(super) fn neighbour(index: u32, mac: MacAddr) -> Request {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes.extend([
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(mac.link_local())),
+        NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
+    ]);
+    put(Route::NewNeighbour(message))
+}
+
+/// Replaces what somebody else may have put there.
+fn prefix_route(index: u32, mac: MacAddr, prefix: Ipv6Net) -> Request {
+    put(Route::NewRoute(prefix_message(index, mac, prefix)))
+}
+
+/// Only the one that leads there.
+pub(super) fn delete_prefix_route(index: u32, mac: MacAddr, prefix: Ipv6Net) -> Request {
+    change(Route::DelRoute(prefix_message(index, mac, prefix)))
+}
+
+fn prefix_message(index: u32, mac: MacAddr, prefix: Ipv6Net) -> RouteMessage {
+    RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+        .destination_prefix(prefix.network(), prefix.prefix_len())
+        .gateway(mac.link_local())
+        .output_interface(index)
+        .protocol(RouteProtocol::Other(ROUTES))
+        .build()
 }
 
 pub(super) fn delete_neighbour(index: u32, address: IpAddr) -> Request {

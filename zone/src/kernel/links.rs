@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use ipnet::Ipv6Net;
 use rustix::io::Errno;
 
 use super::encode::{self, Target};
@@ -167,7 +168,30 @@ impl Links {
         requests.push(encode::guard_port(ifindex));
         requests.push(encode::fdb(ifindex, spec.mac));
         requests.push(encode::up(ifindex));
-        self.all(&action, requests)
+        self.all(&action, requests)?;
+        self.lead(&spec.bridge, bridge, spec.mac, &spec.prefixes)
+    }
+
+    /// Leads prefixes to a container, on the bridge with this index. Those that do already still do.
+    pub(super) fn lead(
+        &mut self,
+        name: &IfName,
+        bridge: u32,
+        mac: MacAddr,
+        prefixes: &[Ipv6Net],
+    ) -> Result<(), LinkError> {
+        let steps = plan::ways(name, mac, prefixes);
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let target = Target {
+            index: 0,
+            bridge,
+            netns: -1,
+        };
+        let requests = steps.iter().filter_map(|step| encode::step(step, target));
+        let requests = requests.collect();
+        self.all(&format!("lead prefixes to {mac} on {name}"), requests)
     }
 
     /// Closes a port: down, and into `group`, to be deleted by [`super::reap()`]. From here on no packet

@@ -24,6 +24,7 @@ mod socket;
 mod survey;
 mod sys;
 mod sysctl;
+mod ways;
 mod wire;
 
 pub use check::Flaw;
@@ -35,4 +36,5 @@ pub use monitor::{LinkEvent, Monitor};
 pub use netns::Netns;
 pub use reap::reap;
 pub use survey::PortState;
+pub use ways::Ways;
 pub use wire::PortFlags;

@@ -6,17 +6,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::error::LinkError;
+use super::ways;
 use super::wire::{self, AF_BRIDGE, Link, PortFlags, u32_at};
+use crate::name::MacAddr;
 
 // linux/rtnetlink.h
 const RTMGRP_LINK: u32 = 1;
 const RTMGRP_NEIGH: u32 = 4;
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+const RTMGRP_IPV6_ROUTE: u32 = 0x400;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
+const RTM_DELROUTE: u16 = 25;
 const RTM_DELNEIGH: u16 = 29;
 
 /// Room for the news of some thousand changes; what does not fit becomes [`LinkEvent::Overrun`].
@@ -47,6 +51,13 @@ pub enum LinkEvent {
     Forgotten {
         /// Index of the port.
         ifindex: u32,
+    },
+    /// Something that led to a container's prefixes is gone.
+    Way {
+        /// Index of the bridge.
+        ifindex: u32,
+        /// The container's hardware address.
+        mac: MacAddr,
     },
     /// A port of a bridge.
     Port {
@@ -88,7 +99,11 @@ impl Monitor {
             if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
                 rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
             }
-            let groups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+            let groups = RTMGRP_LINK
+                | RTMGRP_NEIGH
+                | RTMGRP_IPV4_IFADDR
+                | RTMGRP_IPV6_IFADDR
+                | RTMGRP_IPV6_ROUTE;
             socket.bind(&SocketAddr::new(0, groups))?;
             socket.set_non_blocking(true)?;
             Ok(socket)
@@ -133,6 +148,10 @@ fn event(kind: u16, payload: &[u8]) -> Option<LinkEvent> {
     if kind == RTM_DELNEIGH && payload.first() == Some(&AF_BRIDGE) {
         let ifindex = u32_at(payload, 4)?;
         return Some(LinkEvent::Forgotten { ifindex });
+    }
+    if kind == RTM_DELNEIGH || kind == RTM_DELROUTE {
+        let (ifindex, mac) = ways::lost(payload, kind == RTM_DELROUTE)?;
+        return Some(LinkEvent::Way { ifindex, mac });
     }
     if kind != RTM_NEWLINK && kind != RTM_DELLINK {
         return None;

@@ -129,10 +129,22 @@ pub(crate) fn spec(container: &str, zone: &Zone, number: u8) -> PortSpec {
         );
     }
     if let Some(net) = zone.subnet6 {
-        let address = u128::from(net.network()) + u128::from(number);
+        let address = match zone::prefix::is_wide(net) {
+            true => u128::from(net.network()) + (u128::from(number) << 64) + 1,
+            false => u128::from(net.network()) + u128::from(number),
+        };
         addresses.push(ipnet::Ipv6Net::new(address.into(), 128).unwrap().into());
     }
+    let address = addresses.iter().find_map(|net| match net {
+        ipnet::IpNet::V6(net) => Some(net.addr()),
+        ipnet::IpNet::V4(_) => None,
+    });
+    let prefix = zone
+        .subnet6
+        .zip(address)
+        .and_then(|(subnet, address)| zone::prefix::of(subnet, address));
     PortSpec {
+        prefixes: prefix.into_iter().collect(),
         mac: container.mac(),
         container,
         zone: zone.name.clone(),

@@ -189,14 +189,24 @@ impl Engine {
 
     /// Its addresses, and whether they are new to the name.
     fn assign(&mut self, request: &Request, what: &str) -> Result<(Vec<IpAddr>, bool), api::Error> {
-        let Some(state) = self.zones.get_mut(&request.zone) else {
-            return Err(no_such_zone(request.zone.as_str()));
-        };
+        let zone = &request.zone;
+        let no_zone = || no_such_zone(zone.as_str());
+        let state = self.zones.get(zone).ok_or_else(no_zone)?;
         let before = state.pool.of(&request.container);
-        let addresses = state
-            .pool
-            .assign_within(&request.container, &request.addresses, &request.ranges)
-            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        let addresses = loop {
+            let state = self.zones.get_mut(zone).ok_or_else(no_zone)?;
+            let pool = &mut state.pool;
+            let assigned =
+                pool.assign_within(&request.container, &request.addresses, &request.ranges);
+            let idle = match assigned {
+                Err(zone::AllocError::Exhausted { .. }) => self.idle(zone, &request.ranges),
+                _ => None,
+            };
+            match idle {
+                Some(idle) => self.give_up_addresses(zone, &idle),
+                None => break assigned.map_err(|e| refused(format!("{what}: {}", chain(&e))))?,
+            }
+        };
         let fresh = before != addresses;
         if fresh && let Some(reason) = self.cannot_store() {
             if let Some(state) = self.zones.get_mut(&request.zone) {
@@ -212,6 +222,33 @@ impl Engine {
             )));
         }
         Ok((addresses, fresh))
+    }
+
+    /// A name that keeps addresses in a zone and could be without them.
+    pub(super) fn idle(
+        &self,
+        zone: &ZoneName,
+        ranges: &[(IpAddr, IpAddr)],
+    ) -> Option<ContainerName> {
+        let in_use =
+            |name: &ContainerName| self.ports.get(name).is_some() || self.closing.contains(name);
+        let state = self.zones.get(zone)?;
+        state.pool.idle(ranges, in_use).cloned()
+    }
+
+    /// Others need them more.
+    fn give_up_addresses(&mut self, zone: &ZoneName, name: &ContainerName) {
+        tracing::info!(zone = %zone, container = %name, "the zone has no free address: what was kept for this name is given away");
+        if let Some(state) = self.zones.get_mut(zone) {
+            state.pool.forget(name);
+        }
+        self.kept.remove(&(zone.clone(), name.clone()));
+        self.store.put(Kind::Address, address_key(zone, name), None);
+        if self.unsaved.remove(name).is_some()
+            && let Err(e) = self.records.forget_kept(name)
+        {
+            tracing::warn!(container = %name, error = %e, "remove the note of its addresses");
+        }
     }
 
     /// Why nothing can be stored now, if so.
@@ -259,6 +296,7 @@ impl Engine {
             netns: request.netns.id(),
             aliases: request.aliases.clone(),
             owner: request.owner.clone(),
+            delegated: Vec::new(),
         };
         let opened = self.enforce(&record, what).and_then(|()| {
             self.links
@@ -350,12 +388,14 @@ pub(super) fn address_key(zone: &ZoneName, container: &ContainerName) -> String 
 
 /// The container as the firewall sees it.
 pub(super) fn model_of(record: &Record) -> model::Container {
+    let delegated = record.delegated.iter();
+    let delegated = delegated.map(|net| IpAddr::V6(net.network()));
     model::Container {
         name: record.container.clone(),
         zone: record.zone.clone(),
         ifindex: record.ifindex,
         mac: record.mac,
-        addresses: record.ips(),
+        addresses: record.ips().into_iter().chain(delegated).collect(),
         labels: record.labels.clone(),
         publish: super::doors::with_aside(record.publish.iter().map(|(_, p)| p.clone())),
     }
@@ -370,6 +410,7 @@ pub(super) fn spec_of(state: &ZoneState, record: &Record) -> PortSpec {
         ifname: record.ifname.clone(),
         mac: record.mac,
         addresses: record.addresses.clone(),
+        prefixes: record.prefixes(state.zone.subnet6),
         gateway4: state.zone.gateway4,
         gateway6_ll: state.zone.gateway6_ll(),
         mtu: state.zone.mtu,
@@ -400,6 +441,7 @@ fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]
         netns: (0, 0),
         aliases: Vec::new(),
         owner: None,
+        delegated: Vec::new(),
     };
     spec_of(state, &record)
 }

@@ -94,6 +94,16 @@ impl Engine {
         if let Err(e) = self.links.close_port(record.ifindex, self.reaper.group()) {
             tracing::error!(container = %record.container, error = %chain(&e), "close its link");
         }
+        self.remove_ways(record);
+    }
+
+    /// Nothing leads to a container's prefixes any more.
+    fn remove_ways(&mut self, record: &Record) {
+        if let Some(state) = self.zones.get(&record.zone) {
+            let prefixes = record.prefixes(state.zone.subnet6);
+            let ifindex = state.ifindex;
+            self.links.remove_ways(ifindex, record.mac, &prefixes, true);
+        }
     }
 
     /// Hands a container that is closed to the reaper, and the connections that were led to it. Its name is
@@ -116,6 +126,7 @@ impl Engine {
         if let Err(e) = self.apply(&changes) {
             tracing::error!(container = %name, error = ?e, "remove elements of a container that ended");
         }
+        self.remove_ways(&record);
         self.closed_ports.remove(name);
         if !record.publish.is_empty() {
             self.follow_doors();

@@ -237,6 +237,18 @@ impl Engine {
                     expires: lease.and_then(|(_, expires)| i64::try_from(expires).ok()),
                 });
             }
+            for net in &record.delegated {
+                let lease = self.lease6_of(&record.zone, *net);
+                leases.push(api::Lease {
+                    container: record.container.to_string(),
+                    zone: record.zone.to_string(),
+                    mac: record.mac.to_string(),
+                    address: net.to_string(),
+                    kind: "delegated".into(),
+                    state: "bound".into(),
+                    expires: lease.and_then(|l| i64::try_from(l.expires).ok()),
+                });
+            }
         }
         let first = self.zones.keys().next();
         (leases, first.map(|zone| format!("{zone}/0.0.0.0")))

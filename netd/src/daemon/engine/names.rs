@@ -175,11 +175,21 @@ impl Engine {
         if let Err(e) = self.names.resolver.attach(now, container) {
             tracing::error!(container = %record.container, error = %e, "serve its name");
         }
+        self.name_prefixes(record);
+    }
+
+    /// Whoever asks from a container's prefixes is it.
+    pub(super) fn name_prefixes(&mut self, record: &Record) {
+        let subnet = self.zones.get(&record.zone).and_then(|s| s.zone.subnet6);
+        let prefixes = record.prefixes(subnet);
+        let name = record.container.as_str();
+        self.names.resolver.set_prefixes(name, &prefixes);
     }
 
     /// A container has no name any more.
     pub(super) fn unname_container(&mut self, name: &ContainerName) {
         self.names.resolver.detach(name.as_str());
+        self.names.resolver.set_prefixes(name.as_str(), &[]);
         self.close_names(name);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
+use ipnet::IpNet;
 use zone::Netns;
 
 use super::attach::spec_of;
@@ -60,10 +61,12 @@ impl Engine {
     }
 
     /// Compares the kernel with what an owner's container should have: its port, what is inside (the namespace is
-    /// the descriptor), guard, policy and published ports, and the gate. None when there is no such container.
+    /// the descriptor) with those `addresses` too that others gave it, guard, policy and published ports, and the gate.
+    /// None when there is no such container.
     pub(crate) fn check(
         &mut self,
         owner: &str,
+        addresses: &[String],
         fds: Vec<OwnedFd>,
     ) -> Result<Option<(api::Container, Vec<Problem>)>, api::Error> {
         self.after_answers();
@@ -75,6 +78,11 @@ impl Engine {
         let netns = fds.into_iter().next();
         let netns = netns.ok_or_else(|| invalid(format!("{what}: no network namespace")))?;
         let netns = Netns::from_fd(netns).map_err(failed)?;
+        let mut besides = Vec::new();
+        for text in addresses {
+            let wrong = |_| invalid(format!("{what}: {text:?} is no address with prefix length"));
+            besides.push(text.parse::<IpNet>().map_err(wrong)?);
+        }
         let mut problems = Vec::new();
         let mut problem = |subject: String, message: String| {
             problems.push(Problem { subject, message });
@@ -86,7 +94,11 @@ impl Engine {
         };
         let (spec, bridge) = (spec_of(state, &record), state.ifindex);
         if netns.id() == record.netns {
-            for flaw in self.links.check_inside(&spec, &netns).map_err(failed)? {
+            for flaw in self
+                .links
+                .check_inside(&spec, &besides, &netns)
+                .map_err(failed)?
+            {
                 problem(flaw.subject, flaw.message);
             }
         } else {
@@ -110,6 +122,11 @@ impl Engine {
                 }
             }
         }
+        let ways = self.links.missing_ways(bridge, spec.mac, &spec.prefixes);
+        for prefix in ways.map_err(failed)? {
+            let message = format!("no route of the host leads to its prefix {prefix}");
+            problem("prefix".into(), message);
+        }
         if !firewall::kernel::gate::present(bridge) {
             let message = format!("the gate of bridge {} is missing", spec.bridge);
             problem("rules".into(), message);
@@ -129,6 +146,7 @@ impl Engine {
     /// Why a container could not be attached to a zone now, or would lack something; empty when all is well.
     pub(crate) fn readiness(&mut self, zone: &str) -> Result<Vec<Problem>, api::Error> {
         let state = self.zones.get(zone).ok_or_else(|| no_such_zone(zone))?;
+        let has_room = state.pool.has_room() || self.idle(&state.zone.name, &[]).is_some();
         let mut problems = Vec::new();
         let mut problem = |subject: &str, message: String| {
             problems.push(Problem {
@@ -136,7 +154,7 @@ impl Engine {
                 message,
             });
         };
-        if !state.pool.has_room() {
+        if !has_room {
             problem("addresses", format!("zone {zone} has no free address left"));
         }
         let bridge = state.ifindex;

@@ -181,6 +181,7 @@ impl Engine {
         self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
+        self.check_ways();
         self.restore_leases(before);
         self.restore_leases6(stored);
         self.follow_doors();

@@ -201,7 +201,8 @@ impl Engine {
                 (self.policy_key(&stem), good.map(|good| good.value.clone()))
             })
             .collect();
-        self.policies_into_force(edits)
+        let unkept = self.policy_files.take_unkept();
+        unkept.keep_while(|| self.policies_into_force(edits))
     }
 
     /// Reads these policy files again. One that would ask for too much beside the others is as bad as one that

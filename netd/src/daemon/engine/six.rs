@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use dhcp::v6::frame::{self, Ends, Payload, Received};
-use dhcp::v6::{Advertisement, Advertiser, Binding, Lease, Outcome, Responder, Silence, Source};
+use dhcp::v6::{
+    Advertisement, Advertiser, Binding, Delegation, Lease, Outcome, Responder, Silence, Source,
+};
 use ipnet::Ipv6Net;
 use tokio::sync::oneshot;
-use zone::{Configure, Zone, ZoneName};
+use zone::{Configure, ContainerName, MacAddr, Zone, ZoneName};
 
 use super::lease::now;
 use super::{Engine, refused};
@@ -20,6 +22,9 @@ use crate::daemon::store::{Kind, StoreError, Stored};
 
 /// Unasked advertisements that go out at one time; more wait for the next.
 const AT_ONCE: usize = 1000;
+
+/// Prefixes that one machine is delegated at one time. Each takes as many elements as the machine itself.
+const DELEGATED: usize = 4;
 
 /// What tells that a lease is durable.
 type Durable = oneshot::Receiver<Result<(), StoreError>>;
@@ -138,6 +143,9 @@ impl Engine {
                         .put(Kind::Lease6, lease_key(name, lease.net), None);
                 }
             }
+            let attached = self.ports.of_zone(name.as_str());
+            let names = attached.map(|r| r.container.clone()).collect();
+            self.follow_all_delegated(names);
         }
         Ok(())
     }
@@ -165,6 +173,11 @@ impl Engine {
             config.lease = Duration::from_secs(seconds.into());
         }
         config.rapid_commit = zone.dhcp.rapid_commit;
+        config.delegation = zone::prefix::delegated(subnet).map(|range| Delegation {
+            range,
+            length: zone::prefix::LENGTH,
+        });
+        config.prefixes_per_machine = DELEGATED;
         let router = dhcp::v6::RouterConfig {
             mac: zone.mac.0,
             subnet,
@@ -220,7 +233,7 @@ impl Engine {
         let mac = record.mac.0;
         let binding = Binding {
             address,
-            prefix: None,
+            prefix: zone::prefix::of(six.responder.config().subnet, address),
         };
         match six.responder.bind(mac, binding) {
             Ok(ended) => {
@@ -292,6 +305,16 @@ impl Engine {
             six.send_frame(&frame);
             return None;
         }
+        if leases.iter().any(Lease::is_prefix) {
+            let name = self.ports.with_mac(zone, MacAddr(received.mac)).cloned();
+            let led = name.map_or(Ok(()), |name| self.follow_delegated(&name));
+            // the client asks again
+            if let Err(e) = led {
+                let why = crate::daemon::control::message(&e).to_owned();
+                tracing::error!(zone = %zone, "prefix not delegated: {why}");
+                return None;
+            }
+        }
         let durable = leases.iter().map(|lease| {
             let (key, value) = stored(zone, lease);
             self.store.commit(Kind::Lease6, key, value)
@@ -309,15 +332,73 @@ impl Engine {
     /// Lets leases end whose time has come, and sends the advertisements that are due.
     pub(crate) fn follow_six(&mut self) {
         let now = now();
+        let mut over = Vec::new();
         for (zone, six) in &mut self.six {
             if six.responder.next_deadline().is_some_and(|at| at <= now) {
                 for lease in six.responder.expire(now) {
                     let (key, value) = stored(zone, &lease);
                     self.store.put(Kind::Lease6, key, value);
+                    if lease.is_prefix() {
+                        let name = self.ports.with_mac(zone, MacAddr(lease.mac));
+                        over.extend(name.cloned());
+                    }
                 }
             }
             let due = six.router.poll(now, AT_ONCE);
             six.advertise(due);
+        }
+        self.follow_all_delegated(over);
+    }
+
+    /// Prefixes that are delegated to a container lead to it, pass its guard and are judged as it; those that are not any
+    /// more do not.
+    fn follow_delegated(&mut self, name: &ContainerName) -> Result<(), api::Error> {
+        let Some(record) = self.ports.get(name) else {
+            return Ok(());
+        };
+        let six = self.six.get(&record.zone);
+        let leases = six.map(|six| six.responder.leases_of(record.mac.0));
+        let wanted: Vec<Ipv6Net> = leases
+            .into_iter()
+            .flatten()
+            .filter(|lease| lease.is_prefix())
+            .map(|lease| lease.net)
+            .collect();
+        if wanted == record.delegated {
+            return Ok(());
+        }
+        let mut record = record.clone();
+        let before = std::mem::replace(&mut record.delegated, wanted);
+        let what = format!("delegate prefixes to {name}");
+        self.records.write(&record).map_err(|e| {
+            refused(format!(
+                "{what}: record it in {}: {e}",
+                self.dirs.runtime.display()
+            ))
+        })?;
+        self.ports.insert(record.clone());
+        let zone = self.zone(&record.zone)?;
+        let (bridge, ifindex) = (zone.zone.bridge.clone(), zone.ifindex);
+        let gone: Vec<Ipv6Net> = before
+            .iter()
+            .filter(|net| !record.delegated.contains(net))
+            .copied()
+            .collect();
+        self.links.remove_ways(ifindex, record.mac, &gone, false);
+        self.enforce(&record, &what)?;
+        self.name_prefixes(&record);
+        tracing::info!(container = %name, delegated = ?record.delegated, "prefixes delegated");
+        self.links
+            .add_ways(&bridge, record.mac, &record.delegated)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))))
+    }
+
+    fn follow_all_delegated(&mut self, names: Vec<ContainerName>) {
+        for name in names {
+            if let Err(e) = self.follow_delegated(&name) {
+                let why = crate::daemon::control::message(&e).to_owned();
+                tracing::error!(container = %name, "{why}");
+            }
         }
     }
 
@@ -338,6 +419,9 @@ impl Engine {
                 self.store.put(Kind::Lease6, key.to_owned(), None);
             }
         }
+        let names = self.ports.values().map(|r| r.container.clone());
+        let names = names.collect();
+        self.follow_all_delegated(names);
     }
 
     /// What was done so far, by zone.
@@ -364,7 +448,12 @@ impl Engine {
 
     /// Where the lease of an address stands, and when it ends.
     pub(super) fn lease6(&self, zone: &ZoneName, address: Ipv6Addr) -> Option<&Lease> {
-        self.six.get(zone)?.responder.lease(address.into())
+        self.lease6_of(zone, address.into())
+    }
+
+    /// The same of a delegated prefix.
+    pub(super) fn lease6_of(&self, zone: &ZoneName, net: Ipv6Net) -> Option<&Lease> {
+        self.six.get(zone)?.responder.lease(net)
     }
 }
 

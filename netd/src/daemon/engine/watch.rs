@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firewall::kernel::{TableMonitor, TablesError};
-use zone::{LinkEvent, PortFlags, ZoneName};
+use zone::{LinkEvent, MacAddr, PortFlags, Ways, ZoneName};
 
 use super::Engine;
 use crate::daemon::chain;
@@ -14,6 +14,7 @@ impl Engine {
         let mut zones: BTreeSet<ZoneName> = BTreeSet::new();
         let mut host_changed = false;
         let mut forgotten = Vec::new();
+        let mut cut_off = BTreeSet::new();
         let mut ports: BTreeMap<u32, bool> = BTreeMap::new();
         for event in events {
             match event {
@@ -57,6 +58,9 @@ impl Engine {
                     ports.insert(ifindex, gone || !up || loose);
                 }
                 LinkEvent::Forgotten { ifindex } => forgotten.push(ifindex),
+                LinkEvent::Way { ifindex, mac } => {
+                    cut_off.insert((ifindex, mac));
+                }
                 // A link without an address is of no use to a zone.
                 LinkEvent::Other => {}
                 LinkEvent::Overrun => {
@@ -78,6 +82,9 @@ impl Engine {
                 self.repair_port(&record);
             }
         }
+        for (ifindex, mac) in cut_off {
+            self.lead_again(ifindex, mac, &zones);
+        }
         for zone in zones {
             let outcome = self.zone_repair(&zone);
             self.note(format!("zone {zone}"), outcome);
@@ -88,6 +95,53 @@ impl Engine {
         if host_changed && !self.zones.is_empty() {
             let outcome = self.forward();
             self.note("forwarding".into(), outcome);
+        }
+    }
+
+    /// What leads to the prefixes of a container is gone. When that was our own doing, the container is gone as well, or
+    /// its zone is repaired.
+    fn lead_again(&mut self, ifindex: u32, mac: MacAddr, repaired: &BTreeSet<ZoneName>) {
+        let Some(state) = self.zones.values().find(|s| s.ifindex == ifindex) else {
+            return;
+        };
+        let zone = &state.zone;
+        let name = self.ports.with_mac(&zone.name, mac);
+        let record = name.and_then(|name| self.ports.get(name));
+        let Some(record) = record.filter(|r| !repaired.contains(&r.zone)) else {
+            return;
+        };
+        let prefixes = record.prefixes(zone.subnet6);
+        if let Err(e) = self.links.add_ways(&zone.bridge, mac, &prefixes) {
+            tracing::error!(container = %record.container, error = %chain(&e), "lead its prefixes to it");
+        }
+    }
+
+    /// What leads to prefixes on each bridge, against what should: some of it may be left of containers that went
+    /// while nobody looked.
+    pub(crate) fn check_ways(&mut self) {
+        let wide = |subnet: Option<ipnet::Ipv6Net>| subnet.is_some_and(zone::prefix::is_wide);
+        let zones = self.zones.values();
+        let zones: Vec<_> = zones
+            .filter(|s| wide(s.zone.subnet6))
+            .map(|s| (s.zone.clone(), s.ifindex))
+            .collect();
+        for (zone, ifindex) in zones {
+            let records = self.ports.of_zone(zone.name.as_str());
+            let wanted: Ways = records
+                .map(|r| (r.mac, r.prefixes(zone.subnet6).into_iter().collect()))
+                .filter(|(_, prefixes): &(_, BTreeSet<_>)| !prefixes.is_empty())
+                .collect();
+            let outcome = self.links.sweep_ways(ifindex, &wanted).and_then(|missing| {
+                for (mac, prefixes) in missing {
+                    tracing::warn!(zone = %zone.name, mac = %mac, "its prefixes led nowhere; putting it right");
+                    let prefixes: Vec<_> = prefixes.into_iter().collect();
+                    self.links.add_ways(&zone.bridge, mac, &prefixes)?;
+                }
+                Ok(())
+            });
+            let outcome =
+                outcome.map_err(|e| super::refused(format!("zone {}: {}", zone.name, chain(&e))));
+            self.note(format!("prefixes of zone {}", zone.name), outcome);
         }
     }
 
@@ -129,6 +183,7 @@ impl Engine {
             let outcome = self.zone_repair(&name);
             self.note(format!("zone {name}"), outcome);
         }
+        self.check_ways();
         self.check_tables();
     }
 

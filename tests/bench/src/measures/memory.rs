@@ -53,8 +53,8 @@ struct Measured {
 }
 
 fn measure(netd: &mut Netd) -> Result<Measured> {
-    // What was allocated for start or attaches and is free again may be given back a moment later.
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    // At rest: what was needed for start or attaches is given back within two looks of five seconds.
+    std::thread::sleep(std::time::Duration::from_secs(12));
     let daemon = netd.daemon().pid();
     let home = network_of(daemon)?;
     let program =

@@ -20,6 +20,8 @@ pub(crate) enum Door {
     Socket,
     /// A process each.
     Process,
+    /// The CNI plugin: a process each, that publishes a port too.
+    Cni,
 }
 
 /// netd with a policy of ten rules in force for every container attached.
@@ -94,6 +96,23 @@ impl Netd {
         Ok(())
     }
 
+    /// Calls netd as a container runtime calls a plugin.
+    fn plugin(&self, verb: &str, container: &Container) -> Result<()> {
+        let mut command = self.daemon.command();
+        command
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", &container.name)
+            .env("CNI_NETNS", container.netns.path())
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", "/opt/cni/bin");
+        let configuration = json!({
+            "cniVersion": "0.4.0", "name": "bench", "type": "netd", "zone": ZONE, "labels": { "role": "ten" },
+            "runtimeConfig": { "portMappings": [{
+                "hostPort": 20_000 + container.number, "containerPort": 80, "protocol": "tcp" }] },
+        });
+        run(&mut command, configuration.to_string().as_bytes()).map(|_| ())
+    }
+
     /// The daemon.
     pub(crate) fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
@@ -105,6 +124,7 @@ impl Side for Netd {
         let door = match self.door {
             Door::Socket => "netd, control socket",
             Door::Process => "netd attach, a process each",
+            Door::Cni => "netd, CNI plugin with a published port",
         };
         let families = if self.dual_stack { ", v4 and v6" } else { "" };
         let crowd = match self.present.len() {
@@ -138,6 +158,7 @@ impl Side for Netd {
                 command.arg("--netns").arg(container.netns.path());
                 run(&mut command, b"").map(|_| ())
             }
+            Door::Cni => self.plugin("ADD", container),
         }
     }
 
@@ -148,6 +169,7 @@ impl Side for Netd {
                 let mut command = self.daemon.command();
                 run(command.args(["detach", &container.name]), b"").map(|_| ())
             }
+            Door::Cni => self.plugin("DEL", container),
         }
     }
 

@@ -47,7 +47,7 @@ pub fn what_attach_tells_and_makes() {
     );
     let subnet6 = zone["subnet6"].as_str().unwrap();
     assert!(
-        subnet6.starts_with("fd") && subnet6.ends_with("/64"),
+        subnet6.starts_with("fd") && subnet6.ends_with("/48"),
         "{zone}"
     );
 

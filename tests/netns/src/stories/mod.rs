@@ -4,6 +4,8 @@ mod any_process;
 mod apply;
 mod attach;
 mod bad_input;
+mod cni;
+mod cni_podman;
 mod crash;
 mod decisions;
 mod dhcp;
@@ -22,6 +24,7 @@ mod oci;
 mod oci_life;
 mod opened;
 mod policies;
+mod prefix;
 mod proof;
 mod publish;
 mod publish_bound;
@@ -85,6 +88,7 @@ stories! {
         a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
     six: the_kernel_follows_advertisements, statically_configured_ones_are_told_nothing, real_clients_get_their_address,
         a_lease_is_renewed_released_and_survives_the_daemon, a_zone_that_goes_takes_its_routes_along, a_zone_of_ipv6_alone, nobody_touches_anothers_lease, private_subnets_are_translated_and_global_ones_are_not, leases_end_and_are_declined;
+    prefix: privacy_addresses_are_the_container, nobody_uses_anothers_prefix, ways_come_and_go;
     dhcp_life: a_whole_life_of_each_client, an_address_in_use_is_declined, a_remembered_address_is_confirmed_or_refused;
     dhcp_storm: kill_9_under_load_loses_no_acknowledged_lease, garbage_and_floods_cost_no_lease;
     dhcp_zone: options_and_reservations_reach_a_client, relay_agents_are_heard_where_the_zone_names_them, silence_has_a_reason;
@@ -110,6 +114,10 @@ stories! {
     any_process: only_the_network_is_new, names_are_asked_of_the_zone, policy_holds_before_the_program,
         it_ends_with_netd_and_netd_with_it, bubblewrap_waits_for_its_network, unshare_and_ip_netns_are_attached;
     netavark: a_network_is_a_zone, netavark_sets_a_container_up;
+    cni: a_whole_life_in_every_version, what_is_asked_for_is_given_or_refused, check_sees_what_is_missing,
+        gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
+        killed_at_any_moment_a_del_leaves_nothing;
+    cni_podman: podman_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;

@@ -109,7 +109,7 @@ fn wait_for(world: &World, name: &str) -> serde_json::Value {
     }
 }
 
-const PAGE: &str = "served from inside\n";
+pub const PAGE: &str = "served from inside\n";
 
 /// What an HTTP server has at `/`.
 fn page(from: &Netns, address: IpAddr, port: u16) -> Option<String> {

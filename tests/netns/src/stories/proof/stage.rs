@@ -184,6 +184,14 @@ impl Stage {
         let path = self.netns[&name].path();
         let line = container.command(&zone, &path.display().to_string());
         self.world.netd(&line).ok();
+        let addresses = container.addresses(&zone);
+        let own = addresses.iter().filter_map(|own| own.parse().ok());
+        for another in own.filter_map(places::another).filter(|_| zone.wide) {
+            // never chosen where nobody asks for it
+            self.netns[&name].sh(&format!(
+                "ip addr replace {another}/128 dev host0 nodad preferred_lft 0"
+            ));
+        }
         self.plan
             .containers
             .retain(|one| one.index != container.index);

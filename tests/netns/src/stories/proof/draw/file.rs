@@ -203,7 +203,13 @@ fn address(dice: &mut Dice, plan: &Plan) -> String {
     let zone = dice.pick(&plan.zones);
     let inside = plan.containers.iter().filter(|c| c.zone == zone.index);
     let mut addresses = zone.gateways();
-    addresses.extend(inside.flat_map(|container| container.addresses(zone)));
+    let parsed = |text: &String| text.parse().ok();
+    for container in inside {
+        let own = container.addresses(zone);
+        let more = own.iter().filter_map(parsed).filter(|_| zone.wide);
+        addresses.extend(more.filter_map(places::another).map(|ip| ip.to_string()));
+        addresses.extend(own);
+    }
     dice.pick(&addresses).clone()
 }
 
@@ -217,8 +223,14 @@ fn network(dice: &mut Dice, plan: &Plan) -> String {
         format!("{v4}.4/30"),
         format!("{v4}.0/30"),
     ];
-    if let Some(prefix) = zone.prefix6() {
+    if let (Some(prefix), false) = (zone.prefix6(), zone.wide) {
         networks.extend(["/64", "2/127", "4/126", "/126"].map(|end| format!("{prefix}{end}")));
+    }
+    if let (Some(first), true) = (zone.address6(2), zone.wide) {
+        // of one container, of half of what it has, of some of them, of all
+        let start = first.trim_end_matches('1');
+        networks.extend(["/64", "/65", "/127", "/63"].map(|end| format!("{start}{end}")));
+        networks.extend(zone.subnet6());
     }
     dice.pick(&networks).clone()
 }

@@ -75,6 +75,7 @@ fn zone(dice: &mut Dice, index: usize) -> Zone {
         default,
         internal,
         v6,
+        wide: dice.chance(45),
     }
 }
 

@@ -79,7 +79,7 @@ fn model_zone(zone: &Zone) -> model::Zone {
     model::Zone {
         bridge: name.bridge(),
         subnet4: Some(parsed(&zone.subnet4())),
-        subnet6: zone.prefix6().map(|prefix| parsed(&format!("{prefix}/64"))),
+        subnet6: zone.subnet6().map(|subnet| parsed(&subnet)),
         gateway4: gateways.iter().find_map(v4),
         gateway6: gateways.iter().find_map(v6),
         internal: zone.internal,

@@ -65,6 +65,17 @@ pub const UDP: [u16; 11] = [1, 52, 53, 54, 1000, 1001, 5352, 5353, 5355, 5356, 6
 /// A protocol without ports (RFC 3692: for experiments).
 pub const BARE: u8 = 253;
 
+/// Another address of whoever has this one, where it has a prefix.
+pub fn another(main: IpAddr) -> Option<IpAddr> {
+    match main {
+        IpAddr::V6(main) => {
+            let prefix = u128::from(main) >> 64 << 64;
+            Some(IpAddr::V6((prefix | 0x5a5a << 48 | 9).into()))
+        }
+        IpAddr::V4(_) => None,
+    }
+}
+
 /// The address that a text of this file stands for.
 pub fn address(text: &str) -> IpAddr {
     match text.parse() {

@@ -40,6 +40,8 @@ pub struct Zone {
     pub internal: bool,
     /// Its IPv6.
     pub v6: V6,
+    /// Whether its IPv6 subnet is so wide that each container has a prefix.
+    pub wide: bool,
 }
 
 /// A container.
@@ -111,13 +113,35 @@ impl Zone {
         format!("10.89.{}.0/28", self.index)
     }
 
-    /// Its IPv6 prefix, if it has one: all but the last group of an address.
+    /// Its IPv6 prefix, if it has one: all but the last group of a gateway's address.
     pub fn prefix6(&self) -> Option<String> {
-        match self.v6 {
-            V6::None => None,
-            V6::Private => Some(format!("fd00:89:0:{}::", self.index)),
-            V6::Global => Some(format!("2001:db8:a:{}::", self.index)),
+        Some(format!("{}::", self.network6()?))
+    }
+
+    /// Its IPv6 subnet, if it has one.
+    pub fn subnet6(&self) -> Option<String> {
+        let length = if self.wide { 48 } else { 64 };
+        Some(format!("{}/{length}", self.prefix6()?))
+    }
+
+    /// What all its IPv6 addresses begin with: three groups where it is wide, else four.
+    fn network6(&self) -> Option<String> {
+        match (self.v6, self.wide) {
+            (V6::None, _) => None,
+            (V6::Private, false) => Some(format!("fd00:89:0:{}", self.index)),
+            (V6::Global, false) => Some(format!("2001:db8:a:{}", self.index)),
+            (V6::Private, true) => Some(format!("fd00:89:{:x}", self.index + 1)),
+            (V6::Global, true) => Some(format!("2001:db8:a{:02x}", self.index)),
         }
+    }
+
+    /// The IPv6 address of whoever has this number.
+    pub fn address6(&self, last: usize) -> Option<String> {
+        let network = self.network6()?;
+        Some(match self.wide {
+            true => format!("{network}:{last:x}::1"),
+            false => format!("{network}::{last:x}"),
+        })
     }
 
     /// Its gateways, IPv4 first.
@@ -129,9 +153,7 @@ impl Zone {
 
     /// What makes it.
     pub fn command(&self) -> String {
-        let subnet6 = self
-            .prefix6()
-            .map_or("none".to_owned(), |prefix| format!("{prefix}/64"));
+        let subnet6 = self.subnet6().unwrap_or("none".to_owned());
         let internal = if self.internal { " --internal" } else { "" };
         format!(
             "zone create {} --subnet4 {} --subnet6 {subnet6} --default {}{internal}",
@@ -152,7 +174,7 @@ impl Container {
     pub fn addresses(&self, zone: &Zone) -> Vec<String> {
         let last = self.index + 2;
         let v4 = format!("10.89.{}.{last}", zone.index);
-        let v6 = zone.prefix6().map(|prefix| format!("{prefix}{last:x}"));
+        let v6 = zone.address6(last);
         std::iter::once(v4).chain(v6).collect()
     }
 

@@ -60,7 +60,7 @@ impl Kind {
 pub struct Question {
     /// In whose namespace: a container's name, `host`, or `world`.
     pub from: String,
-    /// By which of its addresses; the world has several.
+    /// By which of its addresses; the world has several, and so has a container with a prefix.
     pub source: Option<IpAddr>,
     /// To which address.
     pub to: IpAddr,
@@ -108,10 +108,19 @@ pub fn all(scene: &Scene, dice: &mut Dice) -> Vec<Question> {
         let client = scene.container(&from);
         for to in targets(scene, &from, source) {
             let server = scene.world.containers.values();
-            let server = server.into_iter().find(|one| one.addresses.contains(&to));
+            let server = server.into_iter().find(|one| scene.world.has(one, to));
+            let another = server.is_some_and(|one| !one.addresses.contains(&to));
             for traffic in boundaries(scene, client, server, to) {
                 let bare = matches!(traffic, Traffic::Proto(_));
                 if bare && !bare_makes_sense(scene, client, source, to) {
+                    continue;
+                }
+                // Whoever answers by UDP does so from its main address.
+                if another && matches!(traffic, Traffic::Port(17, _)) {
+                    continue;
+                }
+                // One pair of addresses has one connection without ports; the main ones have it.
+                if bare && (another || client.is_some() && source.is_some()) {
                     continue;
                 }
                 questions.push(Question {
@@ -160,6 +169,11 @@ pub fn some(scene: &Scene, dice: &mut Dice, most: usize) -> Vec<Question> {
 fn speakers(scene: &Scene) -> Vec<(String, Option<IpAddr>)> {
     let containers = scene.world.containers.keys();
     let mut speakers: Vec<_> = containers.map(|name| (name.to_string(), None)).collect();
+    let containers = scene.world.containers.values();
+    speakers.extend(containers.filter_map(|container| {
+        let another = scene.another(container)?;
+        Some((container.name.to_string(), Some(another)))
+    }));
     speakers.push(("host".to_owned(), None));
     let addresses = places::WORLD.map(address);
     speakers.extend(addresses.map(|source| ("world".to_owned(), Some(source))));
@@ -171,7 +185,7 @@ fn targets(scene: &Scene, from: &str, source: Option<IpAddr>) -> Vec<IpAddr> {
     let others = scene.world.containers.values();
     let others = others.filter(|other| other.name.as_str() != from);
     let mut targets: Vec<IpAddr> = others
-        .flat_map(|other| scene.world.addresses(other))
+        .flat_map(|other| scene.world.addresses(other).chain(scene.another(other)))
         .collect();
     if from != "host" {
         targets.extend(scene.gateways());
@@ -305,6 +319,7 @@ fn door_addresses(scene: &Scene, from: &str, source: Option<IpAddr>) -> Vec<IpAd
             addresses.extend(zone.and_then(|zone| zone.gateway4).map(IpAddr::V4));
             addresses.extend(zone.and_then(|zone| zone.gateway6).map(IpAddr::V6));
             addresses.retain(|to| scene.own_address(client, Family::of(*to)).is_some());
+            addresses.retain(|to| source.is_none_or(|s| s.is_ipv4() == to.is_ipv4()));
         }
         None if from == "host" => addresses.extend(["127.0.0.1", "::1"].map(address)),
         None => addresses.retain(|to| source.is_some_and(|s| s.is_ipv4() == to.is_ipv4())),

@@ -110,7 +110,9 @@ impl Scene {
             name => {
                 let container = self.container(name)?;
                 let own = self.own_address(container, family)?;
-                if question.named {
+                if let Some(source) = question.source {
+                    Endpoint::Address(source)
+                } else if question.named {
                     Endpoint::Container(container.name.clone())
                 } else {
                     Endpoint::Address(own)
@@ -130,6 +132,7 @@ impl Scene {
                 let own = self
                     .container(name)
                     .and_then(|container| self.own_address(container, wire));
+                let own = question.source.or(own);
                 let known = matches!(own, Some(IpAddr::V6(own)) if own.segments()[0] == 0x2001);
                 match own {
                     Some(own) if server != "world" || known => Seen::As(own),
@@ -165,6 +168,13 @@ impl Scene {
         addresses.find(|address| Family::of(*address) == family)
     }
 
+    /// An address that a container has besides, where it has a prefix.
+    pub fn another(&self, container: &Container) -> Option<IpAddr> {
+        let nets = self.world.networks(container).into_iter();
+        let mut nets = nets.filter(|net| net.prefix_len() == 64);
+        nets.find_map(|net| places::another(net.addr()))
+    }
+
     /// The host's addresses in its zones.
     pub fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.world.zones.values().flat_map(|zone| {
@@ -180,7 +190,7 @@ impl Scene {
 
     fn name_of(&self, to: IpAddr) -> String {
         let mut containers = self.world.containers.values();
-        let container = containers.find(|one| self.world.addresses(one).any(|own| own == to));
+        let container = containers.find(|one| self.world.has(one, to));
         match container {
             Some(container) => container.name.to_string(),
             None if self.is_host(to) => "host".to_owned(),
@@ -194,6 +204,10 @@ impl Scene {
             "world" if named && places::NOWHERE.map(address).contains(&to) => Endpoint::World,
             "world" | "host" => Endpoint::Address(to),
             _ if !named => Endpoint::Address(to),
+            // by name, its main address is meant
+            name if self.container(name).and_then(|one| self.another(one)) == Some(to) => {
+                Endpoint::Address(to)
+            }
             name => match name.parse() {
                 Ok(name) => Endpoint::Container(name),
                 Err(_) => Endpoint::Address(to),

@@ -1,0 +1,308 @@
+//! A prefix for each container (RFC 8273): the kernel's own addresses in it, privacy addresses among them, are the
+//! container; and nobody else's are.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use crate::net::frame::{self, IPV6};
+use crate::net::raw::PacketSocket;
+use crate::world::{Container, World};
+
+/// Waits until a script prints something that is wanted.
+#[track_caller]
+fn until(run: impl Fn() -> String, wanted: impl Fn(&str) -> bool) -> String {
+    let started = Instant::now();
+    loop {
+        let said = run();
+        if wanted(&said) {
+            return said;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A zone with prefixes, and one that is too narrow for them.
+fn zones(world: &World, default: &str) {
+    for (name, subnet) in [("wide", "fd66:1:2::/48"), ("narrow", "fd66:9:9:9::/64")] {
+        let zone = world.zone(name).option("--subnet6", subnet);
+        zone.default(default).create();
+    }
+}
+
+/// The kernel's client inside makes addresses; the one that it speaks from is returned.
+#[track_caller]
+fn autoconfigured(inside: &Container) -> Ipv6Addr {
+    inside.sh(
+        "cd /proc/sys/net/ipv6/conf/host0; echo 1 >accept_ra; echo 1 >autoconf; echo 2 >use_tempaddr; \
+         ip link set host0 up",
+    );
+    let list = || inside.sh("ip -6 -o addr show dev host0 temporary -tentative");
+    let said = until(list, |said| said.contains("temporary"));
+    until(
+        || inside.sh("ip -6 route"),
+        |routes| routes.contains("default via fe80::"),
+    );
+    let word = said.split_whitespace().nth(3).unwrap();
+    word.split('/').next().unwrap().parse().unwrap()
+}
+
+fn prefix(address: Ipv6Addr) -> u64 {
+    (u128::from(address) >> 64) as u64
+}
+
+/// An address in the prefix of another one.
+fn beside(address: Ipv6Addr, number: u64) -> Ipv6Addr {
+    (u128::from(prefix(address)) << 64 | u128::from(number)).into()
+}
+
+#[track_caller]
+fn passes(from: &Container, to: Ipv6Addr, who: &str, source: Ipv6Addr) {
+    let started = Instant::now();
+    loop {
+        let out = from.tcp(to, 80);
+        if out.who() == who {
+            assert_eq!(out.source(), Some(source.into()), "{out:?}");
+            return;
+        }
+        // link-local addresses that are seconds old are still looked at for duplicates
+        let late = started.elapsed() > Duration::from_secs(10);
+        assert!(!late, "{} to {to}: {out:?}", from.name);
+    }
+}
+
+pub fn privacy_addresses_are_the_container() {
+    let world = World::new("prefix-slaac");
+    zones(&world, "deny");
+    let one = world.container("one").in_zone("wide").dhcp();
+    let one = one.label("tier", "front").start();
+    let web = world.container("web").in_zone("wide").start();
+    let far = world.container("far").in_zone("narrow").start();
+    let other = world.container("other").in_zone("wide").start();
+    let private = autoconfigured(&one);
+    assert_eq!(prefix(private), prefix(one.v6()));
+    assert_ne!(private, one.v6());
+    assert_ne!(prefix(web.v6()), prefix(one.v6()));
+    assert_ne!(prefix(web.v6()), prefix(far.v6()));
+    // nothing is on-link, and the main address is not taken for one of its own making
+    let routes = one.sh("ip -6 route");
+    assert!(
+        !routes.contains("/64 dev host0 proto kernel metric 256 expires"),
+        "{routes}"
+    );
+    assert!(!one.tcp(web.v6(), 80).passed());
+    // by name, by label, by zone: as source and as destination, in both kinds of zones
+    world.policy(
+        "one",
+        "[[egress]]\nto = [\"container:web\", \"zone:narrow\", \"world\"]\nports = [\"tcp/80\"]\n\
+         [[ingress]]\nfrom = [\"zone:wide\", \"container:far\"]\nports = [\"tcp/80-81\"]\n\
+         [[ingress]]\naction = \"deny\"\nfrom = [\"container:other\"]\n",
+    );
+    world.policy(
+        "web",
+        "[[ingress]]\nfrom = [\"container:one\"]\nports = [\"tcp/1-80\"]\n[[egress]]\n",
+    );
+    world.policy("far", "[[ingress]]\nfrom = [\"label:tier=front\"]\nrate = \"500/second\"\n[[egress]]\nto = [\"container:one\"]\n");
+    world.policy("other", "[[egress]]\n");
+    world.netd("reload").ok();
+    let check = || {
+        passes(&one, web.v6(), "web", private);
+        passes(&one, far.v6(), "far", private);
+        assert!(one.tcp(far.v6(), 81).turned_away(), "port 81");
+        assert!(one.tcp(other.v6(), 80).turned_away(), "nobody said other");
+        for to in [private, one.v6(), beside(one.v6(), 0x77)] {
+            // the last one is nobody's inside: the packets arrive there all the same
+            if to == beside(one.v6(), 0x77) {
+                one.sh(&format!("ip addr replace {to}/128 dev host0 nodad"));
+            }
+            if to == one.v6() {
+                one.sh(&format!("ip addr replace {to}/128 dev host0 nodad"));
+            }
+            passes(&web, to, "one", web.v6());
+            passes(&far, to, "one", far.v6());
+            assert!(other.tcp(to, 80).turned_away(), "{to}: a deny wins");
+        }
+        one.sh(&format!(
+            "ip addr del {}/128 dev host0",
+            beside(one.v6(), 0x77)
+        ));
+        one.sh(&format!("ip addr del {}/128 dev host0", one.v6()));
+    };
+    check();
+    // the host and the world see it, behind the host's address as before
+    let out = one.tcp("2001:db8:1::2".parse::<IpAddr>().unwrap(), 80);
+    assert_eq!(
+        out.source(),
+        Some("2001:db8:1::1".parse().unwrap()),
+        "{out:?}"
+    );
+    // what explains itself knows who that is
+    let said = world
+        .netd(&format!("explain {private} web tcp/80 --json"))
+        .json();
+    assert_eq!(said["verdict"], "allow", "{said}");
+    let said = world.netd(&format!("explain other {private} tcp/80 --json"));
+    assert_eq!(said.code, 10, "{said}");
+    // its resolver knows who asks, and whose address it is
+    let gateway = world.netd("zone show wide --json").json()["gateway6"].clone();
+    let asked = format!(
+        "dig +short +tries=3 @{} -x {private}",
+        gateway.as_str().unwrap()
+    );
+    assert_eq!(one.sh(&asked).trim(), "one.wide.internal.");
+    world.restart_netd();
+    check();
+    let listed = world.sh("nft list ruleset");
+    assert!(listed.contains("ffff:ffff:ffff:ffff::"), "nft lists it");
+    // an address by network stays what it is
+    world.policy(
+        "web",
+        &format!("[[ingress]]\nfrom = [\"{private}\"]\n[[egress]]\n"),
+    );
+    world.netd("reload").ok();
+    passes(&one, web.v6(), "web", private);
+    world.policy(
+        "web",
+        &format!("[[ingress]]\nfrom = [\"{}\"]\n[[egress]]\n", one.v6()),
+    );
+    world.netd("reload").ok();
+    assert!(one.tcp(web.v6(), 80).turned_away());
+}
+
+pub fn nobody_uses_anothers_prefix() {
+    let world = World::new("prefix-spoof");
+    zones(&world, "allow");
+    let victim = world.container("victim").in_zone("wide").start();
+    let mallory = world.container("mallory").in_zone("wide").start();
+    let own = beside(mallory.v6(), 0x1234);
+    let theirs = [
+        beside(victim.v6(), 0x1234),
+        victim.v6(),
+        "fd66:1:2::1".parse().unwrap(),
+        "fd66:1:2::77".parse().unwrap(),
+        // nobody's yet, and what is kept for delegation
+        "fd66:1:2:99::1".parse().unwrap(),
+        "fd66:1:2:c000::1".parse().unwrap(),
+        "fd66:9:9:9::77".parse().unwrap(),
+    ];
+    let speaks_from = |address: Ipv6Addr| {
+        mallory.sh(&format!(
+            "ip addr add {address}/128 dev host0 nodad; \
+             ip -6 route replace fd66:1:2:2::/62 via $(ip -6 route show default | cut -d' ' -f3) dev host0 src {address}; \
+             ip -6 route replace {}/128 via $(ip -6 route show default | cut -d' ' -f3) dev host0 src {address}",
+            victim.v6()
+        ));
+        let out = mallory.tcp(victim.v6(), 80);
+        mallory.sh(&format!("ip addr del {address}/128 dev host0"));
+        out
+    };
+    let out = speaks_from(own);
+    assert_eq!(out.source(), Some(own.into()), "{out:?}");
+    for address in theirs.into_iter().filter(|a| *a != victim.v6()) {
+        let out = speaks_from(address);
+        assert!(!out.passed(), "{address}: {out:?}");
+    }
+    // neighbour discovery: the host notes whoever solicits it, and is told no lies
+    let gateway: Ipv6Addr = "fd66:1:2::1".parse().unwrap();
+    let all: Ipv6Addr = "ff02::1".parse().unwrap();
+    let me = mallory.mac();
+    let ask = |source: Ipv6Addr| {
+        let asks = frame::solicitation(source, all, gateway, me);
+        frame::ethernet(frame::group_mac(all), me, IPV6, &asks)
+    };
+    let neighbours = || world.sh("ip -6 neigh show dev vz-wide");
+    let send = |frames: Vec<Vec<u8>>| {
+        let send = || {
+            let socket = PacketSocket::open("host0").unwrap();
+            frames.iter().for_each(|frame| socket.send(frame).unwrap());
+        };
+        mallory.netns.enter(send);
+    };
+    send(theirs.map(ask).to_vec());
+    send(vec![ask(own)]);
+    let said = until(neighbours, |said| said.contains(&own.to_string()));
+    for address in theirs {
+        assert!(!said.contains(&format!("{address} ")), "{address}:\n{said}");
+    }
+    // thousands of addresses of its own, and made-up link-local ones: few are noted, and the resolver, the
+    // gateway's echo and refusals are limited for all of them together
+    let many = |number: u64| {
+        let private = beside(own, 0x1_0000 + number);
+        let made_up = Ipv6Addr::from(0xfe80u128 << 112 | u128::from(0x7777_0000_0000 + number));
+        let mac = world.sh("cat /sys/class/net/vz-wide/address");
+        let echo = |from| {
+            let echo = frame::icmp6(from, gateway, 128, 0, &[0, 1, 0, 1]);
+            frame::ethernet(frame::mac(mac.trim()), me, IPV6, &echo)
+        };
+        vec![ask(private), ask(made_up), echo(private), echo(made_up)]
+    };
+    let mac = world.sh("cat /sys/class/net/vz-wide/address");
+    drop(mac);
+    let frames: Vec<_> = (0..300).flat_map(many).collect();
+    for _ in 0..3 {
+        send(frames.clone());
+    }
+    let noted = neighbours().lines().count();
+    assert!(noted < 200, "{noted} neighbours");
+    let metered = world.sh("nft list set inet netd rate_echo6");
+    assert!(metered.matches("limit rate").count() <= 2, "{metered}");
+    // nobody else is the worse for it
+    let out = victim.tcp(beside(mallory.v6(), 1), 80);
+    assert_eq!(out.who(), "mallory", "{out:?}");
+}
+
+/// What leads to a prefix is there while the container is, and no longer.
+pub fn ways_come_and_go() {
+    let world = World::new("prefix-ways");
+    zones(&world, "allow");
+    let ways = || {
+        let routes = world.sh("ip -6 route show dev vz-wide proto 110");
+        let neighbours = world.sh("ip -6 neigh show dev vz-wide nud permanent");
+        routes.lines().count() + neighbours.lines().filter(|l| l.contains("lladdr")).count()
+    };
+    let before = ways();
+    let one = world.container("one").in_zone("wide").start();
+    let two = world.container("two").in_zone("wide").start();
+    assert_eq!(ways(), before + 4, "a route and a neighbour each");
+    let reaches = |address: Ipv6Addr| {
+        let started = Instant::now();
+        while two.tcp(address, 80).who() != "one" {
+            assert!(started.elapsed() < Duration::from_secs(10), "{address}");
+        }
+    };
+    let other = beside(one.v6(), 0x99);
+    one.sh(&format!("ip addr add {other}/128 dev host0 nodad"));
+    reaches(other);
+    for harm in [
+        "ip -6 route flush proto 110",
+        "ip -6 neigh flush dev vz-wide nud permanent",
+        "ip link set vz-wide down",
+        "ip link del vz-wide",
+    ] {
+        world.sh(harm);
+        let started = Instant::now();
+        while ways() != before + 4 {
+            let late = started.elapsed() > Duration::from_secs(10);
+            assert!(
+                !late,
+                "{harm}: {}",
+                world.sh("ip -6 route; ip -6 neigh show nud permanent")
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        reaches(other);
+    }
+    // while no daemon runs, one goes, and what led to another is taken away
+    world.kill_netd();
+    let name = one.netns.clone();
+    two.sh("true");
+    world.sh(&format!("ip -6 route del {}/64", beside(two.v6(), 0)));
+    name.remove();
+    world.sh("ip link del vb-one 2>/dev/null || true");
+    world.start_netd();
+    assert_eq!(ways(), before + 2, "two's alone");
+    two.detach();
+    assert_eq!(ways(), before, "none");
+    let neighbours = world.sh("ip -6 neigh show dev vz-wide nud permanent");
+    assert!(!neighbours.contains("lladdr"), "{neighbours}");
+}
