@@ -177,7 +177,7 @@ const PODMAN: &str = "\
 export PATH=$PATH:/usr/sbin:/sbin
 mount -t tmpfs tmpfs /run
 [ ! -d /sys/fs/cgroup/unified ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup
-podman() { command podman --root \"$D/storage\" --runroot /run/storage --tmpdir /run/tmp --events-backend=none \
+podman() { command podman --root \"$D/storage\" --runroot /run/storage --tmpdir /run/tmp --events-backend=none --network-config-dir \"$D/networks\" \
   --runtime crun --hooks-dir \"$D/hooks\" \"$@\"; }
 run() { podman run --cgroups=disabled --ulimit=nofile=1024:1024 --ulimit=nproc=1024:1024 \"--network=${N:-none}\" \"$@\"; }
 ";
