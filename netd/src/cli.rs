@@ -8,6 +8,7 @@ mod attach;
 mod check;
 mod decisions;
 mod explain;
+mod hook_args;
 mod output;
 mod pages;
 mod policy;
