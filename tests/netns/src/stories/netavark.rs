@@ -193,6 +193,14 @@ pub fn netavark_sets_a_container_up() {
     call("teardown", &told).ok();
     assert_eq!(world.netd("list --json").json(), json!([]));
     call("teardown", &told).ok();
+    // A teardown whose namespace is gone already still detaches.
+    call("setup", &told).ok();
+    let mut late = Command::new(netavark());
+    late.arg("--config").arg(world.dir.join("netavark-config"));
+    late.arg("--plugin-directory").arg(plugins(&world));
+    late.args(["teardown", "/proc/does-not-exist/ns/net"]);
+    with_input(&world, &mut late, &told).ok();
+    assert_eq!(world.netd("list --json").json(), json!([]));
     // What the zone refuses, netavark is told, and nothing is left.
     let mut wrong = told.clone();
     wrong["networks"]["lab"]["static_ips"] = json!(["192.0.2.77"]);
