@@ -52,6 +52,7 @@ pub(crate) enum Call {
 struct Network {
     name: String,
     internal: bool,
+    ipv6_enabled: bool,
     options: Option<BTreeMap<String, String>>,
     subnets: Option<Vec<Subnet>>,
     routes: Option<Vec<Value>>,
@@ -235,6 +236,18 @@ impl Network {
         Ok(settings)
     }
 
+    /// A network that names its subnets has these families and no others; one that names none is for netd to fit.
+    fn families(&self, mut settings: ZoneSettings) -> ZoneSettings {
+        if settings.subnet4.is_some() || settings.subnet6.is_some() {
+            let none = || Some("none".to_owned());
+            settings.subnet4 = settings.subnet4.or_else(none);
+            settings.subnet6 = settings
+                .subnet6
+                .or_else(|| none().filter(|_| !self.ipv6_enabled));
+        }
+        settings
+    }
+
     fn subnet(&self, given: &Subnet, settings: &mut ZoneSettings) -> Result<(), Error> {
         let net = given.subnet.trunc();
         let place = match net {
@@ -280,7 +293,10 @@ fn create(context: &Context, mut config: Map<String, Value>) -> Result<Value, Er
     let (name, settings) = (network.zone()?, network.settings()?);
     let mut client = context.connect()?;
     let zone = match client.zone_show(&name) {
-        Err(Error::NoSuchZone(_)) => client.zone_create(&name, &settings)?.zone,
+        Err(Error::NoSuchZone(_)) => {
+            let settings = network.families(settings);
+            client.zone_create(&name, &settings)?.zone
+        }
         Ok(zone) => {
             agrees(&network, &settings, &zone)?;
             zone

@@ -143,6 +143,31 @@ fn what_a_zone_cannot_be_is_refused() {
 }
 
 #[test]
+fn a_network_has_the_families_of_its_subnets() {
+    let families = |subnet: &str, ipv6: bool| {
+        let network = exec(|e| {
+            e["network"]["subnets"] = json!([{ "subnet": subnet }]);
+            e["network"]["ipv6_enabled"] = ipv6.into();
+        });
+        let network = network.network;
+        let settings = network.families(network.settings().unwrap());
+        (settings.subnet4, settings.subnet6)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        families("10.1.0.0/24", false),
+        (some("10.1.0.0/24"), some("none"))
+    );
+    assert_eq!(families("10.1.0.0/24", true), (some("10.1.0.0/24"), None));
+    assert_eq!(
+        families("fd01::/64", true),
+        (some("none"), some("fd01::/64"))
+    );
+    let open = Network::default().families(ZoneSettings::default());
+    assert_eq!(open, ZoneSettings::default());
+}
+
+#[test]
 fn garbage_and_floods_are_refused() {
     for garbage in ["", "{", "[]", r#"{"container_id":7}"#] {
         let error = parse::<Exec>(garbage.as_bytes()).unwrap_err();

@@ -102,7 +102,7 @@ pub fn a_network_is_a_zone() {
             made["subnets"][0],
             json!({ "subnet": "10.77.0.0/24", "gateway": "10.77.0.1" })
         );
-        assert_eq!(made["ipv6_enabled"], true, "{made}");
+        assert_eq!(made["ipv6_enabled"], false, "{made}");
         assert_eq!(made["options"]["zone"], "lab", "{made}");
         for same in ["name", "id", "driver", "labels", "dns_enabled"] {
             assert_eq!(made[same], wanted[same], "{same}: {made}");
