@@ -28,7 +28,7 @@ const BWRAP: &str = r#"
 exec 3<> <(:) 4<> <(:)
 bwrap --bind "$3" / --proc /proc --dev /dev --unshare-all --info-fd 3 --block-fd 4 /bin/true &
 pid=$(while read -r line <&3; do case $line in *child-pid*) echo "${line//[^0-9]/}"; break;; esac; done)
-"$4" attach "$1" --zone "$2" --label role=ten --pid "$pid" >/dev/null || { kill %1; exit 1; }
+"$4" attach "$1" --zone "$2" --label role=ten --pid "$pid" >/dev/null || { kill -9 "$pid"; exit 1; }
 echo go >&4; wait $!; code=$?
 "$4" detach "$1" >/dev/null
 exit $code"#;
