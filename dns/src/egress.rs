@@ -57,6 +57,9 @@ pub struct Egress {
     pub everything: bool,
     /// The names of its `dns:` rules. The addresses in answers for these are opened to it.
     pub names: Vec<Pattern>,
+    /// Names that are of interest, though no rule in force is about them: what they resolve to is told as if it were
+    /// opened. They may be asked only if something else lets them.
+    pub noted: Vec<Pattern>,
 }
 
 impl Egress {
@@ -64,7 +67,7 @@ impl Egress {
     pub fn everything() -> Self {
         Self {
             everything: true,
-            names: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -76,14 +79,19 @@ impl Egress {
     /// These names alone open its way out.
     pub fn names(names: impl IntoIterator<Item = Pattern>) -> Self {
         Self {
-            everything: false,
             names: names.into_iter().collect(),
+            ..Self::default()
         }
     }
 
     /// Whether a question about this name may leave the host.
     pub(crate) fn may_ask(&self, name: View<'_>) -> bool {
         self.everything || self.opens(name)
+    }
+
+    /// Whether it has to be told what this name resolves to.
+    pub(crate) fn tells(&self, name: View<'_>) -> bool {
+        self.opens(name) || self.noted.iter().any(|pattern| pattern.matches(name))
     }
 
     /// Whether what this name resolves to is opened.

@@ -17,7 +17,8 @@ pub struct Client<'a> {
     pub over: Transport,
 }
 
-/// Addresses that a container may reach from now on, because a name that its `dns:` rules are about resolves to them.
+/// Addresses that a container may reach from now on, because a name that its `dns:` rules are about resolves to them; or
+/// would, were they in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opens {
     /// The container.

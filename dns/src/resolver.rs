@@ -392,7 +392,7 @@ impl Relay<'_> {
         let reason = (!self.stored.is_answer()).then_some(Reason::UPSTREAM);
         let mut answer = Answer::new(asked, rcode);
         // who is told that an answer holds for longer would knock at an address that is closed again
-        let most = match egress.opens(self.key.name()) {
+        let most = match egress.tells(self.key.name()) {
             true => crate::LONGEST_OPEN,
             false => u32::MAX,
         };
@@ -405,7 +405,7 @@ impl Relay<'_> {
 
     fn opens(&self, container: &Container, egress: &Egress) -> Option<Opens> {
         let name = self.key.name();
-        if !egress.opens(name) {
+        if !egress.tells(name) {
             return None;
         }
         let mut addresses = self.stored.addresses(self.now, name);

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use zone::ContainerName;
 
-use crate::model::{Container, DefaultPolicy, Endpoint, Flow, Traffic, World};
+use crate::model::{Container, DefaultPolicy, Endpoint, Flow, Traffic, World, Zone};
 use crate::oracle;
-use crate::policy::{Peer, PolicySet, Ports, Rule, number};
+use crate::policy::{Mode, Peer, PolicySet, Ports, Rule, number};
 use crate::sets::{Action, Direction, Family};
 
 /// The names that a container's egress could use an answer about.
@@ -17,17 +17,40 @@ pub struct Outside {
     pub everything: bool,
     /// Those of its `dns:` rules, as they are written: `www.example.org`, `*.example.org`.
     pub names: BTreeSet<String>,
+    /// Those of files on trial: what they resolve to has to be known to tell what would be, and opens nothing.
+    pub tried: BTreeSet<String>,
 }
 
 /// What may be asked outside for a container. Ports do not matter: an answer is of use if any of them is open.
 pub fn outside(world: &World, policies: &PolicySet, container: &Container) -> Outside {
-    let mut outside = Outside::default();
-    let Some(zone) = world.zones.get(&container.zone) else {
-        return outside;
-    };
-    if zone.internal {
-        return outside;
+    match world.zones.get(&container.zone) {
+        Some(zone) if !zone.internal => Outside {
+            tried: tried(policies, container),
+            ..in_force(world, zone, policies, container)
+        },
+        _ => Outside::default(),
     }
+}
+
+fn tried(policies: &PolicySet, container: &Container) -> BTreeSet<String> {
+    let files = policies.0.values().filter(|file| file.mode == Mode::Audit);
+    let files = files.filter(|file| file.applies_to.matches(container));
+    let rules = files
+        .filter_map(|file| file.section(Direction::Egress))
+        .flat_map(|section| &section.rules);
+    let peers = rules
+        .filter(|rule| rule.action == Action::Allow)
+        .flat_map(|rule| &rule.peers);
+    peers
+        .filter_map(|peer| match peer {
+            Peer::Dns(name) => Some(name.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn in_force(world: &World, zone: &Zone, policies: &PolicySet, container: &Container) -> Outside {
+    let mut outside = Outside::default();
     let sections: Vec<_> = policies
         .applying(container)
         .filter_map(|file| file.section(Direction::Egress))
@@ -160,7 +183,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::Zone;
     use crate::policy::PolicyFile;
 
     fn world() -> World {
@@ -250,6 +272,21 @@ mod tests {
             assert_eq!(outside.everything, everything, "{container} {text:?}");
             assert!(outside.names.is_empty());
         }
+    }
+
+    #[test]
+    fn names_on_trial_are_told_apart_from_those_in_force() {
+        let egress = "[[egress]]\nto = [\"dns:a.example\", \"dns:*.b.example\"]\n";
+        for (container, everything) in [("in-dmz", true), ("in-shut", false)] {
+            let asked = asks(container, Some(&format!("mode = \"audit\"\n{egress}")));
+            assert_eq!(asked.everything, everything);
+            assert!(asked.names.is_empty());
+            assert!(asked.tried.iter().eq(["*.b.example", "a.example"]));
+            let asked = asks(container, Some(egress));
+            assert_eq!((asked.names.len(), asked.tried.len()), (2, 0));
+        }
+        let internal = asks("in-vault", Some(&format!("mode = \"audit\"\n{egress}")));
+        assert_eq!(internal, Outside::default());
     }
 
     #[test]

@@ -75,6 +75,10 @@ fn means(end: &End, party: Party<'_>, sends: bool) -> bool {
         (End::Host { except }, who) if who == Who::Host || loopback => !within(except),
         (End::World { except }, Who::World) => !within(except),
         (End::HostAt(net), who) if who == Who::Host || loopback => within(&[*net]),
+        (End::Name(pattern), Who::World) => party.names.is_some_and(|names| {
+            let mut names = names.keys();
+            names.any(|name| firewall::model::name_matches(pattern, name))
+        }),
         (End::Net(_), Who::Container(_) | Who::Host) => false,
         (End::Net(net), _) => !loopback && within(&[*net]),
         _ => false,

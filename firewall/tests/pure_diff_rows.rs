@@ -343,3 +343,64 @@ fn too_much_is_cut_off_and_counted() {
     });
     assert_eq!(pairs.count(), 24 * 24);
 }
+
+#[test]
+fn names_have_rows_of_their_own() {
+    let rule =
+        |names: &str, ports: &str| format!("[[egress]]\nto = [{names}]\nports = [\"{ports}\"]\n");
+    let (org, both) = (
+        "\"dns:*.example.org\"",
+        "\"dns:*.example.org\", \"dns:example.net\"",
+    );
+    let old = set(&[("web.toml", &rule(org, "tcp/443"))]);
+    let new = set(&[("web.toml", &rule(both, "tcp/443"))]);
+    told(
+        &shop(),
+        &set(&[("web.toml", "egress = []")]),
+        &new,
+        &[
+            "web -> dns:*.example.org, dns:example.net tcp/443 deny -> allow (web.toml:1 -> web.toml:1)",
+        ],
+    );
+    told(
+        &shop(),
+        &old,
+        &new,
+        &["web -> dns:example.net tcp/443 deny -> allow (web.toml:1 -> web.toml:1)"],
+    );
+    told(
+        &shop(),
+        &new,
+        &old,
+        &["web -> dns:example.net tcp/443 allow -> deny (web.toml:1 -> web.toml:1)"],
+    );
+    told(&shop(), &new, &new, &[]);
+    // a narrower name that a wider rule is about already
+    let narrow = set(&[(
+        "web.toml",
+        &(rule(org, "tcp/443") + &rule("\"dns:www.example.org\"", "tcp/443-444")),
+    )]);
+    told(
+        &shop(),
+        &old,
+        &narrow,
+        &["web -> dns:www.example.org tcp/444 deny -> allow (web.toml:1 -> web.toml:4)"],
+    );
+    // what becomes of the whole world becomes of the name as well
+    let open = Story::new()
+        .zone("web", DefaultPolicy::Egress)
+        .container("web", "web", "", "");
+    told(
+        &open,
+        &set(&[]),
+        &old,
+        &["web -> world every protocol and port allow -> deny (default -> web.toml:1)"],
+    );
+    let trial = format!("mode = \"audit\"\n{}", rule(org, "tcp/443"));
+    told(
+        &shop(),
+        &set(&[]),
+        &set(&[("web.toml", &trial)]),
+        &["web -> dns:*.example.org tcp/443 deny -> deny [audit: would allow] ( -> web.toml:2)"],
+    );
+}

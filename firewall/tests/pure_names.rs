@@ -260,3 +260,62 @@ fn what_one_container_has_open_is_bounded() {
     let names = &story.firewall.world().resolved["web"];
     assert_eq!(names[&"198.51.5.200".parse().unwrap()].len(), 16);
 }
+
+#[test]
+fn what_is_only_noted_opens_nothing_and_takes_no_room() {
+    let mut story = Story::new();
+    let rule = "[[egress]]\nto = [\"dns:*.example.org\"]\n";
+    let trial = "mode = \"audit\"\napplies-to = { container = \"web\" }\n[[egress]]\nto = [\"dns:*.example.net\"]\n";
+    story.policy("trial", trial);
+    let noted = story.open("web", "a.example.net", &[("203.0.113.7", 900)]);
+    assert!(noted.is_empty() && story.resolved() == 0);
+    assert!(!story.allows("web", "203.0.113.7", 80));
+    assert!(story.firewall.world().resolved["web"].contains_key(&"203.0.113.7".parse().unwrap()));
+    // An address of both kinds of names lives as long as the one in force says.
+    story.policy("web", rule);
+    story.open("web", "a.example.org", &[("203.0.113.8", 500)]);
+    let beside = story.open("web", "b.example.net", &[("203.0.113.8", 100)]);
+    assert!(beside.is_empty(), "{beside:?}");
+    story.lapse(200);
+    assert!(story.allows("web", "203.0.113.8", 80));
+    // Much that is noted ends nothing that is open, in addresses and in names.
+    let web = "web".parse().unwrap();
+    for n in 0..1500_u32 {
+        let address = IpAddr::from((0x0a00_0000 + n).to_be_bytes());
+        let changes = story
+            .firewall
+            .open(&web, "c.example.net", &[(address, 2000)]);
+        assert!(changes.is_empty());
+    }
+    for n in 0..40 {
+        story.open(
+            "web",
+            &format!("n{n}.example.net"),
+            &[("203.0.113.8", 2000)],
+        );
+    }
+    assert!(story.allows("web", "203.0.113.8", 80));
+    assert_eq!(story.firewall.world().resolved["web"].len(), 1024);
+    // What is opened makes room among what is noted, and only there when there is nothing else.
+    for n in 0..1200_u32 {
+        let address = IpAddr::from((0x0b00_0000 + n).to_be_bytes());
+        story
+            .firewall
+            .open(&web, "d.example.org", &[(address, 3000 + u64::from(n))]);
+    }
+    let changes = story
+        .firewall
+        .open(&web, "c.example.net", &[([12, 0, 0, 1].into(), 9000)]);
+    assert!(changes.is_empty());
+    let resolved = &story.firewall.world().resolved["web"];
+    let open =
+        |names: &std::collections::BTreeMap<Box<str>, u64>| names.contains_key("d.example.org");
+    assert_eq!(resolved.values().filter(|names| open(names)).count(), 1024);
+    // In force, it is open for as long as it holds.
+    story.firewall.close(&web);
+    story = Story::new();
+    story.policy("trial", trial);
+    story.open("web", "a.example.net", &[("203.0.113.7", 900)]);
+    story.policy("trial", &trial.replace("audit", "enforce"));
+    assert!(story.allows("web", "203.0.113.7", 80));
+}

@@ -492,3 +492,34 @@ fn what_is_over_a_limit_is_recorded_with_the_limit() {
         ["web egress deny default no", "db ingress deny default no"]
     );
 }
+
+#[test]
+fn names_on_trial_are_known_by_what_the_resolver_said() {
+    let mut story = zone(DefaultPolicy::Egress).file(
+        "web.toml",
+        "mode = \"audit\"\n[[egress]]\nto = [\"dns:*.example.org\"]\nports = [\"tcp/443\"]\n",
+    );
+    let web: zone::ContainerName = "web".parse().unwrap();
+    let told = [("198.51.100.7".parse().unwrap(), 100)];
+    let changes = story.firewall.open(&web, "www.example.org", &told);
+    assert!(changes.is_empty(), "it opens nothing");
+    assert_eq!(of(&story, "web", "198.51.100.7", 443, ALLOW), [""; 0]);
+    for (address, port) in [("198.51.100.7", 80), ("198.51.100.8", 443)] {
+        assert_eq!(
+            of(&story, "web", address, port, ALLOW),
+            ["web egress allow would deny web.toml:2 egress"]
+        );
+    }
+    story.firewall.lapse(200);
+    assert_eq!(of(&story, "web", "198.51.100.7", 443, ALLOW).len(), 1);
+    // Where nothing is open, what a name would open is told as well.
+    let mut story = zone(DefaultPolicy::Deny).file(
+        "web.toml",
+        "mode = \"audit\"\n[[egress]]\nto = [\"dns:*.example.org\"]\n",
+    );
+    story.firewall.open(&web, "www.example.org", &told);
+    assert_eq!(
+        of(&story, "web", "198.51.100.7", 443, DENY),
+        ["web egress deny would allow web.toml:2 allows"]
+    );
+}

@@ -116,6 +116,10 @@ pub(crate) struct AttachRequest {
     /// A process in the network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pid: Option<i64>,
+    /// The namespace's name in /run/netns: with `static`, /etc/netns/NAME/resolv.conf is made for `ip netns exec`,
+    /// if that is its name for the daemon too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) netns_name: Option<String>,
     /// Name of the interface inside; `host0` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ifname: Option<String>,
@@ -332,7 +336,7 @@ pub(crate) struct Answer {
 /// A translation of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct Step {
-    /// `dnat`, `masquerade` or `hairpin`.
+    /// `dnat`, `masquerade`, `hairpin` or `name`.
     pub(crate) kind: String,
     /// A sentence for people.
     pub(crate) text: String,

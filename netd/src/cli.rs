@@ -15,6 +15,7 @@ mod policy;
 mod policy_apply;
 mod policy_diff;
 mod policy_set;
+mod resolv_conf;
 mod run_args;
 mod show;
 mod stop;
@@ -28,6 +29,7 @@ use clap::Parser;
 
 pub(crate) use args::{Configure, Invocation};
 pub(crate) use output::{note, print_json};
+pub(crate) use resolv_conf::{HostFile, How, ResolvConf};
 pub(crate) use run_args::{Console, RunArgs, Variable};
 
 use crate::client::{Client, autostart};

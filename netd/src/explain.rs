@@ -1,6 +1,8 @@
 //! Questions in words, and their answers as the control socket carries them; the daemon's and those from
 //! files alone.
 
+mod name;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,6 +15,7 @@ use firewall::sets::{Action, Family};
 use serde::Serialize;
 
 use crate::api;
+use name::Name;
 
 /// A question as it is typed.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -67,19 +70,35 @@ pub(crate) fn explain(
     };
     order_host(&mut world);
     let from = endpoint(&world, asked.from)?;
-    let to = endpoint(&world, asked.to)?;
+    let name = Name::new(asked.to, &from).transpose().map_err(invalid)?;
+    let stands = match &name {
+        Some(name) => name.stands(&mut world, policies),
+        None => Vec::new(),
+    };
+    let to = match stands.first() {
+        Some((_, stands)) => Endpoint::Address(stands.address),
+        None => endpoint(&world, asked.to)?,
+    };
     let traffic: Traffic =
         explain::traffic(asked.traffic.unwrap_or(TRAFFIC)).map_err(|e| invalid(e.to_string()))?;
     if let Some(at) = asked.at {
         world.clock = explain::moment(at).map_err(|e| invalid(e.to_string()))?;
     }
-    let families = families(&world, &from, &to, asked.family).map_err(invalid)?;
+    let stand = |family: Family| stands.iter().find(|(f, _)| *f == family);
+    let families = match &name {
+        // those of the addresses that stand for it
+        Some(_) => families(&world, &from, &from, asked.family)
+            .map(|found| found.into_iter().filter(|f| stand(*f).is_some()).collect()),
+        None => families(&world, &from, &to, asked.family),
+    };
     let answers: Vec<api::Answer> = families
+        .map_err(invalid)?
         .into_iter()
         .map(|family| {
+            let stands = stand(family).map(|(_, stands)| stands);
             let question = Question {
                 from: from.clone(),
-                to: to.clone(),
+                to: stands.map_or_else(|| to.clone(), |s| Endpoint::Address(s.address)),
                 traffic,
                 family,
             };
@@ -92,12 +111,19 @@ pub(crate) fn explain(
                 folder: known.folder.clone(),
                 taken: known.taken.clone(),
             };
-            answer(&explain::answer(&world, policies, &question, &surroundings))
+            let mut answer = answer(&explain::answer(&world, policies, &question, &surroundings));
+            if let (Some(name), Some(stands)) = (&name, stands) {
+                name.tell(stands, &mut answer);
+            }
+            answer
         })
         .collect();
     let denied = answers.iter().find(|answer| answer.verdict != "allow");
     let Some(decides) = denied.or(answers.first()).cloned() else {
-        return Err(invalid("no family to ask about".to_owned()));
+        return Err(invalid(match name {
+            Some(_) => format!("{} has no address of that family", asked.to),
+            None => "no family to ask about".to_owned(),
+        }));
     };
     Ok(api::Explanation {
         verdict: decides.verdict,
@@ -135,9 +161,15 @@ fn endpoint(world: &World, text: &str) -> Result<Endpoint, api::Error> {
             .parse()
             .map(Endpoint::Address)
             .map_err(|_| api::Error::NoSuchContainer {
-                message: format!(
-                    "no such container: {name} (`netd list` shows those that are attached)"
-                ),
+                message: match name.contains('.') {
+                    true => format!(
+                        "no such container: {name} (`netd list` shows those that are attached; a name of the world \
+                         is written dns:{name})"
+                    ),
+                    false => format!(
+                        "no such container: {name} (`netd list` shows those that are attached)"
+                    ),
+                },
             }),
     }
 }
@@ -258,7 +290,42 @@ fn answer(answer: &explain::Answer) -> api::Answer {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use firewall::model::{Container, DefaultPolicy, Zone};
+    use firewall::policy::PolicyFile;
+
     use super::*;
+
+    /// The container `web` in a zone in which nothing is open, and its policy.
+    pub(super) fn shop(policy: &str) -> (World, PolicySet) {
+        let mut world = World::default();
+        let zone = Zone {
+            name: "dmz".parse().unwrap(),
+            bridge: "vz-dmz".parse().unwrap(),
+            subnet4: "10.89.0.0/24".parse().ok(),
+            subnet6: "fd00::/64".parse().ok(),
+            gateway4: "10.89.0.1".parse().ok(),
+            gateway6: "fd00::1".parse().ok(),
+            internal: false,
+            default: DefaultPolicy::Deny,
+            masquerade6: true,
+            uplink: None,
+            relays: Vec::new(),
+        };
+        world.zones.insert(zone.name.clone(), zone);
+        let web = Container {
+            name: "web".parse().unwrap(),
+            zone: "dmz".parse().unwrap(),
+            ifindex: 7,
+            mac: zone::MacAddr([2, 0, 0, 0, 0, 7]),
+            addresses: ["10.89.0.2", "fd00::2"].map(|a| a.parse().unwrap()).into(),
+            labels: Default::default(),
+            publish: Vec::new(),
+        };
+        world.containers.insert(web.name.clone(), web);
+        let file = PolicyFile::parse("web.toml", policy).unwrap();
+        let files = [("web.toml".to_owned(), std::sync::Arc::new(file))];
+        (world, PolicySet(files.into()))
+    }
 
     #[test]
     fn an_address_decides_the_family_and_two_must_agree() {

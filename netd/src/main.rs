@@ -20,6 +20,7 @@ mod lesson;
 mod model;
 mod netns;
 mod publish;
+mod resolv;
 mod run;
 mod since;
 mod sys;

@@ -25,6 +25,18 @@ pub(crate) fn open_path(path: &Path) -> Result<OwnedFd, Error> {
     }
 }
 
+/// The name that `ip netns` has for a path, or a bare name, if it has one.
+pub(crate) fn name(path: &Path) -> Option<String> {
+    let text = path.as_os_str().as_encoded_bytes();
+    if !text.contains(&b'/') {
+        return path.to_str().map(str::to_owned);
+    }
+    // /var/run is a link to /run
+    let folder = path.parent()?.canonicalize().ok()?;
+    let there = folder == Path::new(NAMED);
+    there.then(|| path.file_name()?.to_str().map(str::to_owned))?
+}
+
 /// Opens the network namespace of a process.
 pub(crate) fn open_pid(pid: i32) -> Result<OwnedFd, Error> {
     open(format!("/proc/{pid}/ns/net").into())
@@ -65,6 +77,15 @@ mod tests {
         assert!(matches!(error, Error::HostNetns { .. }), "{error}");
         let error = open_path(Path::new("/proc/self/ns/net")).unwrap_err();
         assert!(matches!(error, Error::HostNetns { .. }), "{error}");
+    }
+
+    #[test]
+    fn names_are_those_of_ip_netns() {
+        let name = |path: &str| name(Path::new(path));
+        assert_eq!(name("web").as_deref(), Some("web"));
+        assert_eq!(name("/proc/1/ns/net"), None);
+        assert_eq!(name("/no/such/place"), None);
+        assert_eq!(name("/"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!                                                   └─ createRuntime, poststop: netd hook oci …
 //! ```
 //!
-//! The zone's resolvers come with it ([`resolver`]). With `--no-root` the host's own ways to ask for names are covered.
+//! /etc/resolv.conf inside is [`resolver`]'s. With `--no-root` the host's own ways to ask for names are covered.
 //!
 //! One thread from begin to end: libcontainer forks without exec.
 
@@ -22,8 +22,9 @@ use zone::{ContainerName, ZoneName};
 
 use crate::api::{Zone, ZoneSettings};
 use crate::cli::{self, Configure, Console, Context, RunArgs, Variable};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::values;
+use resolver::Names;
 
 /// The shell that is run where no command is given.
 const SHELL: &str = "/bin/sh";
@@ -48,14 +49,25 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     let quiet = args.quiet;
     let zone = args.network_zone.clone();
     let from_outside = matches!(args.configure, None | Some(Configure::Static));
+    let mode = args.resolv_conf;
     // Everything that can be wrong with the options is found before a zone is made for them.
     let mut settings = settings(context, args, &binary)?;
     settings.check()?;
-    if let Some(zone) = &zone {
-        let zone = ensure_zone(context, zone, quiet)?;
-        if from_outside && let Err(e) = resolver::provide(&context.dirs, &zone, &mut settings) {
-            cli::note(&format!("warning: no resolv.conf for the container: {e}"));
-        }
+    let zone = match &zone {
+        Some(zone) => Some(ensure_zone(context, zone, quiet)?),
+        None => None,
+    };
+    let names = match &zone {
+        Some(zone) if from_outside => Names::Zones(zone),
+        None if !settings.network.is_private() => Names::Hosts,
+        _ => Names::Own,
+    };
+    if let Err(left) = resolver::provide(&context.dirs, mode, names, &mut settings) {
+        cli::note(&format!(
+            "warning: --resolv-conf={}: {}",
+            mode.as_str(),
+            chain(&left)
+        ));
     }
     if !quiet {
         warnings::show();

@@ -170,6 +170,20 @@ pub(crate) fn pid(text: &str) -> Result<i32, ValueError> {
     }
 }
 
+/// Whom a connection is opened to: besides [`endpoint`], a name of the world, `dns:NAME`.
+pub(crate) fn target(text: &str) -> Result<String, ValueError> {
+    match text.strip_prefix("dns:") {
+        None => endpoint(text),
+        Some(name) if !name.starts_with("*.") && name.parse::<dns::Pattern>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        Some(_) => Err(ValueError::new(
+            text,
+            "is no name, write dns:www.example.org",
+        )),
+    }
+}
+
 /// A side of a connection: a container, `host`, `world`, or an address.
 pub(crate) fn endpoint(text: &str) -> Result<String, ValueError> {
     let name = text.strip_prefix("container:").unwrap_or(text);
@@ -248,6 +262,10 @@ mod tests {
         }
         for bad in ["", "a b", "fd00:::1", "10.0.0.0/8", "zone:dmz"] {
             assert!(endpoint(bad).is_err(), "{bad}");
+            assert!(target(bad).is_err(), "{bad}");
         }
+        assert!(target("dns:www.example.org").is_ok() && target("web").is_ok());
+        assert!(endpoint("dns:www.example.org").is_err());
+        assert!(target("dns:*.example.org").is_err() && target("dns:.").is_err());
     }
 }

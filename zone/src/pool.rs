@@ -254,8 +254,20 @@ impl Pool {
 
     /// Keeps an address for a container, which gets it when next assigned, unless it wants another.
     pub fn promise(&mut self, name: &ContainerName, address: Ipv4Addr) {
-        self.withhold(address, address);
+        if !self.is_withheld(address.into()) {
+            self.withhold(address, address);
+        }
         self.promised.insert(name.clone(), address);
+    }
+
+    /// Takes a promise back. What the container has by it stays its own.
+    pub fn withdraw(&mut self, name: &ContainerName) {
+        self.promised.remove(name);
+    }
+
+    /// The address promised to a container.
+    pub fn promised(&self, name: &ContainerName) -> Option<Ipv4Addr> {
+        self.promised.get(name).copied()
     }
 
     /// Keeps addresses back: nobody gets one of them from now on but by [`Pool::reserve`]. Who has one keeps it

@@ -92,13 +92,13 @@ impl PortSpec {
     /// Hardware address of the host end: the inside's with one bit flipped. Fixed, so that nobody
     /// (udev's `MACAddressPolicy=persistent` would) sees a random one and replaces it; nothing is sent to it.
     pub fn host_mac(&self) -> MacAddr {
-        host_mac(self.mac)
+        Self::host_mac_of(self.mac)
     }
-}
 
-/// The hardware address of a host end whose inside has `mac`.
-pub fn host_mac(mac: MacAddr) -> MacAddr {
-    let mut mac = mac.0;
-    mac[0] ^= 0x40;
-    MacAddr(mac)
+    /// [`PortSpec::host_mac`] for this address inside.
+    pub fn host_mac_of(inside: MacAddr) -> MacAddr {
+        let mut mac = inside.0;
+        mac[0] ^= 0x40;
+        MacAddr(mac)
+    }
 }

@@ -312,6 +312,43 @@ fn prefix_delegation() {
     assert_eq!(dhcp.unbind(mac(4)).len(), 1);
 }
 
+/// A few prefixes for one machine, by its associations; beyond that those it has, whatever it calls itself.
+#[test]
+fn several_prefixes_of_one_machine() {
+    let delegation = Some(Delegation {
+        range: "fd00:0:0:f0::/60".parse().unwrap(),
+        length: 64,
+    });
+    let mut dhcp = attached(
+        Config {
+            delegation,
+            subnet: "fd00::/56".parse().unwrap(),
+            prefixes_per_machine: 2,
+            ..config()
+        },
+        &[2, 3],
+    );
+    let two = says(2, REQUEST).pd(1, &[]).pd(2, &[]).pd(3, &[]);
+    let told = two.told(&mut dhcp, 0);
+    for part in [
+        "fd00:0:0:f0::/64 bound",
+        "fd00:0:0:f1::/64 bound",
+        "PD 3(NoPrefixAvail)",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    // each association keeps its own
+    let told = says(2, RENEW).pd(2, &[]).told(&mut dhcp, 1);
+    assert!(told.contains("fd00:0:0:f1::/64 bound"), "{told}");
+    // one that it never mentioned gets one that it has, and takes nothing from others
+    let told = says(2, REQUEST).pd(9, &[]).told(&mut dhcp, 2);
+    assert!(told.contains("fd00:0:0:f"), "{told}");
+    assert_eq!(dhcp.leases().count(), 2);
+    let told = says(3, REQUEST).pd(1, &[]).told(&mut dhcp, 3);
+    assert!(told.contains("fd00:0:0:f2::/64 bound"), "{told}");
+    assert_eq!(dhcp.unbind(mac(2)).len(), 2);
+}
+
 /// What is restored from the store counts; what nobody can have any more does not.
 #[test]
 fn a_restart() {

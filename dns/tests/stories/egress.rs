@@ -111,6 +111,29 @@ fn addresses_of_matching_names_open_with_what_is_left_of_their_time() {
 }
 
 #[test]
+fn names_of_interest_are_told_and_let_nothing_be_asked() {
+    let mut world = World::new();
+    let noted = Egress {
+        noted: only(&["*.example.org"]).names,
+        ..Egress::nothing()
+    };
+    world.egress(noted.clone());
+    assert_eq!(world.answer("www.example.org", A).code(), Refused);
+    world.egress(Egress {
+        everything: true,
+        ..noted
+    });
+    let records = ["www.example.org 86400 A 198.51.100.7"];
+    let told = resolves(&mut world, "www.example.org", A, &records);
+    assert_eq!(told.opens.as_ref().unwrap().name, "www.example.org");
+    // It asks again in the time for which that is known.
+    assert_eq!(told.ttls(), [3600]);
+    let records = ["www.example.net 300 A 198.51.100.7"];
+    let told = resolves(&mut world, "www.example.net", A, &records);
+    assert_eq!(told.opens, None);
+}
+
+#[test]
 fn a_rule_opens_also_where_everything_may_be_asked() {
     let mut world = World::new();
     let mut egress = only(&["www.example.org"]);

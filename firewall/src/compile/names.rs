@@ -101,6 +101,14 @@ impl Names {
         }
     }
 
+    /// Whether a rule in force is about a name.
+    pub(super) fn are_about(&self, owner: &ContainerName, name: &str) -> bool {
+        self.of.get(owner).is_some_and(|groups| {
+            let mut patterns = groups.patterns.iter();
+            patterns.any(|pattern| name_matches(pattern, name))
+        })
+    }
+
     /// Whether an address with these names makes a new group.
     pub(super) fn is_new(&self, owner: &ContainerName, names: &BTreeMap<Box<str>, u64>) -> bool {
         self.of.get(owner).is_some_and(|groups| {

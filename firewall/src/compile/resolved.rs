@@ -25,7 +25,8 @@ impl Firewall {
     /// The resolver is about to give a container these addresses for a name: each is open to it until a second of the
     /// kernel's monotonic clock, as far as its `dns:` rules say. What is open for longer already stays so.
     ///
-    /// That they are addresses of the world is looked at with each packet as well.
+    /// That they are addresses of the world is looked at with each packet as well. A name that no rule in force is about is
+    /// noted, for what files on trial have to say; it opens nothing, and takes no room from names that do.
     pub fn open(
         &mut self,
         owner: &ContainerName,
@@ -51,10 +52,15 @@ impl Firewall {
                 continue;
             }
             if names.len() >= MAX_NAMES && !names.contains_key(name) {
-                let first = names.iter().min_by_key(|(_, until)| **until);
-                if let Some(first) = first.map(|(name, _)| name.clone()) {
-                    names.remove(&first);
-                }
+                let open = |name: &str| self.names.are_about(owner, name);
+                let first = names
+                    .iter()
+                    .map(|(name, until)| (open(name), *until, name.clone()))
+                    .min();
+                match first {
+                    Some((held, _, first)) if open(name) || !held => names.remove(&first),
+                    _ => continue,
+                };
             }
             names.insert(name.into(), *until);
         }
@@ -114,14 +120,25 @@ impl Firewall {
         let Some(excess) = (known.len() + new).checked_sub(MAX_ADDRESSES) else {
             return;
         };
+        let open = |names: &BTreeMap<Box<str>, u64>| {
+            let mut names = names.keys();
+            names.any(|name| self.names.are_about(owner, name))
+        };
         let mut old: Vec<_> = known
             .iter()
             .filter(|(address, _)| !updates.contains_key(*address))
-            .map(|(address, names)| (first_end(names), *address))
+            .map(|(address, names)| (open(names), first_end(names), *address))
             .collect();
         old.sort_unstable();
-        for (_, address) in old.into_iter().take(excess) {
-            updates.insert(address, BTreeMap::new());
+        for (held, _, address) in old.into_iter().take(excess) {
+            let noted = |(address, names): &(&IpAddr, &BTreeMap<_, _>)| {
+                !known.contains_key(*address) && !open(names)
+            };
+            let noted = updates.iter().find(noted).map(|(address, _)| *address);
+            match noted.filter(|_| held) {
+                Some(noted) => updates.remove(&noted),
+                None => updates.insert(address, BTreeMap::new()),
+            };
         }
     }
 
@@ -213,11 +230,15 @@ pub(super) fn of(
         let (Some(group), Some(names)) = (group, resolved.get(&address)) else {
             continue;
         };
+        // What is noted beside them ends nothing.
+        let about = |name: &str| view.names.are_about(&container.name, name);
+        let ends = names.iter().filter(|(name, _)| about(name));
+        let end = ends.map(|(_, until)| *until).min().unwrap_or_default();
         let family = Family::of(address);
         for own in own.iter().filter(|own| Family::of(**own) == family) {
             let key = Key::new().ip(*own).ip(address);
             out.push(Element {
-                timeout: Some(Life::Until(first_end(names) + GRACE)),
+                timeout: Some(Life::Until(end + GRACE)),
                 ..Element::entry(SetId::Resolved(family), key, Key::new().mark(group))
             });
         }

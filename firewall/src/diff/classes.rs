@@ -214,6 +214,32 @@ impl<'a> Ground<'a> {
     }
 }
 
+/// An address of the world that none of `named` has, but those that have everything; one of the preferred ones, where
+/// there is such a one.
+pub(crate) fn unnamed(
+    world: &World,
+    named: &BTreeSet<IpNet>,
+    family: Family,
+    preferred: &[IpAddr],
+) -> Option<IpAddr> {
+    let none = BTreeSet::new();
+    let ground = Ground::new(world, &none);
+    let somehow = |one: &IpAddr| {
+        let mut nets = named.iter().filter(|net| net.prefix_len() > 0);
+        nets.any(|net| net.contains(one))
+    };
+    let stretches = ground.stretches(named);
+    let firsts = stretches
+        .iter()
+        .filter(|stretch| stretch.family == family && stretch.kind == Kind::World)
+        .map(|stretch| address(family, stretch.first));
+    let preferred = preferred.iter().copied();
+    preferred
+        .filter(|one| Family::of(*one) == family && ground.kind(*one) == Kind::World)
+        .chain(firsts)
+        .find(|one| !somehow(one))
+}
+
 /// Classes of all addresses that are no containers', as seen by a container whose gateways are `own`. The
 /// world's that none of `named` has are left out, an endpoint `world` stands for them; and so are a zone's
 /// that none of `named` has, which no rule can mean. `containers` are the addresses of all of them, and

@@ -1,7 +1,10 @@
 //! What becomes of one flow, before and after: the oracle's verdict, limits in words, and whose word it was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use zone::ContainerName;
 
 use super::Outcome;
 use super::delta::meaning;
@@ -75,6 +78,13 @@ impl<'w> Judge<'w> {
     /// The scratch world.
     pub(super) fn world(&self) -> &World {
         self.world
+    }
+
+    /// From now on the resolver gave these addresses to a container for this name, and none for another.
+    pub(super) fn resolved(&mut self, container: &ContainerName, name: &str, to: &[IpAddr]) {
+        let names = || BTreeMap::from([(name.into(), u64::MAX)]);
+        let resolved = to.iter().map(|address| (*address, names())).collect();
+        self.world.resolved.insert(container.clone(), resolved);
     }
 
     /// What becomes of a flow, unless that is the same before and after.

@@ -31,6 +31,7 @@ use crate::model::World;
 use crate::policy::PolicySet;
 use crate::sets::{Action, Direction, Family};
 
+pub(crate) use classes::unnamed;
 pub use traffic::TrafficSet;
 
 /// How many questions are asked of the oracle at most: some seconds of work. What is left is counted.
@@ -57,6 +58,9 @@ pub enum End {
     HostAt(IpNet),
     /// The addresses of a network that are neither a container's nor the host's.
     Net(IpNet),
+    /// Addresses of the world that a `dns:` peer means, as the gateway's resolver gave them to the client, and that no
+    /// network names.
+    Name(String),
 }
 
 impl fmt::Display for End {
@@ -65,6 +69,7 @@ impl fmt::Display for End {
         let (word, except) = match self {
             End::Container(name) => return write!(f, "{name}"),
             End::Net(net) => return f.write_str(&net_words(net)),
+            End::Name(pattern) => return write!(f, "dns:{pattern}"),
             End::HostAt(net) => return write!(f, "host at {}", net_words(net)),
             End::Host { except } => ("host", except),
             End::World { except } => ("world", except),

@@ -70,6 +70,9 @@ impl Asking<'_> {
             ] {
                 let slots = self.slots(&mut judge, &side, &peer, &Family::ALL);
                 self.general(&side, &peer, &slots, kinds, &mut answered);
+                if peer == Endpoint::World && direction == Direction::Egress {
+                    self.names(&mut judge, &side, group, &named, &slots);
+                }
             }
             for (class, slots) in answered {
                 for label in labelled(&slots, pieces.len()) {
@@ -85,6 +88,51 @@ impl Asking<'_> {
         }
         self.spend(judge.asked);
         self.scratch = scratch;
+    }
+
+    /// Rows about names of the world. What happens to all of the world is told of that.
+    fn names(
+        &mut self,
+        judge: &mut Judge<'_>,
+        side: &Side<'_>,
+        group: &Group<'_>,
+        named: &BTreeSet<IpNet>,
+        of_world: &[Slot],
+    ) {
+        let patterns = patterns(group);
+        if patterns.is_empty() {
+            return;
+        }
+        let one =
+            |family| classes::unnamed(self.world, named, family, &[]).map(|one| (family, one));
+        let ones: Vec<(Family, IpAddr)> = Family::ALL.into_iter().filter_map(one).collect();
+        let addresses: Vec<IpAddr> = ones.iter().map(|(_, one)| *one).collect();
+        for pattern in patterns {
+            // `*.example.org` is beneath `example.org` itself, and no file can name it otherwise.
+            judge.resolved(&group.one.name, pattern, &addresses);
+            let mut slots = Vec::new();
+            for (family, one) in &ones {
+                let peer = Endpoint::Address(*one);
+                slots.extend(self.slots(judge, side, &peer, &[*family]));
+            }
+            for slot in &mut slots {
+                let same = |other: &&Slot| (other.family, other.way) == (slot.family, slot.way);
+                let Some(world) = of_world.iter().find(same) else {
+                    continue;
+                };
+                for (answer, world) in slot.answers.iter_mut().zip(&world.answers) {
+                    if self.becomes_alike(*answer, *world) {
+                        *answer = Answer::Same;
+                    }
+                }
+            }
+            for label in labelled(&slots, side.pieces.len()) {
+                let end = BTreeSet::from([End::Name(pattern.to_owned())]);
+                let (from, to) = side.order(side.names.clone(), end);
+                self.rows.push(label.row(&slots, side.pieces, from, to));
+            }
+        }
+        judge.resolved(&group.one.name, "", &[]);
     }
 
     fn slots(
@@ -185,6 +233,23 @@ fn gateways(world: &World, group: &Group<'_>) -> Vec<IpAddr> {
     let zone = world.zones.get(&group.one.zone);
     let gateways = zone.map(|z| [z.gateway4.map(IpAddr::V4), z.gateway6.map(IpAddr::V6)]);
     gateways.into_iter().flatten().flatten().collect()
+}
+
+/// The names that rules are about.
+fn patterns<'a>(group: &Group<'a>) -> BTreeSet<&'a str> {
+    let sections = group
+        .lanes
+        .iter()
+        .flat_map(|lane| lane.sections(Direction::Egress, true));
+    let peers = sections
+        .flat_map(|(_, section)| &section.rules)
+        .flat_map(|rule| &rule.peers);
+    peers
+        .filter_map(|peer| match peer {
+            Peer::Dns(pattern) => Some(pattern.as_str()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The networks that rules of a direction name.

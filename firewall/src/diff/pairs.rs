@@ -197,6 +197,16 @@ impl<'a> Asking<'a> {
         self.left > 0
     }
 
+    /// Whether the same becomes of two pieces, for whatever reason.
+    pub(super) fn becomes_alike(&self, one: Answer, other: Answer) -> bool {
+        match (one, other) {
+            (Answer::Changed(one), Answer::Changed(other)) => {
+                self.decisions[one].outcomes == self.decisions[other].outcomes
+            }
+            _ => false,
+        }
+    }
+
     /// Asks what becomes of connections from one group to another.
     pub(super) fn containers(
         &mut self,

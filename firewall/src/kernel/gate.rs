@@ -2,7 +2,8 @@
 //!
 //! When daemon and keeper are dead, somebody's `nft flush ruleset` leaves no rule. Two eBPF programs
 //! on the bridge then still stand: what enters the host from the bridge must carry the guard's mark,
-//! and what leaves the host by the bridge (ARP apart) the judgement's. Without rules nothing does.
+//! and what leaves the host by the bridge (ARP apart) the judgement's. Without rules nothing does. What goes
+//! on gets a mark of its own, by which the guard's output chain knows that it comes from a zone's bridge.
 //!
 //! The programs are a handful of hand-written instructions (linux/bpf.h, `struct __sk_buff`).
 
@@ -12,7 +13,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use super::socket::{Socket, SocketError};
 use super::sys;
 use super::wire::{self, Writer};
-use crate::skeleton::{GUARDED, JUDGED};
+use crate::skeleton::{FROM_BRIDGE, GUARDED, JUDGED};
 
 /// The gate could not be put up.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,9 @@ const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: u32) -> u64 {
 }
 
 const LOAD_WORD: u8 = 0x61;
+const STORE_WORD: u8 = 0x63;
+const OR: u8 = 0x47;
+const MOVE_REGISTER: u8 = 0xbf;
 const AND: u8 = 0x57;
 const MOVE: u8 = 0xb7;
 const JUMP_IF_NOT_EQUAL: u8 = 0x55;
@@ -104,10 +108,10 @@ const GO_ON: u32 = u32::MAX;
 /// TC_ACT_SHOT
 const DROP: u32 = 2;
 
-fn unless_marked(mark: u32) -> [u64; 6] {
-    [
+fn ingress() -> Vec<u64> {
+    vec![
         insn(LOAD_WORD, 2, 1, SKB_MARK, 0),
-        insn(AND, 2, 0, 0, mark),
+        insn(AND, 2, 0, 0, GUARDED),
         insn(MOVE, 0, 0, 0, GO_ON),
         insn(JUMP_IF_NOT_EQUAL, 2, 0, 1, 0),
         insn(MOVE, 0, 0, 0, DROP),
@@ -115,19 +119,22 @@ fn unless_marked(mark: u32) -> [u64; 6] {
     ]
 }
 
-fn ingress() -> Vec<u64> {
-    unless_marked(GUARDED).to_vec()
-}
-
 fn egress() -> Vec<u64> {
-    let mut program = vec![
+    vec![
         insn(LOAD_WORD, 2, 1, SKB_PROTOCOL, 0),
+        insn(LOAD_WORD, 3, 1, SKB_MARK, 0),
         insn(MOVE, 0, 0, 0, GO_ON),
-        // ARP (in network byte order): to the exit, which is five instructions after the next.
-        insn(JUMP_IF_EQUAL, 2, 0, 5, u32::from(ETH_P_ARP.to_be())),
-    ];
-    program.extend(unless_marked(JUDGED));
-    program
+        // ARP (in network byte order): past the next four
+        insn(JUMP_IF_EQUAL, 2, 0, 4, u32::from(ETH_P_ARP.to_be())),
+        insn(MOVE_REGISTER, 2, 3, 0, 0),
+        insn(AND, 2, 0, 0, JUDGED),
+        insn(MOVE, 0, 0, 0, DROP),
+        insn(JUMP_IF_EQUAL, 2, 0, 3, 0),
+        insn(MOVE, 0, 0, 0, GO_ON),
+        insn(OR, 3, 0, 0, FROM_BRIDGE),
+        insn(STORE_WORD, 1, 3, SKB_MARK, 0),
+        insn(EXIT, 0, 0, 0, 0),
+    ]
 }
 
 fn tcmsg(ifindex: u32, handle: u32, parent: u32, info: u32) -> [u8; 20] {

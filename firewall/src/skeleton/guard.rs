@@ -3,7 +3,8 @@
 //! A frame from a container's port passes when its hardware address, and the source its network
 //! header claims, were given to that port. It leaves with [`GUARDED`] in its mark; the gate on the
 //! bridge drops what has no such mark. Frames of ports that are not in the set pass unmarked: they
-//! are either another bridge's business, or die at the gate.
+//! are either another bridge's business, or die at the gate. Frames of the host *to* such ports are dropped by
+//! the output chain: the gate marks everything that leaves the host by a zone's bridge.
 //!
 //! What a lookup cannot load (a fragment without its transport header) does not match, so every
 //! check here lets *in* on a match; none lets in on a miss.
@@ -24,8 +25,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 
-use super::GUARDED;
 use super::ir::*;
+use super::{FROM_BRIDGE, GUARDED};
 use crate::sets::{Field, SetId};
 
 const IIF: Load = Load::Meta(Meta::Iif);
@@ -275,9 +276,9 @@ pub(super) fn chains() -> Vec<Chain> {
                     "redirect",
                 ),
                 rule([
-                    Step::In(vec![IP_SADDR], SetId::GuardRelay),
                     l4proto(17),
                     Step::Is(DPORT, Value::be16(67)),
+                    Step::In(vec![IP_SADDR], SetId::GuardRelay),
                     own_ip4(ETHER_SADDR, IP_SADDR),
                     goto("let_in"),
                 ])
@@ -386,6 +387,20 @@ pub(super) fn chains() -> Vec<Chain> {
                     Step::Count,
                     Step::Drop,
                 ]),
+            ],
+        ),
+        filter(
+            "output",
+            Point::Output,
+            0,
+            vec![
+                rule([
+                    Step::NotIn(vec![Load::Meta(Meta::Oif)], SetId::GuardPorts),
+                    Step::Masked(Load::Meta(Meta::Mark), FROM_BRIDGE, FROM_BRIDGE),
+                    Step::Count,
+                    Step::Drop,
+                ])
+                .because("to a port that nobody attached"),
             ],
         ),
     ]

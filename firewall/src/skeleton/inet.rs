@@ -178,9 +178,9 @@ fn to_loopback(f: Family) -> Option<Step> {
 /// must not profit.
 fn no_loopback(f: Family) -> Option<Rule> {
     let rule = rule([
-        from_bridge(),
         family(f),
         to_loopback(f)?,
+        from_bridge(),
         Step::Count,
         Step::Drop,
     ]);
@@ -322,7 +322,7 @@ fn input_zone(f: Family) -> Chain {
             // here, and those that are not remembered come this far.
             let original = Step::Is(Load::Ct(Ct::Direction), Value::byte(0, "original"));
             rules.extend(no_loopback(f).map(|mut rule| {
-                rule.steps.insert(0, original);
+                rule.steps.insert(2, original);
                 rule
             }));
             let broadcast = Value::ip(std::net::Ipv4Addr::BROADCAST.into());
@@ -477,10 +477,10 @@ fn output_zone(f: Family) -> Chain {
         Family::V4 => rules.push(
             judged([
                 family(f),
-                Step::In(vec![IP_SADDR], SetId::Gateways(f)),
                 l4proto(17),
                 Step::Is(SPORT, Value::be16(67)),
                 dport(68),
+                Step::In(vec![IP_SADDR], SetId::Gateways(f)),
             ])
             .because("DHCP replies"),
         ),
@@ -500,14 +500,14 @@ fn output_zone(f: Family) -> Chain {
         }
     }
     // Requests over the rate never got in, so these are answers to requests that did. Those of another zone's
-    // gateway are judged: its resolver is the host's like any other port.
+    // gateway are judged: its resolver is the host's like any other port. Lookups come last, since most packets are no answers.
     for proto in [17, 6] {
         rules.push(judged([
+            l4proto(proto),
+            Step::Is(Load::Ct(Ct::ServerPort), Value::be16(53)),
             reply(),
             Step::In(vec![Load::Ct(Ct::Server(f))], SetId::Gateways(f)),
             Step::Is(Load::FibType(FibOf::SaddrOnOif), Value::bit32(2, "local")),
-            l4proto(proto),
-            Step::Is(Load::Ct(Ct::ServerPort), Value::be16(53)),
         ]));
     }
     let [proto, echo] = icmp_type(f, 0, 129, "echo-reply");

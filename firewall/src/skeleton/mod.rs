@@ -45,6 +45,11 @@ pub const GUARDED: u32 = 0x1000_0000;
 /// what comes without it; netd's own raw sockets set it with `SO_MARK`.
 pub const JUDGED: u32 = 0x2000_0000;
 
+/// Packet mark of what leaves the host by a zone's bridge, set by the gate behind it. The guard's output chain
+/// drops it where it would go to a port that is not in its set. (The kernel's own way to know the bridge,
+/// `meta obrname`, is missing in many.)
+pub const FROM_BRIDGE: u32 = 0x4000_0000;
+
 /// Top byte of conntrack marks in which netd remembers a verdict. Other marks are somebody else's
 /// and are left alone: such connections are judged packet by packet.
 pub const REMEMBERED: u32 = 0x6e00_0000;

@@ -64,7 +64,7 @@ pub(crate) struct PolicyChange {
     /// Who opens the connection: containers, `host`, `host at ADDRESS`, `world`, networks; after `but` what is
     /// left out of host or world.
     pub(crate) from: Vec<String>,
-    /// To whom.
+    /// To whom: the same, and `dns:NAME`.
     pub(crate) to: Vec<String>,
     /// Protocols and ports as policy files write them; absent: every one but those of `except`.
     pub(crate) ports: Option<Vec<String>>,

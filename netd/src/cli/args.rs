@@ -433,10 +433,11 @@ pub(crate) struct ExplainArgs {
     /// Who opens the connection: a container, `host`, `world`, or an address
     #[arg(value_parser = values::endpoint)]
     pub(crate) from: String,
-    /// To whom: a container, `host`, `world`, or an address
+    /// To whom: a container, `host`, `world`, an address, or `dns:NAME`
     ///
-    /// A published port of the host stands for the container behind it.
-    #[arg(value_parser = values::endpoint)]
+    /// A published port of the host stands for the container behind it, and dns:www.example.org for what the zone's
+    /// resolver tells the container FROM.
+    #[arg(value_parser = values::target)]
     pub(crate) to: String,
     /// With what: tcp/80 (if nothing is said), udp/53, icmp/echo-request, …
     #[arg(value_name = "PROTO/PORT")]

@@ -28,6 +28,7 @@ impl AttachArgs {
             mac: self.mac.map(|mac| mac.to_string()),
             labels,
             publish: self.publish.clone(),
+            netns_name: self.netns.as_deref().and_then(netns::name),
             ..AttachRequest::default()
         })
     }

@@ -7,6 +7,7 @@ use spawner::{Bind, SpawnError, Tmpfs, UserName};
 use zone::{ContainerName, ZoneName};
 
 use super::args::Configure;
+use super::resolv_conf::ResolvConf;
 use crate::values::{Label, ValueError};
 
 /// `netd run`
@@ -58,6 +59,17 @@ pub(crate) struct RunArgs {
         help_heading = "Network"
     )]
     pub(crate) label: Vec<Label>,
+
+    /// What becomes of /etc/resolv.conf inside, as in systemd-nspawn(1); `auto` is the zone's resolvers
+    /// in a zone, nothing with --private-network, else what the host has
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_enum,
+        default_value_t,
+        help_heading = "Network"
+    )]
+    pub(crate) resolv_conf: ResolvConf,
 
     /// Users of its own: root inside is nobody outside
     #[arg(short = 'U', overrides_with = "private_users", help_heading = "Users")]

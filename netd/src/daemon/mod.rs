@@ -14,6 +14,7 @@
 //! is in one order. What takes long is elsewhere: commits on the storage thread, deletion of links on
 //! the reaper's.
 
+mod adopt;
 mod applied;
 mod control;
 mod decisions;
@@ -29,6 +30,7 @@ mod lenient;
 mod listen;
 mod listeners;
 mod loopback6;
+mod named;
 mod opened;
 mod ports;
 mod reaper;

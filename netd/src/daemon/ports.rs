@@ -157,6 +157,7 @@ mod tests {
             netns: (0, 0),
             aliases: Vec::new(),
             owner: None,
+            adopted: false,
             delegated: Vec::new(),
         }
     }

@@ -37,6 +37,9 @@ pub(crate) struct Record {
     /// The key under which a door finds it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
+    /// Whether somebody else made and plugged in the port.
+    #[serde(default)]
+    pub(crate) adopted: bool,
     /// Prefixes that were delegated to it.
     #[serde(default)]
     pub(crate) delegated: Vec<Ipv6Net>,

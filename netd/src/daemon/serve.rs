@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use super::engine::{Engine, StartError, ZoneEvents, clock::next_minute};
-use super::{DaemonArgs, chain, control, dhcp, dns, keep, listen, sys};
+use super::{DaemonArgs, adopt, chain, control, dhcp, dns, keep, listen, sys};
 use crate::daemon::dirs::Dirs;
 
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
@@ -60,6 +60,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     if engine.borrow().can_fold() {
         tokio::task::spawn_local(dhcp::fold_leases(engine.clone()));
     }
+    tokio::task::spawn_local(adopt::listen(engine.clone()));
     tokio::task::spawn_local(follow_apply(engine.clone()));
     tokio::task::spawn_local(listen::listen(engine.clone()));
     let mut tick = interval(TICK);
@@ -122,6 +123,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.check_gates();
                 engine.check_doors();
                 engine.forget_notes();
+                engine.meet_again();
                 engine.tidy_numbers();
                 if !engine.tables_owned() {
                     engine.check_tables();

@@ -197,6 +197,24 @@ pub(super) fn hear_ipv6(
     ifindex: u32,
     filter: &[(u16, u8, u8, u32)],
 ) -> io::Result<()> {
+    hear(socket, ifindex, libc::ETH_P_IPV6, filter)
+}
+
+/// The same for frames of every protocol. On a port of a bridge they are heard before the bridge has them.
+pub(super) fn hear_frames(
+    socket: BorrowedFd<'_>,
+    ifindex: u32,
+    filter: &[(u16, u8, u8, u32)],
+) -> io::Result<()> {
+    hear(socket, ifindex, libc::ETH_P_ALL, filter)
+}
+
+fn hear(
+    socket: BorrowedFd<'_>,
+    ifindex: u32,
+    protocol: libc::c_int,
+    filter: &[(u16, u8, u8, u32)],
+) -> io::Result<()> {
     let mut code: Vec<libc::sock_filter> = filter
         .iter()
         .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
@@ -205,7 +223,7 @@ pub(super) fn hear_ipv6(
         len: u16::try_from(code.len()).map_err(io::Error::other)?,
         filter: code.as_mut_ptr(),
     };
-    let address = link_address(ifindex, libc::ETH_P_IPV6)?;
+    let address = link_address(ifindex, protocol)?;
     // SAFETY: `program` and the code it points to live through the call, which copies and checks them.
     let filtered = unsafe {
         libc::setsockopt(

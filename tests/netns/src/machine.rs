@@ -23,6 +23,15 @@ pub fn own_mounts(dir: &Path) -> io::Result<()> {
         MountFlags::empty(),
         c"mode=755",
     )?;
+    // `ip netns exec` shows what is in here, and netd makes files in it.
+    fs::create_dir_all("/etc/netns")?;
+    mount::mount(
+        "netns",
+        "/etc/netns",
+        "tmpfs",
+        MountFlags::empty(),
+        c"mode=755",
+    )?;
     let sys = dir.join("sys");
     fs::create_dir(&sys)?;
     mount::mount("sysfs", &sys, "sysfs", MountFlags::empty(), None)?;

@@ -36,6 +36,7 @@ const RT_TABLE_LOCAL: u32 = 255;
 /// that iproute2's rt_protos and linux/rtnetlink.h leave free.
 pub(super) const ROUTES: u8 = 110;
 const IFLA_INET_CONF: u16 = 1;
+const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_ALT_IFNAME: u16 = 53;
 const NLA_F_NESTED: u16 = 0x8000;
 
@@ -82,6 +83,7 @@ const BRIDGE: [(u16, u32); 4] = [
 mod brport {
     pub(super) const LEARNING: u16 = 8;
     pub(super) const UNICAST_FLOOD: u16 = 9;
+    pub(super) const FLUSH: u16 = 24;
     pub(super) const GROUP_FWD_MASK: u16 = 31;
     pub(super) const ISOLATED: u16 = 33;
     pub(super) const LOCKED: u16 = 39;
@@ -219,6 +221,16 @@ pub(super) fn guard_port(index: u32) -> Request {
             ALL_RESERVED.to_ne_bytes().to_vec(),
         )),
     ]));
+    change(Route::SetLink(message))
+}
+
+/// Forgets what a port has taught the FDB; static entries stay.
+pub(super) fn flush_port(index: u32) -> Request {
+    let mut message = LinkUnspec::new_with_index(index).build();
+    message.header.interface_family = AddressFamily::Bridge;
+    let flush = LinkProtoInfoBridge::Other(DefaultNla::new(brport::FLUSH, Vec::new()));
+    let attribute = LinkAttribute::ProtoInfoBridge(vec![flush]);
+    message.attributes.push(attribute);
     change(Route::SetLink(message))
 }
 
@@ -438,6 +450,15 @@ pub(super) fn get_link_called(altname: &str) -> Route {
 /// Asks for one link by index.
 pub(super) fn get_link_at(index: u32) -> Route {
     let mut message = LinkUnspec::new_with_index(index).build();
+    message.attributes.push(no_statistics());
+    Route::GetLink(message)
+}
+
+/// Asks for one link by index in another namespace, which goes by our number for it.
+pub(super) fn get_link_in(netns: u32, index: u32) -> Route {
+    let mut message = LinkUnspec::new_with_index(index).build();
+    let target = DefaultNla::new(IFLA_TARGET_NETNSID, netns.to_ne_bytes().to_vec());
+    message.attributes.push(LinkAttribute::Other(target));
     message.attributes.push(no_statistics());
     Route::GetLink(message)
 }

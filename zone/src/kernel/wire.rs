@@ -19,10 +19,14 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 // linux/if_link.h
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_GROUP: u16 = 27;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
@@ -162,6 +166,12 @@ pub(super) struct Link {
     pub(super) kind: String,
     /// As a port of a bridge.
     pub(super) port: Option<PortFlags>,
+    /// Index of the other end, where there is one.
+    pub(super) peer: Option<u32>,
+    /// Our number of the namespace that the other end is in, where that is another one.
+    pub(super) peer_netns: Option<u32>,
+    /// Alternative names.
+    pub(super) altnames: Vec<String>,
 }
 
 impl Link {
@@ -179,6 +189,12 @@ impl Link {
                 IFLA_ADDRESS => link.mac = value.try_into().ok().map(MacAddr),
                 IFLA_MASTER => link.master = u32_at(value, 0),
                 IFLA_GROUP => link.group = u32_at(value, 0)?,
+                IFLA_LINK => link.peer = u32_at(value, 0),
+                IFLA_LINK_NETNSID => link.peer_netns = u32_at(value, 0),
+                IFLA_PROP_LIST => {
+                    let names = attributes(value).filter(|(kind, _)| *kind == IFLA_ALT_IFNAME);
+                    link.altnames.extend(names.map(|(_, name)| text(name)));
+                }
                 IFLA_LINKINFO => link.take_info(value),
                 // in news about bridge ports; other families put other things here
                 IFLA_PROTINFO if link.family == AF_BRIDGE => {

@@ -57,11 +57,17 @@ impl Engine {
             )));
         }
         let what = format!("attach {} to zone {}", request.container, request.zone);
-        self.refuse_without_policy(&request, &what)?;
+        self.refuse_without_policy(&asked_for(&request), &what)?;
         self.refuse_published(&request, &what)?;
         let mac = request.mac.unwrap_or_else(|| request.container.mac());
         self.promise_by_mac(&request.zone, &request.container, mac);
-        let (addresses, fresh) = self.assign(&request, &what)?;
+        let (addresses, fresh) = self.assign(
+            &request.zone,
+            &request.container,
+            &request.addresses,
+            &request.ranges,
+            &what,
+        )?;
         let outcome = self.attach_at(&request, &what, addresses);
         if outcome.is_err()
             && fresh
@@ -73,7 +79,8 @@ impl Engine {
         if fresh {
             self.note_addresses(&record);
         }
-        let warnings = self.publish_warnings(&record);
+        let mut warnings = self.publish_warnings(&record);
+        warnings.extend(self.serve_named(&request, &record));
         Ok(Attached {
             container: self.view(&record),
             created: true,
@@ -94,6 +101,14 @@ impl Engine {
                 differences.push(format!("{what} is {has}, asked for is {asked}"));
             }
         };
+        if record.adopted {
+            let port = record.host_ifname.as_str();
+            differ(
+                "port",
+                format!("{port}, which somebody plugged in and netd adopted"),
+                "a new one".into(),
+            );
+        }
         differ("zone", record.zone.to_string(), request.zone.to_string());
         differ(
             "interface",
@@ -158,20 +173,15 @@ impl Engine {
     }
 
     /// A policy file that is bad, with no last good one, refuses the containers it may be about.
-    fn refuse_without_policy(&self, request: &Request, what: &str) -> Result<(), api::Error> {
-        let asked = model::Container {
-            name: request.container.clone(),
-            zone: request.zone.clone(),
-            ifindex: 0,
-            mac: request.container.mac(),
-            addresses: Vec::new(),
-            labels: request.labels.clone(),
-            publish: Vec::new(),
-        };
+    pub(super) fn refuse_without_policy(
+        &self,
+        asked: &model::Container,
+        what: &str,
+    ) -> Result<(), api::Error> {
         for (stem, bad) in &self.policy_files.bad {
             let path = self.policy_files.path(stem);
             if !self.policy_files.good.contains_key(stem)
-                && super::reload::bad_may_apply(&path, &bad.text, &asked)
+                && super::reload::bad_may_apply(&path, &bad.text, asked)
             {
                 return Err(refused(format!(
                     "{what}: its policy cannot be read, and there is no last good one:\n{}",
@@ -179,7 +189,7 @@ impl Engine {
                 )));
             }
         }
-        if let Some(much) = self.firewall.too_much_for(&asked) {
+        if let Some(much) = self.firewall.too_much_for(asked) {
             return Err(refused(format!(
                 "{what}: its policy asks for too much: {much}"
             )));
@@ -188,18 +198,22 @@ impl Engine {
     }
 
     /// Its addresses, and whether they are new to the name.
-    fn assign(&mut self, request: &Request, what: &str) -> Result<(Vec<IpAddr>, bool), api::Error> {
-        let zone = &request.zone;
+    pub(super) fn assign(
+        &mut self,
+        zone: &ZoneName,
+        container: &ContainerName,
+        wanted: &[IpAddr],
+        ranges: &[(IpAddr, IpAddr)],
+        what: &str,
+    ) -> Result<(Vec<IpAddr>, bool), api::Error> {
         let no_zone = || no_such_zone(zone.as_str());
         let state = self.zones.get(zone).ok_or_else(no_zone)?;
-        let before = state.pool.of(&request.container);
+        let before = state.pool.of(container);
         let addresses = loop {
             let state = self.zones.get_mut(zone).ok_or_else(no_zone)?;
-            let pool = &mut state.pool;
-            let assigned =
-                pool.assign_within(&request.container, &request.addresses, &request.ranges);
+            let assigned = state.pool.assign_within(container, wanted, ranges);
             let idle = match assigned {
-                Err(zone::AllocError::Exhausted { .. }) => self.idle(zone, &request.ranges),
+                Err(zone::AllocError::Exhausted { .. }) => self.idle(zone, ranges),
                 _ => None,
             };
             match idle {
@@ -209,11 +223,11 @@ impl Engine {
         };
         let fresh = before != addresses;
         if fresh && let Some(reason) = self.cannot_store() {
-            if let Some(state) = self.zones.get_mut(&request.zone) {
-                state.pool.forget(&request.container);
+            if let Some(state) = self.zones.get_mut(zone) {
+                state.pool.forget(container);
                 for address in &before {
                     // It had them a moment ago, and nobody else ran in between.
-                    let _ = state.pool.reserve(&request.container, *address);
+                    let _ = state.pool.reserve(container, *address);
                 }
             }
             return Err(refused(format!(
@@ -296,6 +310,7 @@ impl Engine {
             netns: request.netns.id(),
             aliases: request.aliases.clone(),
             owner: request.owner.clone(),
+            adopted: false,
             delegated: Vec::new(),
         };
         let opened = self.enforce(&record, what).and_then(|()| {
@@ -418,7 +433,8 @@ pub(super) fn spec_of(state: &ZoneState, record: &Record) -> PortSpec {
     }
 }
 
-fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]) -> PortSpec {
+/// Addresses with the prefix length that they get inside.
+pub(super) fn address_nets(state: &ZoneState, addresses: &[IpAddr]) -> Vec<IpNet> {
     let with_prefix = |address: &IpAddr| {
         let length = match address {
             IpAddr::V4(_) => state.zone.subnet4.map_or(32, |net| net.prefix_len()),
@@ -427,6 +443,23 @@ fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]
         };
         IpNet::new(*address, length).unwrap_or_else(|_| IpNet::from(*address))
     };
+    addresses.iter().map(with_prefix).collect()
+}
+
+/// What an attach asks for, as the firewall sees it.
+fn asked_for(request: &Request) -> model::Container {
+    model::Container {
+        name: request.container.clone(),
+        zone: request.zone.clone(),
+        ifindex: 0,
+        mac: request.container.mac(),
+        addresses: Vec::new(),
+        labels: request.labels.clone(),
+        publish: Vec::new(),
+    }
+}
+
+fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]) -> PortSpec {
     let record = Record {
         container: request.container.clone(),
         zone: request.zone.clone(),
@@ -434,13 +467,14 @@ fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]
         host_ifname: request.container.host_ifname(),
         ifindex: 0,
         mac,
-        addresses: addresses.iter().map(with_prefix).collect(),
+        addresses: address_nets(state, addresses),
         configure: request.configure,
         labels: Default::default(),
         publish: Vec::new(),
         netns: (0, 0),
         aliases: Vec::new(),
         owner: None,
+        adopted: false,
         delegated: Vec::new(),
     };
     spec_of(state, &record)

@@ -36,13 +36,17 @@ impl Engine {
         }
         self.close(&record)?;
         tracing::info!(container = %record.container, zone = %record.zone, "detached");
+        self.meet_again();
         Ok(true)
     }
 
     /// Closes a container: no packet of it passes when this returns. Its name stays blocked until its
     /// link is deleted.
     pub(super) fn close(&mut self, record: &Record) -> Result<(), api::Error> {
-        self.close_link(record);
+        match record.adopted {
+            true => self.release_link(record),
+            false => self.close_link(record),
+        }
         let changes = self.firewall.detach(&record.container);
         let outcome = self.apply(&changes);
         self.ports.remove(&record.container);
@@ -51,9 +55,12 @@ impl Engine {
             self.follow_doors();
         }
         // Only now: with its elements still there, a flow that is forgotten could begin anew.
-        self.reap(record);
+        if !record.adopted || !record.publish.is_empty() {
+            self.reap(record);
+        }
         self.unbind_lease(record);
         self.unname_container(&record.container);
+        self.unserve_named(&record.container);
         if let Err(e) = self.drop_record(&record.container) {
             tracing::error!(container = %record.container, error = %e, "remove its record");
         }
@@ -86,6 +93,13 @@ impl Engine {
             if let Err(e) = self.records.forget_kept(&name) {
                 tracing::warn!(container = %name, error = %e, "remove the note of its addresses");
             }
+        }
+    }
+
+    /// Gives a port back to whoever made it: off the bridge, and down.
+    fn release_link(&mut self, record: &Record) {
+        if let Err(e) = self.links.release_port(record.ifindex) {
+            tracing::error!(container = %record.container, error = %chain(&e), "take its port off the bridge");
         }
     }
 
@@ -134,10 +148,11 @@ impl Engine {
         }
         self.unbind_lease(&record);
         self.unname_container(name);
+        self.unserve_named(name);
         if let Err(e) = self.drop_record(name) {
             tracing::error!(container = %name, error = %e, "remove the record of a container that ended");
         }
-        tracing::info!(container = %name, zone = %record.zone, "its link is gone; detached");
+        tracing::info!(container = %name, zone = %record.zone, "its port is gone; detached");
     }
 
     /// The record of an attached container.

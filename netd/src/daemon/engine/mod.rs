@@ -3,6 +3,7 @@
 //! It holds what should be (zones, policies, attached containers) and makes the kernel agree. Each
 //! operation either holds afterwards or has been undone; its errors are sentences for people.
 
+mod adopt;
 mod apply;
 mod attach;
 pub(crate) mod clock;
@@ -15,6 +16,7 @@ mod explain;
 mod fold;
 mod forward;
 mod lease;
+mod named;
 mod names;
 mod opened;
 mod owned;
@@ -45,6 +47,7 @@ use super::edits::Edits;
 use super::files::Files;
 use super::leases::Journal;
 use super::loopback6::Doors;
+use super::named::Named;
 use super::ports::Ports;
 use super::reaper::Reaper;
 use super::record::{Record, Records};
@@ -98,6 +101,8 @@ pub(crate) struct Engine {
     pub(crate) store: Store,
     pub(crate) journal: Journal,
     records: Records,
+    /// Files for namespaces with names.
+    named: Named,
     links: Links,
     tables: Tables,
     firewall: Firewall,
@@ -116,6 +121,8 @@ pub(crate) struct Engine {
     /// Zones with IPv6.
     six: BTreeMap<ZoneName, six::Six>,
     ports: Ports,
+    /// Ports on our bridges that are not adopted.
+    strangers: adopt::Strangers,
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
     /// Names whose addresses may not be durable yet, each with the number of its write.
@@ -168,6 +175,7 @@ impl Engine {
         }
         self.reaper.done();
         self.reaped.notify_waiters();
+        self.meet_again();
     }
 
     /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.

@@ -1,6 +1,6 @@
 //! Names: what the resolver knows of zones and containers, and what it asks about policies.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -77,14 +77,15 @@ fn egress(firewall: &Firewall, container: &str) -> Egress {
         return Egress::nothing();
     };
     let outside = outside::outside(world, firewall.policies(), container);
+    // The parser of policies lets through what the resolver takes.
+    let patterns = |names: &BTreeSet<String>| {
+        let patterns = names.iter().filter_map(|name| name.parse().ok());
+        patterns.collect()
+    };
     Egress {
         everything: outside.everything,
-        // The parser of policies lets through what the resolver takes.
-        names: outside
-            .names
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect(),
+        names: patterns(&outside.names),
+        noted: patterns(&outside.tried),
     }
 }
 

@@ -199,6 +199,7 @@ impl Engine {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let all = self.closed_ports.iter();
         all.flat_map(|(name, list)| list.iter().map(move |text| format!("{name}: {text}")))
+            .chain(self.stranger_warnings())
             .collect()
     }
 

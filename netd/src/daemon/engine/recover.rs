@@ -26,6 +26,7 @@ use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
 use crate::daemon::leases::{Before, Journal, JournalError};
 use crate::daemon::loopback6::Doors;
+use crate::daemon::named::Named;
 use crate::daemon::opened::Line;
 use crate::daemon::ports::Ports;
 use crate::daemon::reaper::Reaper;
@@ -91,8 +92,10 @@ impl Engine {
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let (opened, recalled) = super::opened::open(&dirs);
+        let named = Named::new(&dirs.state);
         let mut engine = Self {
             dirs,
+            named,
             started: Instant::now(),
             machine_id,
             store,
@@ -110,6 +113,7 @@ impl Engine {
             apply_news: std::rc::Rc::new(Notify::new()),
             zones: BTreeMap::new(),
             ports: Ports::default(),
+            strangers: super::adopt::Strangers::default(),
             answered: Vec::new(),
             renumbered: None,
             six: BTreeMap::new(),
@@ -181,6 +185,7 @@ impl Engine {
         self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
+        self.sweep_named();
         self.check_ways();
         self.restore_leases(before);
         self.restore_leases6(stored);
@@ -260,15 +265,17 @@ impl Engine {
     /// Links and records must agree: what only one side knows is undone.
     fn match_links(&mut self, records: Vec<Record>) {
         let bridges: Vec<_> = self.zones.values().map(|z| z.zone.bridge.clone()).collect();
-        let mut there = BTreeMap::new();
+        let mut there = BTreeSet::new();
         for bridge in bridges {
-            match self.links.ports(&bridge) {
-                Ok(ports) => there.extend(ports.into_iter().map(|p| (p.ifindex, p.name))),
+            match self.links.port_indexes(&bridge) {
+                Ok(ports) => there.extend(ports),
                 Err(e) => tracing::error!(bridge = %bridge, error = %chain(&e), "list its ports"),
             }
         }
         for record in records {
-            let known = self.zones.contains_key(&record.zone) && self.is_there(&record);
+            let known = self.zones.contains_key(&record.zone)
+                && self.is_there(&record)
+                && (!record.adopted || there.contains(&record.ifindex));
             if known {
                 there.remove(&record.ifindex);
                 self.repair_port(&record);
@@ -277,20 +284,24 @@ impl Engine {
                 self.port_vanished(&record.container);
             }
         }
-        for (ifindex, name) in there {
-            if !name.as_str().starts_with("vb-") {
-                // Somebody else's port on our bridge: without guard elements it stays closed.
-                continue;
-            }
-            tracing::info!(port = %name, "an attach was cut off before it was done; undone");
-            if let Err(e) = self.links.close_port(ifindex, self.reaper.group()) {
-                tracing::error!(port = %name, error = %chain(&e), "undo a cut-off attach");
+        for ifindex in &there {
+            let port = match self.links.stranger(*ifindex) {
+                Ok(Some(port)) if port.is_own_make() => port.name,
+                _ => continue,
+            };
+            tracing::info!(port = %port, "an attach was cut off before it was done; undone");
+            if let Err(e) = self.links.close_port(*ifindex, self.reaper.group()) {
+                tracing::error!(port = %port, error = %chain(&e), "undo a cut-off attach");
             }
         }
         for group in Reaper::groups() {
             if let Err(e) = zone::reap(group) {
                 tracing::error!(error = %chain(&e), "delete links that were closed before the restart");
             }
+        }
+        // What else is there was plugged in by somebody else, while no daemon ran or just before one was killed.
+        for ifindex in there {
+            self.meet(ifindex);
         }
     }
 

@@ -70,6 +70,7 @@ impl Engine {
             .map_err(|e| refused(format!("reload: ask what was edited: {e}")))?;
         self.reload_zones()?;
         self.reload_policies()?;
+        self.meet_again();
         Ok(self.file_problems())
     }
 
@@ -101,6 +102,10 @@ impl Engine {
         };
         if !changed.is_empty() {
             self.follow_zone_files();
+            let names: Vec<_> = self.zones.keys().cloned().collect();
+            for name in names {
+                self.meet_ports_of(&name);
+            }
         }
         Ok(())
     }

@@ -10,9 +10,10 @@ use zone::{Configure, ContainerName, IfName, MacAddr, Netns, ZoneName};
 use super::{invalid, refused};
 use crate::api;
 use crate::daemon::chain;
+use crate::daemon::named::NetnsName;
 
 /// Interface name inside a container when none is asked for: systemd-nspawn's own.
-const DEFAULT_IFNAME: &str = "host0";
+pub(super) const DEFAULT_IFNAME: &str = "host0";
 /// Ceilings that keep one request from hurting others.
 const MOST_LABELS: usize = 64;
 const MOST_PUBLISHED: usize = 256;
@@ -25,6 +26,8 @@ pub(super) struct Request {
     pub(super) container: ContainerName,
     pub(super) zone: ZoneName,
     pub(super) netns: Netns,
+    /// Its name, where that is to be served.
+    pub(super) netns_name: Option<NetnsName>,
     pub(super) ifname: IfName,
     pub(super) configure: Configure,
     pub(super) addresses: Vec<IpAddr>,
@@ -130,10 +133,20 @@ impl Request {
             }
         }
         let netns = netns(&what, &request, fds)?;
+        let netns_name = match request.netns_name {
+            None => None,
+            Some(name) => {
+                let name =
+                    NetnsName::try_from(name).map_err(|e| invalid(format!("{what}: {e}")))?;
+                // Files are made under this name. Whoever asks may see another /run/netns than the daemon.
+                Some(name).filter(|name| name.is(netns.id()))
+            }
+        };
         Ok(Self {
             container,
             zone,
             netns,
+            netns_name,
             ifname,
             configure,
             addresses,

@@ -66,6 +66,7 @@ impl Engine {
     /// Everything that is wrong.
     fn problems(&self) -> Vec<api::Problem> {
         let mut problems = self.file_problems();
+        problems.extend(self.stranger_problems());
         problems.extend(self.problems.iter().map(|(subject, message)| api::Problem {
             subject: subject.clone(),
             message: message.clone(),
@@ -159,7 +160,12 @@ impl Engine {
                 .iter()
                 .map(|(text, _)| text.clone())
                 .collect(),
-            state: "attached".into(),
+            state: if record.adopted {
+                "adopted"
+            } else {
+                "attached"
+            }
+            .into(),
         }
     }
 }

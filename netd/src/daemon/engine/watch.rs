@@ -16,6 +16,7 @@ impl Engine {
         let mut forgotten = Vec::new();
         let mut cut_off = BTreeSet::new();
         let mut ports: BTreeMap<u32, bool> = BTreeMap::new();
+        let mut strangers: BTreeSet<u32> = BTreeSet::new();
         for event in events {
             match event {
                 LinkEvent::Bridge {
@@ -51,8 +52,18 @@ impl Engine {
                     gone,
                     flags,
                     up,
+                    master,
                     ..
                 } => {
+                    if self.ports.at(ifindex).is_none() {
+                        // one of ours that was closed looks like this
+                        let closed = !up && flags == Some(PortFlags::GUARDED);
+                        let ours = self.zones.values().any(|s| s.ifindex == master);
+                        if self.strangers.knows(ifindex) || (ours && !gone && !closed) {
+                            strangers.insert(ifindex);
+                        }
+                        continue;
+                    }
                     let before = ports.get(&ifindex).copied().unwrap_or_default();
                     let loose = flags.map_or(before, |flags| flags != PortFlags::GUARDED);
                     ports.insert(ifindex, gone || !up || loose);
@@ -73,6 +84,9 @@ impl Engine {
             if wrong {
                 self.check_port(ifindex);
             }
+        }
+        for ifindex in strangers {
+            self.meet(ifindex);
         }
         for ifindex in forgotten {
             // A port that was closed or lost its bridge forgets as well, and is none of ours by now or
@@ -160,6 +174,9 @@ impl Engine {
         }
         match self.links.port(ifindex) {
             Ok(None) => self.port_vanished(&record.container),
+            Ok(Some((master, _))) if record.adopted && master != Some(bridge) => {
+                self.port_left(&record);
+            }
             Ok(Some((master, state))) => {
                 if master != Some(bridge) || !state.is_some_and(|s| s.is_guarded() && s.up) {
                     tracing::warn!(container = %record.container, "somebody changed its port; putting it right");
@@ -196,6 +213,7 @@ impl Engine {
             .collect();
         for (zone, ifindex) in bridges {
             if firewall::kernel::gate::present(ifindex) {
+                self.problems.remove(&format!("gate of zone {zone}"));
                 continue;
             }
             tracing::warn!(zone = %zone, "somebody took the gate off the bridge; putting it back");

@@ -58,6 +58,7 @@ impl Engine {
             return Err(e);
         }
         tracing::info!(zone = %name, "zone created");
+        self.meet_ports_of(&name);
         let state = self.zone(&name)?;
         Ok((self.zone_view(state), true))
     }
@@ -364,6 +365,7 @@ impl Engine {
         for record in attached {
             self.repair_port(&record);
         }
+        self.meet_ports_of(name);
         let ifindex = self.zone(name)?.ifindex;
         self.links
             .ask_neighbours_again(ifindex)

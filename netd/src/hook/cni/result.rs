@@ -87,7 +87,11 @@ pub(super) fn added(
     };
     let interfaces = json!([
         interface(wishes.zone.bridge().as_str(), bridge_mac, None),
-        interface(&container.host_ifname, zone::port::host_mac(mac), None),
+        interface(
+            &container.host_ifname,
+            zone::PortSpec::host_mac_of(mac),
+            None
+        ),
         interface(call.ifname.as_str(), mac, Some(&call.netns)),
     ]);
     let (mut ips, mut routes) = (Vec::new(), Vec::new());

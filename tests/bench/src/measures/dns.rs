@@ -23,6 +23,12 @@ use crate::ns::Netns;
 use crate::sides::{empty_folder, need, run};
 use crate::stats::{Comparison, Unit};
 
+/// Of today, from its crate.
+const AARDVARK: &str = "aardvark-dns";
+/// Of Debian 12: 1.4.0.
+const DEBIANS: &str = "aardvark-dns (Debian)";
+const DEBIANS_PATH: &str = "/usr/lib/podman/aardvark-dns";
+
 /// For how long a server may take to answer its first query.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -34,7 +40,11 @@ pub(crate) fn run_all(options: &Options, names: u32, rounds: u32, seconds: u32) 
     let aardvark = options.peers.join("bin/aardvark-dns");
     for (who, server) in [
         ("dnsmasq", Server::dnsmasq(names)),
-        ("aardvark-dns", Server::aardvark(&aardvark, names)),
+        (AARDVARK, Server::aardvark(AARDVARK, &aardvark, names)),
+        (
+            DEBIANS,
+            Server::aardvark(DEBIANS, Path::new(DEBIANS_PATH), names),
+        ),
     ] {
         match server {
             Ok(server) => servers.push(server),
@@ -178,19 +188,20 @@ impl Server {
             ])
             .arg(format!("--listen-address={GATEWAY4}"))
             .arg(format!("--addn-hosts={}", file.display()));
-        Self::beside("dnsmasq", names, command, |n| {
+        Self::beside("dnsmasq", ("dnsmasq", "cm"), names, command, |n| {
             format!("dn{n}.bench.internal")
         })
     }
 
-    fn aardvark(program: &Path, names: u32) -> Result<Self> {
+    fn aardvark(name: &'static str, program: &Path, names: u32) -> Result<Self> {
         if !program.is_file() {
             return Err(Error::Missing {
                 what: program.display().to_string(),
                 remedy: "run `bench setup`",
             });
         }
-        let folder = folder("aardvark")?;
+        let debians = name == DEBIANS;
+        let folder = folder(if debians { "aardvark1" } else { "aardvark" })?;
         let mut network = format!("{GATEWAY4}\n");
         for n in 0..names {
             let _ = writeln!(network, "{n:064x} {}  dn{n}", address(n));
@@ -200,27 +211,30 @@ impl Server {
         let file = folder.join("bench");
         fs::write(&file, network).during(|| format!("write {}", file.display()))?;
         let mut command = Command::new(program);
-        command.arg("--config").arg(&folder).args([
-            "--port",
-            "53",
-            "--filter-search-domain",
-            ".dns.podman",
-            "run",
-        ]);
-        Self::beside("aardvark-dns", names, command, |n| {
-            format!("dn{n}.dns.podman")
-        })
+        command.arg("--config").arg(&folder).args(["--port", "53"]);
+        if !debians {
+            // the older one has it built in
+            command.args(["--filter-search-domain", ".dns.podman"]);
+        }
+        command.arg("run");
+        let short = if debians {
+            ("aardvark1", "ad")
+        } else {
+            ("aardvark", "ca")
+        };
+        Self::beside(name, short, names, command, |n| format!("dn{n}.dns.podman"))
     }
 
-    /// A server on a plain bridge.
+    /// A server on a plain bridge. `short`: the host's name, and the client's.
     fn beside(
         name: &'static str,
+        short: (&str, &str),
         names: u32,
         mut command: Command,
         full: impl Fn(u32) -> String,
     ) -> Result<Self> {
-        let mut floor = Floor::create(&format!("host-dns-{name}"), false)?;
-        let client = Container::create(if name == "dnsmasq" { "cm" } else { "ca" }, 0)?;
+        let mut floor = Floor::create(&format!("host-dns-{}", short.0), false)?;
+        let client = Container::create(short.1, 0)?;
         floor.host().enter()?;
         floor.attach(&client)?;
         let child = command
@@ -234,7 +248,7 @@ impl Server {
             name,
             pid: child.0.id(),
             at: GATEWAY4.into(),
-            queries: queries(name, names, full)?,
+            queries: queries(short.0, names, full)?,
             client: client.netns,
             host: Host::Floor {
                 _floor: floor,
@@ -243,7 +257,7 @@ impl Server {
         };
         server.wait()?;
         let started = server.pid;
-        server.pid = serving(started, name)?;
+        server.pid = serving(started, short.0)?;
         if let Host::Floor { child, .. } = &mut server.host {
             child.1 = Some(server.pid).filter(|pid| *pid != started);
         }
@@ -347,18 +361,22 @@ fn queries(name: &str, names: u32, full: impl Fn(u32) -> String) -> Result<PathB
     Ok(file)
 }
 
-/// The process that serves: the one that was started, or the one it left behind.
+/// The process that serves: the one that was started, or the one it left behind, on this host.
 fn serving(started: u32, name: &str) -> Result<u32> {
     if cpu(started).is_ok() {
         return Ok(started);
     }
+    let host = |path: &Path| fs::read_link(path.join("ns/net")).ok();
+    let here = host(Path::new("/proc/thread-self"));
     for entry in fs::read_dir("/proc")
         .during(|| "list processes".into())?
         .flatten()
     {
-        let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let path = entry.path();
+        let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
         let pid = entry.file_name().to_str().and_then(|n| n.parse().ok());
-        if let Some(pid) = pid.filter(|_| comm.trim() == name) {
+        let serves = |_: &u32| comm.trim() == "aardvark-dns" && host(&path) == here;
+        if let Some(pid) = pid.filter(serves) {
             return Ok(pid);
         }
     }

@@ -125,3 +125,54 @@ impl PacketSocket {
         }
     }
 }
+
+/// A tap, as a virtual machine has it: frames that are written come out of the interface, and the other way.
+pub struct Tap {
+    fd: OwnedFd,
+}
+
+impl Tap {
+    /// Makes an interface in the thread's namespace. It is gone with this value.
+    pub fn open(name: &str) -> io::Result<Self> {
+        const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+        let fd = rustix::fs::open(
+            "/dev/net/tun",
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?;
+        // SAFETY: all fields of ifreq are integers, arrays of them or unions of such; zero is valid for each.
+        let mut request: libc::ifreq = unsafe { zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+        // SAFETY: `request` lives through the call, which reads and writes within it.
+        let made = unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETIFF, &raw mut request) };
+        if made < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { fd })
+    }
+
+    /// Sends a frame out of the interface.
+    pub fn write(&self, frame: &[u8]) -> io::Result<()> {
+        rustix::io::write(&self.fd, frame)?;
+        Ok(())
+    }
+
+    /// The next frame for the machine, if one comes in time.
+    pub fn read(&self, buffer: &mut [u8], wait: Duration) -> io::Result<Option<usize>> {
+        let mut ready = [rustix::event::PollFd::new(
+            &self.fd,
+            rustix::event::PollFlags::IN,
+        )];
+        let wait = rustix::event::Timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        if rustix::event::poll(&mut ready, Some(&wait))? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(rustix::io::read(&self.fd, buffer)?))
+    }
+}

@@ -1,5 +1,6 @@
 //! The stories, by what they are about.
 
+mod adopt;
 mod any_process;
 mod apply;
 mod attach;
@@ -20,6 +21,7 @@ mod harness;
 mod limits;
 mod names;
 mod netavark;
+mod nspawn;
 mod oci;
 mod oci_life;
 mod opened;
@@ -32,6 +34,7 @@ mod publish_conflict;
 mod publish_live;
 mod publish_policy;
 mod reachability;
+mod resolv;
 mod restart;
 mod run;
 mod six;
@@ -88,15 +91,17 @@ stories! {
         a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
     six: the_kernel_follows_advertisements, statically_configured_ones_are_told_nothing, real_clients_get_their_address,
         a_lease_is_renewed_released_and_survives_the_daemon, a_zone_that_goes_takes_its_routes_along, a_zone_of_ipv6_alone, nobody_touches_anothers_lease, private_subnets_are_translated_and_global_ones_are_not, leases_end_and_are_declined;
-    prefix: privacy_addresses_are_the_container, nobody_uses_anothers_prefix, ways_come_and_go;
+    prefix: privacy_addresses_are_the_container, nobody_uses_anothers_prefix, ways_come_and_go,
+        a_nested_zone_has_a_delegated_prefix;
     dhcp_life: a_whole_life_of_each_client, an_address_in_use_is_declined, a_remembered_address_is_confirmed_or_refused;
     dhcp_storm: kill_9_under_load_loses_no_acknowledged_lease, garbage_and_floods_cost_no_lease;
     dhcp_zone: options_and_reservations_reach_a_client, relay_agents_are_heard_where_the_zone_names_them, silence_has_a_reason;
     names: a_zones_names_are_known_to_its_containers, attach_and_detach_change_names_at_once, what_is_not_known_is_asked_upstream,
         the_resolver_is_no_way_out, upstream_that_does_not_answer_is_told_in_time, the_hosts_resolvers_are_followed,
         domains_and_zones_have_resolvers_of_their_own, nobody_outside_is_answered, the_resolver_outlives_bridges_and_daemons;
+    resolv: a_container_that_is_run_has_the_file_that_is_asked_for, what_ip_netns_starts_finds_names;
     opened: a_name_opens_what_it_resolves_to, conditions_count_for_names_too, no_name_leads_back, a_name_is_no_tunnel,
-        what_a_name_opened_ends;
+        what_a_name_opened_ends, a_name_on_trial_opens_nothing_and_is_known;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
@@ -105,6 +110,10 @@ stories! {
     decisions: a_file_on_trial_changes_nothing_and_is_recorded, a_rule_that_logs_is_recorded_with_what_it_did,
         what_is_over_a_rate_is_told_with_it, rules_count_what_they_match, a_flood_harms_no_packet_and_no_disk,
         what_is_learned_allows_what_was_seen_and_nothing_else, the_journal_is_told_and_a_log_can_be_followed;
+    adopt: nothing_passes_before_a_port_is_adopted, an_adopted_port_is_a_container_like_any_other,
+        what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
+        adopted_ports_outlive_daemons_and_tampering;
+    nspawn: machines_find_the_zone_and_the_zone_stays;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;

@@ -91,9 +91,38 @@ pub fn a_name_opens_what_it_resolves_to() {
     assert_eq!(told(&db, Over::Udp, "www.example.org", "A").answers, [V4]);
     assert_eq!(server.seen(), seen);
     world.verdicts(&[(Allow, "db", V4, "tcp/80"), (Deny, "db", V6, "tcp/80")]);
-    // Explained with the rule.
-    let explained = world.netd(&format!("explain web {V4} tcp/80"));
-    assert!(explained.stdout.contains("web.toml:1:1"), "{explained}");
+    // Explained with the rule, by address and by name, also one that nobody asked for yet.
+    for to in [V4, "dns:www.example.org", "dns:new.example.org"] {
+        let explained = world.netd(&format!("explain web {to} tcp/80"));
+        assert!(explained.stdout.contains("web.toml:1:1"), "{explained}");
+    }
+    world
+        .netd("explain web dns:www.example.org tcp/22")
+        .fails(10);
+    world
+        .netd("explain db dns:www.example.net tcp/80")
+        .fails(10);
+    let step = &world
+        .netd("explain web dns:www.example.org tcp/80 -4 --json")
+        .json()["steps"][0];
+    assert_eq!(
+        (step["kind"].as_str(), step["to"].as_str()),
+        (Some("name"), Some(V4))
+    );
+    // Another file of policies, by what it means.
+    let new = world.dir.join("new");
+    std::fs::create_dir(&new).unwrap();
+    for (name, pattern) in [("web", "www.example.org"), ("db", "*.example.org")] {
+        let text = opens(pattern, "\"tcp/80\", \"icmp/echo-request\"");
+        std::fs::write(new.join(format!("{name}.toml")), text).unwrap();
+    }
+    let rows = world.netd(&format!("policy diff {}", new.display())).ok();
+    // (www.example.org is open before and after.)
+    assert_eq!(rows.lines().count(), 1, "{rows}");
+    assert!(
+        rows.starts_with("web -> dns:*.example.org icmp/echo-request, tcp/80 allow -> deny "),
+        "{rows}"
+    );
     // A new daemon knows it, and so does the one after one that was killed.
     world.restart_netd();
     let both = [
@@ -300,5 +329,48 @@ pub fn what_a_name_opened_ends() {
     }
     world.start_netd();
     world.verdicts(&[(Deny, "web", V4, "tcp/80")]);
+    server.end();
+}
+
+pub fn a_name_on_trial_opens_nothing_and_is_known() {
+    let (world, server) = closed("opened-trial", &[&format!("www.example.org A {V4}")]);
+    world.zone("open").create();
+    let web = world.container("web").in_zone("open").start();
+    let shut = world.container("shut").in_zone("dmz").start();
+    let rule = opens("*.example.org", "\"tcp/80\"");
+    world.policy("web", &format!("mode = \"audit\"\n{rule}"));
+    world.policy("shut", &format!("mode = \"audit\"\n{rule}"));
+    told(&web, Over::Udp, "www.example.org", "A");
+    // The one may go everywhere as before, and what would not be so is recorded: not what the name would open.
+    world.verdicts(&[
+        (Allow, "web", V4, "tcp/80"),
+        (Allow, "web", V4, "tcp/22"),
+        (Allow, "web", OUTSIDE[0], "tcp/80"),
+    ]);
+    let recorded = |address: &str, port: &str| {
+        let log = world.netd("policy log web --json").ok();
+        let mut records = log
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        records.any(|r| r["to"]["address"] == address && r["traffic"] == port)
+    };
+    let started = Instant::now();
+    while !recorded(V4, "tcp/22") || !recorded(OUTSIDE[0], "tcp/80") {
+        assert!(started.elapsed() < Duration::from_secs(20), "not recorded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!recorded(V4, "tcp/80"), "the name would open it");
+    // The other stays closed, to questions too.
+    assert_eq!(told(&shut, Over::Udp, "www.example.org", "A").code, Refused);
+    world.verdicts(&[(Deny, "shut", V4, "tcp/80")]);
+    let elements = world.nft("list map inet netd resolved4");
+    assert!(!elements.stdout.contains(V4), "{elements}");
+    // In force, what was told already is open.
+    world.policy("web", &rule);
+    world.verdicts(&[
+        (Allow, "web", V4, "tcp/80"),
+        (Deny, "web", V4, "tcp/22"),
+        (Deny, "web", OUTSIDE[0], "tcp/80"),
+    ]);
     server.end();
 }

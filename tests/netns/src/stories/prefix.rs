@@ -4,8 +4,12 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use crate::net::clients::CLIENTS6;
 use crate::net::frame::{self, IPV6};
+use crate::net::netns::{Netns, run};
+use crate::net::probe;
 use crate::net::raw::PacketSocket;
+use crate::net::server::Server;
 use crate::world::{Container, World};
 
 /// Waits until a script prints something that is wanted.
@@ -226,18 +230,16 @@ pub fn nobody_uses_anothers_prefix() {
     }
     // thousands of addresses of its own, and made-up link-local ones: few are noted, and the resolver, the
     // gateway's echo and refusals are limited for all of them together
+    let mac = frame::mac(world.sh("cat /sys/class/net/vz-wide/address").trim());
     let many = |number: u64| {
         let private = beside(own, 0x1_0000 + number);
         let made_up = Ipv6Addr::from(0xfe80u128 << 112 | u128::from(0x7777_0000_0000 + number));
-        let mac = world.sh("cat /sys/class/net/vz-wide/address");
         let echo = |from| {
             let echo = frame::icmp6(from, gateway, 128, 0, &[0, 1, 0, 1]);
-            frame::ethernet(frame::mac(mac.trim()), me, IPV6, &echo)
+            frame::ethernet(mac, me, IPV6, &echo)
         };
         vec![ask(private), ask(made_up), echo(private), echo(made_up)]
     };
-    let mac = world.sh("cat /sys/class/net/vz-wide/address");
-    drop(mac);
     let frames: Vec<_> = (0..300).flat_map(many).collect();
     for _ in 0..3 {
         send(frames.clone());
@@ -305,4 +307,150 @@ pub fn ways_come_and_go() {
     assert_eq!(ways(), before, "none");
     let neighbours = world.sh("ip -6 neigh show dev vz-wide nud permanent");
     assert!(!neighbours.contains("lladdr"), "{neighbours}");
+}
+
+/// Runs a DHCPv6 client inside, in private folders, that asks for prefixes.
+#[track_caller]
+fn dhclient(world: &World, inside: &Container, script: &str) -> String {
+    let client = &CLIENTS6[0];
+    let script = format!(
+        "mkdir -p /tmp/l; mount --bind {} /var/lib/dhcp; {script}",
+        world.folder("leases").display()
+    );
+    let mut command = client.command(&world.dir, &script);
+    inside.netns.enter(|| run(&mut command)).ok()
+}
+
+/// What `netd lease list` says of the prefixes of a container.
+fn delegated(world: &World, name: &str) -> Vec<String> {
+    let leases = world.netd("lease list --json").json();
+    let leases = leases.as_array().unwrap().iter();
+    let own = leases.filter(|l| l["kind"] == "delegated" && l["container"] == name);
+    own.map(|l| l["address"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// A container that routes for others is delegated a prefix: what is in it is the container.
+pub fn a_nested_zone_has_a_delegated_prefix() {
+    let world = World::new("prefix-pd");
+    zones(&world, "egress");
+    std::fs::create_dir_all(world.folder("leases")).unwrap();
+    let router = world.container("router").in_zone("wide").start();
+    let web = world.container("web").in_zone("wide").start();
+    let mallory = world.container("mallory").in_zone("wide").start();
+    let poor = world.container("poor").in_zone("narrow").start();
+    world.policy(
+        "web",
+        "[[ingress]]\nfrom = [\"container:router\"]\n[[egress]]\nto = [\"container:router\"]\n",
+    );
+    world.policy("router", "[[egress]]\nto = [\"container:web\", \"world\"]\n[[ingress]]\nfrom = [\"container:web\"]\nports = [\"tcp/80\"]\n");
+    world.policy("mallory", "[[egress]]\n");
+    world.netd("reload").ok();
+    let wait =
+        "until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done";
+    let ask = format!(
+        "{wait}; dhclient -6 -P -1 -v -lf /var/lib/dhcp/l -pf /run/pd.pid host0; kill $(cat /run/pd.pid)"
+    );
+    dhclient(&world, &router, &ask);
+    let prefixes = delegated(&world, "router");
+    assert_eq!(prefixes.len(), 1, "{prefixes:?}");
+    assert!(
+        prefixes[0].starts_with("fd66:1:2:c") && prefixes[0].ends_with("/64"),
+        "{prefixes:?}"
+    );
+    let first: Ipv6Addr = prefixes[0].trim_end_matches("/64").parse().unwrap();
+    let (inner, leaf) = (beside(first, 1), beside(first, 0x1eaf));
+    // a zone of its own, as another netd would make it
+    let nested = Netns::create("leaf");
+    router.sh(&format!(
+        "ip link add in0 type veth peer name host0 netns {}; ip addr add {inner}/64 dev in0 nodad; \
+         ip link set in0 up; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding",
+        nested.path().display()
+    ));
+    nested.sh(&format!(
+        "ip link set lo up; ip link set host0 up; ip addr add {leaf}/64 dev host0 nodad; \
+         ip -6 route add default via {inner}"
+    ));
+    let _server = Server::start(&nested, "leaf", &["tcp/80".to_owned(), "tcp/81".to_owned()]);
+    let from_leaf = |to: IpAddr| {
+        let started = Instant::now();
+        loop {
+            let out = probe::probe(&nested, to, "tcp/80");
+            if out.passed() || started.elapsed() > Duration::from_secs(5) {
+                return out;
+            }
+        }
+    };
+    let check = || {
+        let out = from_leaf(web.v6().into());
+        assert_eq!(
+            (out.who(), out.source()),
+            ("web", Some(leaf.into())),
+            "{out:?}"
+        );
+        // judged as the container: nobody else let it in, and it is let in where the container is
+        assert!(!probe::probe(&nested, mallory.v6().into(), "tcp/80").passed());
+        let out = web.tcp(leaf, 80);
+        assert_eq!(
+            (out.who(), out.source()),
+            ("leaf", Some(web.v6().into())),
+            "{out:?}"
+        );
+        assert!(!web.tcp(leaf, 81).passed());
+        assert!(!mallory.tcp(leaf, 80).passed());
+        // private, so translated on the way out
+        let out = from_leaf("2001:db8:1::2".parse().unwrap());
+        assert_eq!(
+            out.source(),
+            Some("2001:db8:1::1".parse().unwrap()),
+            "{out:?}"
+        );
+        let said = world
+            .netd(&format!("explain {leaf} web tcp/80 --json"))
+            .json();
+        assert_eq!(said["verdict"], "allow", "{said}");
+    };
+    check();
+    // nobody else's
+    mallory.sh(&format!(
+        "ip addr add {}/128 dev host0 nodad",
+        beside(first, 0xbad)
+    ));
+    let from = format!(
+        "ip -6 route replace {}/128 via $(ip -6 route show default | cut -d' ' -f3) dev host0 src {}",
+        web.v6(),
+        beside(first, 0xbad)
+    );
+    mallory.sh(&from);
+    let out = mallory.tcp(web.v6(), 80);
+    assert!(
+        !out.passed() && !out.turned_away(),
+        "the guard drops it: {out:?}"
+    );
+    world.restart_netd();
+    assert_eq!(delegated(&world, "router"), prefixes);
+    check();
+    world.kill_netd();
+    world.start_netd();
+    check();
+    // a narrow zone has none to delegate
+    let said = dhclient(
+        &world,
+        &poor,
+        "until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done; timeout 4 dhclient -6 -P -1 -v -d -lf /var/lib/dhcp/poor -pf /run/poor.pid host0 2>&1; true",
+    );
+    assert!(delegated(&world, "poor").is_empty(), "{said}");
+    // given back, it leads nowhere
+    dhclient(
+        &world,
+        &router,
+        "dhclient -6 -P -r -v -lf /var/lib/dhcp/l -pf /run/pd.pid host0",
+    );
+    assert!(delegated(&world, "router").is_empty());
+    let routes = world.sh("ip -6 route show dev vz-wide proto 110");
+    assert!(!routes.contains("fd66:1:2:c"), "{routes}");
+    assert!(!probe::probe(&nested, web.v6().into(), "tcp/80").passed());
+    // the others have theirs
+    assert_eq!(routes.lines().count(), 3, "{routes}");
+    nested.remove();
 }

@@ -272,6 +272,22 @@ impl Drop for Container {
     }
 }
 
+impl Host {
+    /// Makes a container known that was not attached by the story: an adopted one. Returns what its status says.
+    #[track_caller]
+    pub fn know(&self, name: &str, netns: &Netns) -> Value {
+        let status = container_part(&self.netd(&format!("status {name} --json")).json());
+        let zone = status["zone"].as_str().unwrap_or_default();
+        let place = Place {
+            netns: netns.clone(),
+            addresses: listed(&status["addresses"]),
+            gateways: self.gateways_of(zone),
+        };
+        self.places.lock().unwrap().insert(name.to_owned(), place);
+        status
+    }
+}
+
 /// A document without what only one command tells: the container itself, which all tell alike.
 pub fn container_part(document: &Value) -> Value {
     let mut document = document.clone();
