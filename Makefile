@@ -82,6 +82,9 @@ install-files:
 	$(NETD) completions zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd
 	$(NETD) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/netd.fish
 	sed 's|@BINDIR@|$(BINDIR)|' dist/netd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/netd.service
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system/systemd-nspawn@.service.d
+	sed 's|@BINDIR@|$(BINDIR)|' dist/systemd-nspawn@.service.conf \
+	  >$(DESTDIR)$(PREFIX)/lib/systemd/system/systemd-nspawn@.service.d/50-netd.conf
 	install -d $(DESTDIR)$(PREFIX)/share/netd/schema
 	install -m 644 docs/schema/*.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema
 	install -m 644 dist/70-netd.network $(DESTDIR)$(PREFIX)/lib/systemd/network/
@@ -100,6 +103,7 @@ uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd \
 	  $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/netd.fish \
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system/systemd-nspawn@.service.d/50-netd.conf \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system/netd.service $(DESTDIR)$(PREFIX)/lib/systemd/network/70-netd.network
 
 clean:

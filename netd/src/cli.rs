@@ -37,7 +37,9 @@ use crate::daemon::{self, DaemonArgs};
 use crate::dirs::Dirs;
 use crate::error::{Error, chain, exit};
 use crate::hook;
-use args::{Command, HookAction, HookCommand, LeaseCommand, NetavarkCall, PolicyCommand};
+use args::{
+    Command, HookAction, HookCommand, LeaseCommand, NetavarkCall, NspawnCommand, PolicyCommand,
+};
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -189,6 +191,15 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         }
         Command::Hook(HookCommand::Netavark { call }) => {
             hook::netavark::run(&context, &call.into())
+        }
+        Command::Hook(HookCommand::Nspawn(NspawnCommand::Prepare { machine })) => {
+            hook::nspawn::prepare(&context, &machine)
+        }
+        Command::Hook(HookCommand::Nspawn(NspawnCommand::Exec { machine, command })) => {
+            hook::nspawn::exec(&context, &machine, &command)
+        }
+        Command::Hook(HookCommand::Nspawn(NspawnCommand::Remove { machine })) => {
+            hook::nspawn::remove(&context, &machine)
         }
         Command::Completions { shell } => pages::completions(&context, shell),
         Command::Man => pages::man(&context),

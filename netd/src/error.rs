@@ -129,6 +129,11 @@ pub(crate) enum Error {
     NotNetavark(#[source] serde_json::Error),
     #[error("network {network}: {reason}")]
     Network { network: String, reason: String },
+    #[error("machine {machine}")]
+    Nspawn {
+        machine: String,
+        source: crate::hook::nspawn::NspawnError,
+    },
 
     // Containers of `netd run`.
     #[error(transparent)]

@@ -3,6 +3,19 @@
 
 use std::io;
 
+/// Moves this thread, and only it, into a new network namespace.
+pub(crate) fn new_netns() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNET touches neither memory nor descriptors; other threads stay where they are.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }?)
+}
+
+/// Moves this thread into a mount namespace of its own.
+pub(crate) fn new_mounts() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNS (with the CLONE_FS that it implies) touches neither memory nor descriptors; other threads
+    // stay where they are.
+    Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
+}
+
 /// Marks every descriptor from `first` on as closed at the next exec (close_range(2), Linux 5.11).
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: takes three numbers and touches no memory of ours. It changes descriptor flags only:

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 use super::explain::Located;
-pub(crate) use super::hook_args::{HookAction, HookCommand, NetavarkCall};
+pub(crate) use super::hook_args::{HookAction, HookCommand, NetavarkCall, NspawnCommand};
 pub(crate) use super::run_args::RunArgs;
 use crate::dirs::Dirs;
 use crate::since::Since;

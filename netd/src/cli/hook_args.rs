@@ -67,6 +67,35 @@ Keys: zone (required), labels { KEY: VALUE }, publish [ [ADDR:]HOSTPORT[-END]:PO
 namespaces (true: containers are named POD.NAMESPACE), dns, configDir, stateDir, runtimeDir.
 The container's name is K8S_POD_NAME of CNI_ARGS, or its id.")]
     Cni,
+    /// For systemd-nspawn@.service: a zone for machines whose .nspawn file names one
+    ///
+    /// The drop-in systemd-nspawn@.service.d/50-netd.conf calls it. Zone=, Bridge=vz-…, Port= and Private= of the
+    /// machine's settings are read; a machine that names no zone starts as without netd.
+    #[command(subcommand)]
+    Nspawn(NspawnCommand),
+}
+
+/// `netd hook nspawn …`
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub(crate) enum NspawnCommand {
+    /// Make the machine's network namespace and attach it (ExecStartPre=)
+    Prepare {
+        /// The machine
+        machine: String,
+    },
+    /// Become the command, in that namespace (ExecStart=)
+    Exec {
+        /// The machine
+        machine: String,
+        /// systemd-nspawn and its options
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Detach the machine and remove its namespace (ExecStopPost=)
+    Remove {
+        /// The machine
+        machine: String,
+    },
 }
 
 /// What netavark asks of a plugin.

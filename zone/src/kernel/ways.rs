@@ -167,8 +167,16 @@ fn route(payload: &[u8]) -> Option<Way> {
 /// Link and hardware address of a permanent neighbour by which prefixes may be reached, from `struct ndmsg` and its
 /// attributes.
 fn neighbour(payload: &[u8]) -> Option<(u32, MacAddr)> {
+    match u16_at(payload, 8)? & NUD_PERMANENT {
+        0 => None,
+        _ => link_local(payload),
+    }
+}
+
+/// The same, whatever its state: one that is deleted is not permanent any more when the news are told.
+fn link_local(payload: &[u8]) -> Option<(u32, MacAddr)> {
     let (family, index) = (i32::from(*payload.first()?), u32_at(payload, 4)?);
-    if family != libc::AF_INET6 || u16_at(payload, 8)? & NUD_PERMANENT == 0 {
+    if family != libc::AF_INET6 {
         return None;
     }
     let (_, bytes) = attributes(payload.get(12..)?).find(|(kind, _)| *kind == NDA_DST)?;
@@ -179,6 +187,6 @@ fn neighbour(payload: &[u8]) -> Option<(u32, MacAddr)> {
 pub(super) fn lost(payload: &[u8], is_route: bool) -> Option<(u32, MacAddr)> {
     match is_route {
         true => route(payload).map(|way| (way.ifindex, way.mac)),
-        false => neighbour(payload),
+        false => link_local(payload),
     }
 }

@@ -261,6 +261,8 @@ impl Engine {
             owner: None,
             adopted: true,
             delegated: Vec::new(),
+            aliases: Vec::new(),
+            owner: None,
         };
         let outcome = self.put_in_force(&record, &what);
         if let Err(e) = outcome {
@@ -297,6 +299,7 @@ impl Engine {
             if let Err(e) = self.records.remove(&record.container) {
                 tracing::error!(container = %record.container, error = %e, "undo adopt: remove its record");
             }
+            self.remove_ways(record);
             return Err(e);
         }
         self.bind_lease(record);

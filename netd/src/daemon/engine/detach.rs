@@ -101,6 +101,7 @@ impl Engine {
         if let Err(e) = self.links.release_port(record.ifindex) {
             tracing::error!(container = %record.container, error = %chain(&e), "take its port off the bridge");
         }
+        self.remove_ways(record);
     }
 
     /// Takes the link down and puts it where [`Engine::reap`] finds it.
@@ -112,7 +113,7 @@ impl Engine {
     }
 
     /// Nothing leads to a container's prefixes any more.
-    fn remove_ways(&mut self, record: &Record) {
+    pub(super) fn remove_ways(&mut self, record: &Record) {
         if let Some(state) = self.zones.get(&record.zone) {
             let prefixes = record.prefixes(state.zone.subnet6);
             let ifindex = state.ifindex;

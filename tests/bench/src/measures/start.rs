@@ -59,6 +59,7 @@ pub(crate) fn run(options: &Options, rounds: u32) -> Result<()> {
     );
     if let Ok(daemon) = &daemon {
         all.extend(doors::starters(options, &folder, &root, daemon, &others));
+        all.extend(nspawn_doors(daemon, &root, home));
     }
     // One start of each that does not count: caches, and the bridges that some tools make.
     for round in 0..=rounds {
@@ -109,6 +110,55 @@ fn netd_run(daemon: &Daemon, root: &Path) -> Make {
             .args(["--label", "role=ten", "--", "/bin/true"]);
         command
     })
+}
+
+/// systemd-nspawn in a zone of netd's: adopted, and by the commands of the unit's drop-in.
+fn nspawn_doors<'a>(daemon: &Daemon, root: &Path, host: &'a Netns) -> Vec<Starter<'a>> {
+    const MACHINE: &str = "bench-door";
+    let environment: Vec<_> = daemon
+        .command()
+        .get_envs()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
+        .collect();
+    let nspawn = format!(
+        "systemd-nspawn -q -D {} --register=no --keep-unit --as-pid2",
+        root.display()
+    );
+    let hook = format!("{} hook nspawn", daemon.command().get_program().display());
+    let settings = "/run/systemd/nspawn";
+    let written = need("systemd-nspawn")
+        .and_then(|_| fs::create_dir_all(settings).during(|| format!("make {settings}")))
+        .and_then(|()| {
+            let file = format!("{settings}/{MACHINE}.nspawn");
+            fs::write(&file, format!("[Network]\nZone={ZONE}\n")).during(|| format!("write {file}"))
+        })
+        .map_err(|error| error.chain());
+    let adopted = format!("exec {nspawn} -M adopted --network-zone={ZONE} /bin/true");
+    let hooked = format!(
+        "{hook} prepare {MACHINE} && {hook} exec {MACHINE} -- {nspawn} -M {MACHINE} --settings=override /bin/true && {hook} remove {MACHINE}"
+    );
+    [
+        ("systemd-nspawn --network-zone, adopted by netd", adopted),
+        ("systemd-nspawn by netd hook nspawn", hooked),
+    ]
+    .into_iter()
+    .map(|(label, script)| {
+        let environment = environment.clone();
+        let make = move |_| {
+            let mut command = Command::new("sh");
+            command.envs(environment.iter().map(|(key, value)| (key, value)));
+            command.args(["-c", &script]);
+            command
+        };
+        Starter {
+            label,
+            held: "",
+            host,
+            command: written.clone().map(|()| Box::new(make) as Make),
+            samples: Samples::default(),
+        }
+    })
+    .collect()
 }
 
 fn starters<'a>(folder: &Path, root: &Path, host: &'a Netns) -> Vec<Starter<'a>> {

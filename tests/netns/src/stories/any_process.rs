@@ -19,7 +19,7 @@ use crate::world::{World, signal};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a program says that asks the world at a port that is open, and at one that is not.
-const ASK: &str = "busybox nc -w1 192.0.2.2 80 </dev/null; busybox nc -w1 192.0.2.2 22 </dev/null";
+const ASK: &str = "busybox nc -w5 192.0.2.2 80 </dev/null; busybox nc -w5 192.0.2.2 22 </dev/null";
 
 fn no_root(world: &World, options: &str, words: &[&str]) -> Command {
     let mut command = world.command();
@@ -183,8 +183,8 @@ pub fn policy_holds_before_the_program() {
     sh(
         &world,
         "--name=fetch",
-        "for i in 1 2 3; do busybox nc -w1 192.0.2.2 22 </dev/null & \
-        busybox nc -w1 192.0.2.2 80 </dev/null & done; wait",
+        "for i in 1 2 3; do busybox nc -w5 192.0.2.2 22 </dev/null & \
+        busybox nc -w5 192.0.2.2 80 </dev/null & done; wait",
     );
     open.has_caught("what policy allows");
     closed.is_empty("what policy forbids");

@@ -154,6 +154,16 @@ pub fn a_whole_life_in_every_version() {
         let address = result["ips"][0]["address"].as_str().unwrap();
         let inside = pod.netns.sh("ip -o addr show eth0; ip route");
         assert!(inside.contains(address), "{address}: {inside}");
+        let (gateway, domain) = (&result["ips"][0]["gateway"], &result["dns"]["domain"]);
+        let (gateway, domain) = (gateway.as_str().unwrap(), domain.as_str().unwrap());
+        let found = pod
+            .netns
+            .sh(&format!("dig +short front.{domain} @{gateway}"));
+        assert_eq!(
+            found.trim(),
+            address.split('/').next().unwrap(),
+            "its alias"
+        );
         let _server = Server::start(&pod.netns, "web", &["tcp/80".to_owned()]);
         let came = probe(&world.outside, HOST[0].parse().unwrap(), "tcp/8080");
         assert_eq!(came.who(), "web", "its port is published");

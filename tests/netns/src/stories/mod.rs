@@ -6,7 +6,7 @@ mod apply;
 mod attach;
 mod bad_input;
 mod cni;
-mod cni_podman;
+mod cni_runtimes;
 mod crash;
 mod decisions;
 mod dhcp;
@@ -113,7 +113,8 @@ stories! {
     adopt: nothing_passes_before_a_port_is_adopted, an_adopted_port_is_a_container_like_any_other,
         what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
         adopted_ports_outlive_daemons_and_tampering;
-    nspawn: machines_find_the_zone_and_the_zone_stays;
+    nspawn: machines_find_the_zone_and_the_zone_stays, the_unit_gets_its_network_from_netd,
+        networkd_leaves_our_bridges_alone;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
@@ -126,7 +127,7 @@ stories! {
     cni: a_whole_life_in_every_version, what_is_asked_for_is_given_or_refused, check_sees_what_is_missing,
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;
-    cni_podman: podman_starts_containers_in_a_zone;
+    cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;

@@ -113,7 +113,7 @@ pub fn a_network_is_a_zone() {
         "10.77.0.0/24"
     );
     // One that is there stays as it is, and what it is not is refused with words.
-    world.zone("web").option("--internal", "").create();
+    world.netd("zone create web --internal").ok();
     let made = plugin(&world, &["create"], &network(json!({ "zone": "web" }))).json();
     assert_eq!(
         (&made["network_interface"], &made["internal"]),
@@ -186,7 +186,7 @@ pub fn netavark_sets_a_container_up() {
     assert_eq!(shown["labels"], json!({ "tier": "front" }));
     assert_eq!(shown["published"], json!(["8080:80"]));
     let ask = inside
-        .run("busybox nc -w1 192.0.2.2 80 </dev/null; busybox nc -w1 192.0.2.2 22 </dev/null");
+        .run("busybox nc -w5 192.0.2.2 80 </dev/null; busybox nc -w5 192.0.2.2 22 </dev/null");
     assert_eq!(ask.stdout.matches("world 192.0.2.1").count(), 1, "{ask}");
     // The same again is a success; the same name in another namespace is not, and says so.
     assert_eq!(call("setup", &told).json(), status);

@@ -11,24 +11,22 @@ use crate::net::netns::Ran;
 use crate::world::World;
 
 /// nspawn keeps notes of its machines in /run/systemd, settings are looked for there and in /etc/systemd: here in
-/// empty folders of the story's own.
-const PRIVATE: &str = "mount --make-rprivate /; mkdir -p /run/systemd; mount -t tmpfs t /run/systemd; \
-    mkdir -p $ETC/nspawn; cp -a /etc/systemd/. $ETC; mount --bind $ETC /etc/systemd; exec \"$@\"";
+/// folders of the story's own.
+fn own_folders(world: &World) {
+    let etc = world.dir.join("etc-systemd");
+    world.sh(&format!(
+        "mkdir -p /run/systemd {0}/nspawn; cp -a /etc/systemd/. {0}; mount --bind {0} /etc/systemd; \
+         mount -t tmpfs t /run/systemd",
+        etc.display()
+    ));
+}
 
-/// A command in those folders.
-pub fn private(world: &World, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = world.command();
-    let mut private = Command::new("unshare");
-    for (key, value) in command.get_envs() {
-        if let Some(value) = value {
-            private.env(key, value);
-        }
+/// A command that finds netd of this world.
+fn command(world: &World, program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (key, value) in world.command().get_envs() {
+        command.env(key, value.unwrap_or_default());
     }
-    private.env("ETC", world.dir.join("etc-systemd"));
-    private
-        .args(["--mount", "sh", "-c", PRIVATE, "sh"])
-        .arg(program);
-    command = private;
     command.stdin(Stdio::null());
     command
 }
@@ -41,7 +39,7 @@ pub fn root(world: &World, name: &str) -> PathBuf {
 }
 
 fn nspawn(world: &World, root: &Path, machine: &str, network: &str, script: &str) -> Command {
-    let mut command = private(world, "systemd-nspawn");
+    let mut command = command(world, "systemd-nspawn");
     command
         .args(["-q", "--register=no", "--keep-unit", "--as-pid2", network])
         .args(["-M", machine, "-D"])
@@ -73,6 +71,7 @@ const ASK: &str = "ip link set host0 up; udhcpc -i host0 -f -n -q -t 20 -T 1 -s 
 
 pub fn machines_find_the_zone_and_the_zone_stays() {
     let world = World::new("nspawn-adopt");
+    own_folders(&world);
     world.zone("web").create();
     let long = "a-machine-with-a-long-name";
     for name in ["first", long] {
@@ -167,4 +166,153 @@ fn gone(world: &World) {
         );
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The commands of the drop-in, `%i` and all, as the service manager runs them.
+fn unit(machine: &str, root: &Path) -> Vec<(String, Vec<String>)> {
+    let text = std::fs::read_to_string(dist("systemd-nspawn@.service.conf")).unwrap();
+    let binary = crate::world::netd_binary();
+    let binary = binary.to_str().unwrap();
+    let lines = text
+        .lines()
+        .filter(|line| line.starts_with("Exec") && !line.ends_with('='));
+    let told = |line: &str| {
+        let (key, command) = line.split_once('=').unwrap();
+        let command = command
+            .replace("@BINDIR@/netd", binary)
+            .replace("%i", machine);
+        let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        if key == "ExecStart" {
+            // No service manager and no image folder here; --boot stays what the settings make of it.
+            words.extend([
+                "--register=no".to_owned(),
+                format!("--directory={}", root.display()),
+            ]);
+        }
+        (key.to_owned(), words)
+    };
+    lines.map(told).collect()
+}
+
+fn dist(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../dist")
+        .join(file)
+}
+
+/// Starts a machine as its unit does: all commands, the last in any case.
+fn start_unit(world: &World, machine: &str, root: &Path, settings: &str) -> (Ran, Ran) {
+    let folder = Path::new("/etc/systemd/nspawn");
+    std::fs::write(folder.join(format!("{machine}.nspawn")), settings).unwrap();
+    let run = |(_, words): &(String, Vec<String>)| {
+        let mut command = command(world, &words[0]);
+        command.args(&words[1..]);
+        end(spawn(world, &mut command))
+    };
+    let unit = unit(machine, root);
+    assert_eq!(
+        unit.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
+        ["ExecStartPre", "ExecStart", "ExecStopPost"]
+    );
+    let mut ran = run(&unit[0]);
+    if ran.code == 0 {
+        ran = run(&unit[1]);
+    }
+    (ran, run(&unit[2]))
+}
+
+pub fn the_unit_gets_its_network_from_netd() {
+    let world = World::new("nspawn-unit");
+    own_folders(&world);
+    world.zone("web").create();
+    world.policy(
+        "one",
+        "[[egress]]\nto = [\"192.0.2.2\"]\nports = [\"tcp/80\"]\n",
+    );
+    let root = root(&world, "one");
+    let script = "ip -4 addr show host0; nc -w2 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 81 </dev/null; exit 3";
+    std::fs::write(root.join("bin/story"), format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(
+        root.join("bin/story"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let exec = "[Exec]\nBoot=no\nProcessTwo=yes\nPrivateUsers=no\nParameters=/bin/story\n";
+    for network in ["Zone=web\nPort=8080:80\n", "Bridge=vz-web\n"] {
+        let (ran, removed) =
+            start_unit(&world, "one", &root, &format!("{exec}[Network]\n{network}"));
+        assert_eq!(ran.code, 3, "{ran}");
+        assert!(ran.stdout.contains("inet 10.89.0."), "{ran}");
+        assert_eq!(
+            ran.stdout.matches("world 192.0.2.1").count(),
+            1,
+            "one port is open, the other is not: {ran}"
+        );
+        removed.ok();
+        assert_eq!(world.netd("list --json").json(), serde_json::json!([]));
+        assert!(!world.folder("runtime/nspawn/one").exists());
+    }
+    // What is unclear stops the machine, and nothing of it is left.
+    for (network, part) in [
+        ("Zone=none\n", "no such zone: none"),
+        ("Zone=web\nPrivate=no\n", "Private=no and a zone"),
+        ("Zone=web\nMACVLAN=up0\n", "MACVLAN= beside a zone"),
+        ("Zone=web\nPort=none\n", "Port="),
+        ("Bridge=vz-none\n", "no zone has this bridge"),
+        ("Zone=web\nZones=web\n", "no key of [Network]"),
+    ] {
+        let (ran, removed) =
+            start_unit(&world, "one", &root, &format!("{exec}[Network]\n{network}"));
+        assert_ne!(ran.code, 3, "{network}: {ran}");
+        assert!(ran.stderr.contains(part), "{network}: {ran}");
+        removed.ok();
+    }
+    // None of ours: the command line as it is, with an interface of nspawn's own making.
+    std::fs::write(root.join("bin/story"), "#!/bin/sh\nip link; exit 4\n").unwrap();
+    let (ran, removed) = start_unit(&world, "one", &root, exec);
+    assert_eq!(ran.code, 4, "{ran}");
+    assert!(ran.stdout.contains("host0"), "{ran}");
+    removed.ok();
+    assert_eq!(world.own_links(), ["vz-web"]);
+}
+
+/// networkd's own file for nspawn's bridges comes after ours, which matches first.
+pub fn networkd_leaves_our_bridges_alone() {
+    let shipped = Path::new("/lib/systemd/network/80-container-vz.network");
+    assert!(
+        shipped.exists(),
+        "systemd ships no {} any more",
+        shipped.display()
+    );
+    let ours = dist("70-netd.network");
+    assert!(ours.file_name() < shipped.file_name());
+    let text = std::fs::read_to_string(&ours).unwrap();
+    assert!(
+        text.contains("Name=vz-* vb-*") && text.contains("Unmanaged=yes"),
+        "{text}"
+    );
+    // The drop-in is one that systemd takes.
+    let world = World::without_daemon("nspawn-units");
+    let folder = world.dir.join("units");
+    std::fs::create_dir_all(folder.join("systemd-nspawn@.service.d")).unwrap();
+    let text = std::fs::read_to_string(dist("systemd-nspawn@.service.conf")).unwrap();
+    let binary = crate::world::netd_binary();
+    let text = text.replace("@BINDIR@/netd", binary.to_str().unwrap());
+    std::fs::write(folder.join("systemd-nspawn@.service.d/50-netd.conf"), text).unwrap();
+    std::fs::copy(
+        "/lib/systemd/system/systemd-nspawn@.service",
+        folder.join("systemd-nspawn@story.service"),
+    )
+    .unwrap();
+    std::os::unix::fs::symlink(
+        "systemd-nspawn@.service.d",
+        folder.join("systemd-nspawn@story.service.d"),
+    )
+    .unwrap();
+    let verified = world.netns.run(&format!(
+        "cd {}; systemd-analyze verify --man=no --recursive-errors=no ./systemd-nspawn@story.service",
+        folder.display()
+    ));
+    assert_eq!(verified.code, 0, "{verified}");
+    assert!(!verified.stderr.contains("50-netd.conf"), "{verified}");
 }

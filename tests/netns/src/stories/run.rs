@@ -109,7 +109,7 @@ fn wait_for(world: &World, name: &str) -> serde_json::Value {
     }
 }
 
-pub const PAGE: &str = "served from inside\n";
+const PAGE: &str = "served from inside\n";
 
 /// What an HTTP server has at `/`.
 fn page(from: &Netns, address: IpAddr, port: u16) -> Option<String> {
@@ -128,7 +128,8 @@ fn page(from: &Netns, address: IpAddr, port: u16) -> Option<String> {
         .map(|(_, page)| page.to_owned())
 }
 
-fn wait_for_page(from: &Netns, address: IpAddr, port: u16) {
+/// Waits until an HTTP server has the page of [`root`].
+pub fn wait_for_page(from: &Netns, address: IpAddr, port: u16) {
     let started = Instant::now();
     while page(from, address, port).as_deref() != Some(PAGE) {
         assert!(

@@ -1,4 +1,4 @@
-//! podman's CNI backend, which is libcni, with netd as the plugin of its network.
+//! Real consumers: podman's CNI backend, which is libcni, and containerd, which brings a CNI library of its own.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::run;
+use crate::net::netns;
 use crate::world::{HOST, World};
 
 /// podman with stores and configuration of its own. It does without cgroups, and crun refuses the hybrid of both
@@ -110,14 +111,72 @@ pub fn podman_starts_containers_in_a_zone() {
     assert_eq!(served["container"], "served", "{list}");
     assert_eq!(served["mac"], "02:00:00:00:00:77");
     assert_eq!(served["labels"], json!({ "from": "podman" }));
-    let page = world
-        .outside
-        .sh(&format!("busybox wget -qO- http://{}:8080/", HOST[0]));
-    assert_eq!(page, run::PAGE);
+    run::wait_for_page(&world.outside, HOST[0].parse().unwrap(), 8080);
     writeln!(go).unwrap();
     until("down");
     assert_eq!(world.netd("list --json").json(), json!([]));
     assert_eq!(world.own_links(), ["vz-web"]);
     writeln!(go).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+/// containerd, with the folders of its CNI library where it expects them, in a mount namespace.
+const CONTAINERD: &str = r#"
+for folder in /opt/cni /etc/cni /var/lib/cni; do mkdir -p $folder; mount -t tmpfs tmpfs $folder; done
+mkdir -p /opt/cni/bin /etc/cni/net.d
+cp "$DIR/bin/netd" /usr/lib/cni/loopback /opt/cni/bin/
+cp "$DIR/10-netd.conflist" /etc/cni/net.d/
+cat >"$DIR/containerd.toml" <<END
+version = 2
+root = "$DIR/store"
+state = "$DIR/shims"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "$DIR/sock"
+END
+containerd -c "$DIR/containerd.toml" >"$DIR/containerd.log" 2>&1 &
+server=$!
+c() { ctr -a "$DIR/sock" "$@" 2>&1; }
+tries=0; until c version >/dev/null || [ $tries = 200 ]; do sleep 0.05; tries=$((tries + 1)); done
+c run --cgroup '' --rm --cni --rootfs "$ROOT" named /bin/sh -c 'ip addr show eth0; ip route; nc -w1 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 22 </dev/null'
+sed -i 's/"zone": *"web"/"zone":"none"/' /etc/cni/net.d/10-netd.conflist
+c run --cgroup '' --rm --cni --rootfs "$ROOT" lost /bin/touch /tmp/ran; echo "refused $?"
+kill $server; wait $server
+"#;
+
+pub fn containerd_starts_containers_in_a_zone() {
+    let world = World::new("cni-containerd");
+    world.zone("web").create();
+    world.policy(
+        "named",
+        "[[egress]]\nto = [\"192.0.2.2\"]\nports = [\"tcp/80\"]\n",
+    );
+    let (dir, root) = (&world.dir, run::root(&world.dir));
+    fs::create_dir_all(dir.join("bin")).unwrap();
+    symlink(crate::world::netd_binary(), dir.join("bin/netd")).unwrap();
+    let conflist = json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": [{ "type": "netd", "zone": "web" }] });
+    fs::write(dir.join("10-netd.conflist"), conflist.to_string()).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", CONTAINERD]);
+    for (key, value) in world.command().get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    command.env("DIR", dir).env("ROOT", &root);
+    let said = world.netns.enter(|| netns::run(&mut command)).stdout;
+    assert!(
+        said.contains("inet 10.89.") && said.contains("default via 10.89."),
+        "{said}"
+    );
+    assert_eq!(
+        said.matches("world 192.0.2.1").count(),
+        1,
+        "one port is open, the other is not: {said}"
+    );
+    assert!(
+        said.contains("no such zone: none") && !said.contains("refused 0"),
+        "{said}"
+    );
+    assert!(!root.join("tmp/ran").exists(), "{said}");
+    assert_eq!(world.netd("list --json").json(), json!([]), "{said}");
+    assert_eq!(world.own_links(), ["vz-web"]);
 }
