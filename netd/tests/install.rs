@@ -80,6 +80,12 @@ fn every_file_is_in_its_place_and_leaves_it() {
             unit.contains(&format!("ExecStart={binary} daemon\n")),
             "{unit}"
         );
+        let drop_in = "lib/systemd/system/systemd-nspawn@.service.d/50-netd.conf";
+        let drop_in = text(&format!("{below}/{drop_in}"));
+        assert!(
+            drop_in.contains(&format!("={binary} hook nspawn")),
+            "{drop_in}"
+        );
         let network = text(&format!("{below}/lib/systemd/network/70-netd.network"));
         assert!(network.contains("Unmanaged=yes"), "{network}");
         let driver = fs::read_link(dest.join(below).join("libexec/netavark/netd")).unwrap();
