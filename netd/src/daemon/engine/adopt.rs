@@ -257,6 +257,8 @@ impl Engine {
             labels: Default::default(),
             publish: Vec::new(),
             netns: (0, 0),
+            aliases: Vec::new(),
+            owner: None,
             adopted: true,
             delegated: Vec::new(),
             aliases: Vec::new(),
