@@ -261,8 +261,6 @@ impl Engine {
             owner: None,
             adopted: true,
             delegated: Vec::new(),
-            aliases: Vec::new(),
-            owner: None,
         };
         let outcome = self.put_in_force(&record, &what);
         if let Err(e) = outcome {
