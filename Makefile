@@ -3,11 +3,15 @@
 CARGO  ?= cargo
 PREFIX ?= /usr/local
 BINDIR  = $(PREFIX)/bin
+# Where podman and CRI-O look for hooks: /usr/local is no such place.
+HOOKSDIR ?= $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/containers/oci/hooks.d
+# Where podman looks for drivers of networks.
+NETAVARKDIR ?= $(PREFIX)/libexec/netavark
 # Where container runtimes look for CNI plugins
 CNIDIR ?= /opt/cni/bin
 NETD    = target/release/netd
 
-.PHONY: help build test static unit stories proof demo bench install uninstall clean
+.PHONY: help build test static unit stories proof demo bench install install-files uninstall clean
 
 help:
 	@echo "make test     formatting, lints, licences, documentation, unit tests, stories with real packets"
@@ -15,7 +19,7 @@ help:
 	@echo "make demo     netd shown in a namespace of its own: zones, containers, verdicts, a live edit"
 	@echo "make bench    netd beside its floor and its peers"
 	@echo "make build    the optimised binary, $(NETD)"
-	@echo "make install  binary, manual page, completions, unit, CNI plugin (DESTDIR=, PREFIX=$(PREFIX), CNIDIR=$(CNIDIR))"
+	@echo "make install  binary, manual page, completions, unit, files of the doors (DESTDIR=, PREFIX=$(PREFIX), CNIDIR=$(CNIDIR))"
 	@echo "make static, unit, stories: the parts of make test; make stories STORY=tamper runs some"
 
 build:
@@ -65,7 +69,10 @@ bench:
 	target/release/bench setup
 	target/release/bench
 
-install: build
+install: build install-files
+
+# The same with a binary that is there already, NETD=.
+install-files:
 	install -D -m 755 $(NETD) $(DESTDIR)$(BINDIR)/netd
 	install -d $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d \
@@ -81,11 +88,16 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/share/netd/schema
 	install -m 644 docs/schema/*.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema
 	install -m 644 dist/70-netd.network $(DESTDIR)$(PREFIX)/lib/systemd/network/
+	install -d $(DESTDIR)$(HOOKSDIR) $(DESTDIR)$(NETAVARKDIR)
+	sed 's|@BINDIR@|$(BINDIR)|' dist/70-netd.json >$(DESTDIR)$(HOOKSDIR)/70-netd.json
+	ln -sf $(BINDIR)/netd $(DESTDIR)$(NETAVARKDIR)/netd
+
 	install -d $(DESTDIR)$(CNIDIR) $(DESTDIR)$(PREFIX)/share/netd/cni
 	ln -sf $(BINDIR)/netd $(DESTDIR)$(CNIDIR)/netd
 	install -m 644 dist/10-netd.conflist $(DESTDIR)$(PREFIX)/share/netd/cni/
 
 uninstall:
+	rm -f $(DESTDIR)$(HOOKSDIR)/70-netd.json $(DESTDIR)$(NETAVARKDIR)/netd
 	rm -f $(DESTDIR)$(CNIDIR)/netd $(DESTDIR)$(PREFIX)/share/netd/cni/10-netd.conflist
 	rm -f $(DESTDIR)$(PREFIX)/share/netd/schema/policy.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema/groups.toml.json
 	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \

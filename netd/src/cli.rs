@@ -8,6 +8,7 @@ mod attach;
 mod check;
 mod decisions;
 mod explain;
+mod hook_args;
 mod output;
 mod pages;
 mod policy;
@@ -36,7 +37,9 @@ use crate::daemon::{self, DaemonArgs};
 use crate::dirs::Dirs;
 use crate::error::{Error, chain, exit};
 use crate::hook;
-use args::{Command, HookAction, HookCommand, LeaseCommand, NspawnCommand, PolicyCommand};
+use args::{
+    Command, HookAction, HookCommand, LeaseCommand, NetavarkCall, NspawnCommand, PolicyCommand,
+};
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -56,10 +59,11 @@ impl Context {
 }
 
 /// Names by which the binary may be called, and the commands they stand for.
-const DOORS: [(&str, &[&str]); 4] = [
+const DOORS: [(&str, &[&str]); 5] = [
     ("netd-cni", &["hook", "cni"]),
     ("netd-oci-hook", &["hook", "oci"]),
     ("netd-hook-oci", &["hook", "oci"]),
+    ("netd-netavark", &["hook", "netavark"]),
     ("netd-daemon", &["daemon"]),
 ];
 
@@ -88,6 +92,11 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
         .and_then(|name| name.to_str());
     if let Some((_, words)) = DOORS.iter().find(|(name, _)| called == Some(name)) {
         argv.splice(1..1, words.iter().map(OsString::from));
+    } else if argv
+        .first()
+        .is_some_and(|path| hook::netavark::called_as_plugin(Path::new(path)))
+    {
+        argv.splice(1..1, ["hook", "netavark"].map(OsString::from));
     }
     Invocation::try_parse_from(argv)
 }
@@ -178,7 +187,10 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
                 HookAction::Attach => hook::oci::Action::Attach,
                 HookAction::Detach => hook::oci::Action::Detach,
             });
-            hook::oci::run(&context, action)
+            hook::oci::run(&context, action).inspect_err(hook::tell_log)
+        }
+        Command::Hook(HookCommand::Netavark { call }) => {
+            hook::netavark::run(&context, &call.into())
         }
         Command::Hook(HookCommand::Nspawn(NspawnCommand::Prepare { machine })) => {
             hook::nspawn::prepare(&context, &machine)
@@ -191,6 +203,17 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         }
         Command::Completions { shell } => pages::completions(&context, shell),
         Command::Man => pages::man(&context),
+    }
+}
+
+impl From<NetavarkCall> for hook::netavark::Call {
+    fn from(call: NetavarkCall) -> Self {
+        match call {
+            NetavarkCall::Create => Self::Create,
+            NetavarkCall::Setup { netns } => Self::Setup(netns),
+            NetavarkCall::Teardown { netns } => Self::Teardown(netns),
+            NetavarkCall::Info => Self::Info,
+        }
     }
 }
 

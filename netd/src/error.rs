@@ -120,6 +120,15 @@ pub(crate) enum Error {
     #[error("container id {id:?} cannot be its name, set the annotation io.netd.name")]
     IdAsName { id: String, source: zone::NameError },
 
+    // The plugin of netavark.
+    #[error("cannot read the network's configuration from standard input")]
+    ReadConfig(#[source] io::Error),
+    #[error("the network's configuration on standard input is larger than 1 MiB")]
+    ConfigTooBig,
+    #[error("standard input does not hold what netavark tells its plugins")]
+    NotNetavark(#[source] serde_json::Error),
+    #[error("network {network}: {reason}")]
+    Network { network: String, reason: String },
     #[error("machine {machine}")]
     Nspawn {
         machine: String,

@@ -6,7 +6,7 @@
 //!                                                   └─ createRuntime, poststop: netd hook oci …
 //! ```
 //!
-//! /etc/resolv.conf inside is [`resolver`]'s.
+//! /etc/resolv.conf inside is [`resolver`]'s. With `--no-root` the host's own ways to ask for names are covered.
 //!
 //! One thread from begin to end: libcontainer forks without exec.
 
@@ -31,6 +31,15 @@ const SHELL: &str = "/bin/sh";
 
 /// How long a hook may take: longer than the control socket's own patience, so that the reason is told.
 const HOOK_PATIENCE: Duration = Duration::from_secs(75);
+
+/// Sockets of the host by which the C library asks others to resolve names (nss-resolve(8), nscd(8), nss-mdns): past
+/// the zone's resolver and its policy. Without an answer there it asks the servers of resolv.conf(5) itself.
+const RESOLVERS: [&str; 4] = [
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/systemd/resolve/io.systemd.Resolve.Monitor",
+    "/run/nscd/socket",
+    "/run/avahi-daemon/socket",
+];
 
 pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     let binary = std::env::current_exe().map_err(|source| Error::Read {
@@ -118,10 +127,14 @@ fn settings(context: &Context, args: RunArgs, binary: &Path) -> Result<Settings,
         .into_iter()
         .map(variable)
         .collect::<Result<_, _>>()?;
+    if args.no_root {
+        settings.no_root = true;
+        settings.hidden = RESOLVERS.iter().map(Into::into).collect();
+    }
     settings.hostname = args.hostname;
     settings.chdir = args.chdir;
     settings.as_pid2 = args.as_pid2;
-    settings.terminal = match (args.pipe, args.console) {
+    settings.terminal = match (args.pipe || args.no_root, args.console) {
         (true, _) | (_, Some(Console::Pipe)) => Terminal::Pipe,
         (_, Some(Console::Interactive)) => Terminal::Interactive,
         (false, None) => Terminal::Auto,

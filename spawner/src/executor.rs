@@ -113,7 +113,7 @@ pub(crate) fn missing_command(text: &str) -> Option<(u8, String)> {
 }
 
 /// Looks a command up as execvp(3) does.
-fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
+pub(crate) fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
     let usable = |file: &Path| {
         let meta = std::fs::metadata(file).ok()?;
         Some(meta.is_file() && meta.permissions().mode() & 0o111 != 0)
@@ -123,7 +123,7 @@ fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
         return match usable(Path::new(word)) {
             Some(true) => Ok(word.into()),
             Some(false) => refused(),
-            None => Err((127, "no such file in the container".to_owned())),
+            None => Err((127, "no such file".to_owned())),
         };
     }
     let mut seen = false;
@@ -137,10 +137,7 @@ fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
     }
     match seen {
         true => refused(),
-        false => Err((
-            127,
-            format!("no such command in the container (PATH={path})"),
-        )),
+        false => Err((127, format!("no such command (PATH={path})"))),
     }
 }
 

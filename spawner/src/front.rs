@@ -103,8 +103,10 @@ fn prepare_and_run(
         cgroup2: cgroup::is_unified(),
         bind_sources: bind_sources(settings, slot, range)?,
     };
-    let config = spec::spec(&plan).to_string();
-    slot.write("bundle/config.json", config.as_bytes())?;
+    if !settings.no_root {
+        let config = spec::spec(&plan).to_string();
+        slot.write("bundle/config.json", config.as_bytes())?;
+    }
     let console = match plan.pty {
         true => Some(
             ConsoleSocket::listen(slot.dir())
@@ -130,7 +132,10 @@ fn prepare_and_run(
                 cgroups: cgroups.as_ref(),
                 wire: far,
             };
-            monitor.run()
+            match settings.no_root {
+                true => monitor.run_bare(),
+                false => monitor.run(),
+            }
         }
         Fork::Parent(pid) => pid,
     };
@@ -202,8 +207,11 @@ impl Front<'_> {
         loop {
             let ready = self.wait(&signals)?;
             if ready.signal {
-                while let Some(signal) = signals.next() {
-                    self.signal(signal);
+                while let Some((signal, by_terminal)) = signals.next() {
+                    // A program without a root of its own is in our group, where the terminal told it already.
+                    if !(by_terminal && self.plan.settings.no_root && self.init.is_some()) {
+                        self.signal(signal);
+                    }
                 }
             }
             if let Some(console) = &mut self.console {

@@ -1,4 +1,5 @@
-//! poststop hooks. libcontainer would run them only after a start that went well; a network must be taken down in any case.
+//! Hooks that this crate runs itself: poststop ones, because libcontainer would run them only after a start that went
+//! well, and a network must be taken down in any case; and all of a program without a root of its own.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -23,20 +24,45 @@ pub(crate) fn poststop<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
     plan.settings.hooks.poststop.iter().chain(network)
 }
 
-/// The OCI state of a container that is gone.
-pub(crate) fn stopped_state(plan: &Plan<'_>, bundle: &std::path::Path) -> Value {
-    json!({
-        "ociVersion": "1.0.2",
-        "id": plan.settings.name.as_str(),
-        "status": "stopped",
-        "bundle": bundle,
-        "annotations": spec::annotations(plan),
-    })
+/// createRuntime hooks, the network's first.
+pub(crate) fn create_runtime<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
+    let network = match &plan.settings.network {
+        Network::Hook { attach, .. } => Some(attach),
+        Network::Host | Network::Private => None,
+    };
+    network
+        .into_iter()
+        .chain(&plan.settings.hooks.create_runtime)
 }
 
-/// Runs one hook. The error is a sentence that names it.
-pub(crate) fn run(hook: &Hook, state: &Value) -> Result<(), String> {
-    let fail = |what: String| format!("poststop hook {}: {what}", hook.path.display());
+/// The OCI state of a container that is gone.
+pub(crate) fn stopped_state(plan: &Plan<'_>, bundle: &std::path::Path) -> Value {
+    state(plan, bundle, "stopped", None)
+}
+
+/// The OCI state of a container; `pid` as the host counts.
+pub(crate) fn state(
+    plan: &Plan<'_>,
+    bundle: &std::path::Path,
+    status: &str,
+    pid: Option<i32>,
+) -> Value {
+    let mut state = json!({
+        "ociVersion": "1.0.2",
+        "id": plan.settings.name.as_str(),
+        "status": status,
+        "bundle": bundle,
+        "annotations": spec::annotations(plan),
+    });
+    if let Some(pid) = pid {
+        state["pid"] = pid.into();
+    }
+    state
+}
+
+/// Runs one hook of a stage. The error is a sentence that names it.
+pub(crate) fn run(stage: &str, hook: &Hook, state: &Value) -> Result<(), String> {
+    let fail = |what: String| format!("{stage} hook {}: {what}", hook.path.display());
     let mut command = Command::new(&hook.path);
     if let Some((zero, rest)) = hook.args.split_first() {
         command.arg0(zero).args(rest);
@@ -92,17 +118,17 @@ mod tests {
     #[test]
     fn a_hook_gets_its_state_and_its_environment_alone() {
         let script = r#"grep -q '"id":"web"' && [ "$KEY" = va=lue ] && [ -z "$CARGO" ]"#;
-        run(&shell(script, None), &json!({ "id": "web" })).unwrap();
-        run(&shell(script, None), &json!({ "id": "db" })).unwrap_err();
+        run("poststop", &shell(script, None), &json!({ "id": "web" })).unwrap();
+        run("poststop", &shell(script, None), &json!({ "id": "db" })).unwrap_err();
     }
 
     #[test]
     fn a_hook_that_fails_or_hangs_is_named() {
-        let failed = run(&shell("exit 3", None), &json!({})).unwrap_err();
+        let failed = run("poststop", &shell("exit 3", None), &json!({})).unwrap_err();
         assert_eq!(failed, "poststop hook /bin/sh: exit status: 3");
         let slow = shell("exec sleep 60", Some(Duration::from_millis(50)));
         assert_eq!(
-            run(&slow, &json!({})).unwrap_err(),
+            run("poststop", &slow, &json!({})).unwrap_err(),
             "poststop hook /bin/sh: killed after 0.05 s"
         );
     }

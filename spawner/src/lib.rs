@@ -18,6 +18,7 @@
 //! libcontainer forks without exec and must not be called from a process with threads; [`run`] refuses there.
 //! Nothing here knows netd: a network is a pair of hooks, which the caller names.
 
+mod bare;
 mod cgroup;
 mod diagnosis;
 mod error;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::Container;
@@ -143,23 +143,15 @@ impl Monitor<'_> {
             Err(Failure::Runtime { .. }) if signals::is_over(pidfd.as_fd()) => Ok(()),
             started => started,
         };
-        let _ = signals::kill_and_wait(pidfd.as_fd());
-        let ended = Pid::from_raw(pid)
-            .and_then(|pid| rustix::process::waitpid(Some(pid), WaitOptions::empty()).ok()?);
-        match (started, ended) {
-            (Err(failure), _) => Report::Failed(failure),
-            (Ok(()), Some((_, status))) => {
-                match (status.exit_status(), status.terminating_signal()) {
-                    (_, Some(signal)) => Report::Ended(Exit::Signal(signal)),
-                    (code, None) => Report::Ended(Exit::Code(code.unwrap_or(255) as u8)),
-                }
-            }
-            (Ok(()), None) => Report::Ended(Exit::Code(255)),
+        let ended = Pid::from_raw(pid).map_or(Exit::Code(255), |pid| reap(pid, pidfd.as_fd()));
+        match started {
+            Err(failure) => Report::Failed(failure),
+            Ok(()) => Report::Ended(ended),
         }
     }
 
     /// Returns when the container has ended, or the front is gone.
-    fn watch(&self, pidfd: std::os::fd::BorrowedFd<'_>) {
+    pub(crate) fn watch(&self, pidfd: BorrowedFd<'_>) {
         loop {
             let mut fds = [
                 PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
@@ -175,10 +167,10 @@ impl Monitor<'_> {
     }
 
     /// Runs the poststop hooks and removes what is on the host. Goes on past errors.
-    fn clean_up(&self) {
+    pub(crate) fn clean_up(&self) {
         let state = hook::stopped_state(self.plan, &self.slot.dir().join("bundle"));
         for hook in hook::poststop(self.plan) {
-            if let Err(warning) = hook::run(hook, &state) {
+            if let Err(warning) = hook::run("poststop", hook, &state) {
                 self.wire.send(&Report::Warning(warning));
             }
         }
@@ -202,6 +194,19 @@ impl Monitor<'_> {
     }
 }
 
+/// Kills our child if it has not ended, and tells how it did.
+pub(crate) fn reap(pid: Pid, pidfd: BorrowedFd<'_>) -> Exit {
+    let _ = signals::kill_and_wait(pidfd);
+    let ended = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    let Ok(Some((_, status))) = ended else {
+        return Exit::Code(255);
+    };
+    match (status.exit_status(), status.terminating_signal()) {
+        (_, Some(signal)) => Exit::Signal(signal),
+        (code, None) => Exit::Code(code.unwrap_or(255) as u8),
+    }
+}
+
 /// Runs what the monitor could not: hooks and removal, in the front, after the monitor died.
 pub(crate) fn clean_up_after(
     plan: &Plan<'_>,
@@ -210,7 +215,7 @@ pub(crate) fn clean_up_after(
 ) -> Vec<String> {
     let state = hook::stopped_state(plan, &slot.dir().join("bundle"));
     let warnings = hook::poststop(plan)
-        .filter_map(|h| hook::run(h, &state).err())
+        .filter_map(|h| hook::run("poststop", h, &state).err())
         .collect();
     if let Some(cgroups) = cgroups {
         cgroups.remove();
@@ -220,13 +225,13 @@ pub(crate) fn clean_up_after(
 }
 
 /// libcontainer gives hooks our standard error, so for the time being that is a file in memory.
-struct Redirected {
+pub(crate) struct Redirected {
     original: OwnedFd,
     collected: OwnedFd,
 }
 
 impl Redirected {
-    fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let original = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?;
         let collected = rustix::fs::memfd_create("hooks", rustix::fs::MemfdFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&collected, rustix::fs::OFlags::APPEND)?;
@@ -238,7 +243,7 @@ impl Redirected {
     }
 
     /// Puts standard error back, and returns what was written meanwhile.
-    fn stop(self) -> String {
+    pub(crate) fn stop(self) -> String {
         let _ = rustix::stdio::dup2_stderr(&self.original);
         read_all(self.collected)
     }

@@ -48,6 +48,31 @@ pub(crate) fn unshare_mounts() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into()).map(drop)
 }
 
+/// Moves this process into a network namespace of its own.
+pub(crate) fn unshare_network() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNET changes what later calls see, and no memory.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into()).map(drop)
+}
+
+/// Takes this process's loopback interface up.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )?;
+    // SAFETY: the request is plain data, zeroed and with a name that ends in NUL; the kernel reads and writes it
+    // during the calls only. Both calls are made for the member of the union that they use, the flags.
+    unsafe {
+        let mut request: libc::ifreq = mem::zeroed();
+        request.ifr_name[..2].copy_from_slice(&[b'l' as libc::c_char, b'o' as libc::c_char]);
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request).into())?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request).into())?;
+    }
+    Ok(())
+}
+
 /// Attributes for [`mount_setattr`].
 #[derive(Default)]
 pub(crate) struct MountAttributes<'a> {
@@ -233,14 +258,18 @@ impl SignalFd {
         }
     }
 
-    /// The next signal that has arrived, if there is one.
-    pub(crate) fn next(&self) -> Option<i32> {
+    /// The next signal that has arrived, if there is one, and whether the terminal sent it (to the whole foreground
+    /// group).
+    pub(crate) fn next(&self) -> Option<(i32, bool)> {
         let mut buffer = [0u8; mem::size_of::<libc::signalfd_siginfo>()];
+        // ssi_signo is the first field, ssi_code the third, signalfd(2)
+        let field = |buffer: &[u8], at: usize| {
+            i32::from_ne_bytes([buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]])
+        };
         match rustix::io::read(&self.fd, &mut buffer) {
-            // ssi_signo is the first field, signalfd(2)
-            Ok(n) if n == buffer.len() => Some(i32::from_ne_bytes([
-                buffer[0], buffer[1], buffer[2], buffer[3],
-            ])),
+            Ok(n) if n == buffer.len() => {
+                Some((field(&buffer, 0), field(&buffer, 8) == libc::SI_KERNEL))
+            }
             _ => None,
         }
     }
@@ -310,7 +339,7 @@ mod tests {
         assert_eq!(fd.next(), None);
         // SAFETY: raise sends a signal, that is blocked, to this thread.
         unsafe { libc::raise(libc::SIGURG) };
-        assert_eq!(fd.next(), Some(libc::SIGURG));
+        assert_eq!(fd.next(), Some((libc::SIGURG, false)));
         assert_eq!(fd.next(), None);
     }
 }

@@ -31,6 +31,10 @@ use crate::sets::{Field, SetId};
 
 const IIF: Load = Load::Meta(Meta::Iif);
 
+/// Before everything else; in particular before br_netfilter, which takes frames out of the hook and then skips
+/// what hangs at its own priority (0) or before (`br_nf_hook_thresh`, net/bridge/br_netfilter_hooks.c).
+const EARLY: i32 = -350;
+
 /// DHCP messages a second, and at once, that a port may send.
 const DHCP: Bucket = Bucket::a_second(50, 100);
 
@@ -364,7 +368,7 @@ pub(super) fn chains() -> Vec<Chain> {
         filter(
             "guard",
             Point::Prerouting,
-            -350,
+            EARLY,
             vec![
                 let_in_tcp(ether(0x0800, "ip"), own_ip4(ETHER_SADDR, IP_SADDR)),
                 let_in_tcp(ether(0x86dd, "ip6"), own_ip6(IP6_SADDR)),
@@ -374,7 +378,7 @@ pub(super) fn chains() -> Vec<Chain> {
         filter(
             "forward",
             Point::Forward,
-            0,
+            EARLY,
             vec![
                 rule([
                     Step::In(vec![IIF], SetId::GuardPorts),
@@ -392,7 +396,7 @@ pub(super) fn chains() -> Vec<Chain> {
         filter(
             "output",
             Point::Output,
-            0,
+            EARLY,
             vec![
                 rule([
                     Step::NotIn(vec![Load::Meta(Meta::Oif)], SetId::GuardPorts),

@@ -17,6 +17,7 @@ Examples:
   netd run --network-zone=dmz -- ip address          the host's root, read-only
   netd run -D /srv/web -M web --network-zone=dmz -p 8080:80 /usr/sbin/httpd -f
   netd run -D /srv/web -U --bind-ro=/etc/ssl --tmpfs=/tmp /bin/sh
+  netd run --no-root --network-zone=jail --name=fetch -- curl https://example.org
 
 Exit code: that of COMMAND; 128 + N if signal N ended it.")]
 pub(crate) struct RunArgs {
@@ -24,8 +25,13 @@ pub(crate) struct RunArgs {
     /// and /run
     #[arg(short = 'D', long, value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+    /// The host's own root, files, users and processes, as they are; only the network is new
+    ///
+    /// A firewall for a program, and no more: one that runs as root can leave it.
+    #[arg(long, conflicts_with_all = ["directory", "pick_users", "private_users", "read_only", "bind", "bind_ro", "tmpfs", "hostname", "as_pid2", "console"])]
+    pub(crate) no_root: bool,
     /// Name of the container; without it the directory's name
-    #[arg(short = 'M', long, value_name = "NAME")]
+    #[arg(short = 'M', long, visible_alias = "name", value_name = "NAME")]
     pub(crate) machine: Option<ContainerName>,
 
     /// Attach it to this zone; made with the defaults where missing

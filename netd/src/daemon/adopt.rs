@@ -63,7 +63,8 @@ async fn first(ifindex: u32) -> std::io::Result<MacAddr> {
                     return Ok(MacAddr(mac));
                 }
             }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // down is what it may be for a while
+            Ok(_) | Err(rustix::io::Errno::INTR | rustix::io::Errno::NETDOWN) => {}
             Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
             Err(e) => return Err(e.into()),
         }

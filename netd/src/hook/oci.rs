@@ -5,7 +5,8 @@
 //! ```
 //!
 //! createRuntime and prestart run in the runtime's namespaces while the container's network namespace
-//! exists and its program does not run yet: there it is attached. poststop detaches.
+//! exists and its program does not run yet: there it is attached. poststop detaches what was attached for this very
+//! id: by then somebody else may have the name.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -65,8 +66,8 @@ pub(crate) enum Plan {
         request: Box<AttachRequest>,
     },
     Detach {
-        container: ContainerName,
-        zone: Option<ZoneName>,
+        /// Whose, see [`owner`].
+        owner: String,
     },
 }
 
@@ -85,8 +86,8 @@ pub(crate) fn run(context: &Context, action: Option<Action>) -> Result<ExitCode,
                 cli::print_json(&answer.container)?;
             }
         }
-        Plan::Detach { container, zone } => {
-            context.connect()?.detach(&container, zone.as_ref())?;
+        Plan::Detach { owner } => {
+            context.connect()?.detach_owned(&owner)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -146,17 +147,24 @@ fn decide(state: &State, action: Option<Action>) -> Result<Plan, Error> {
         id: &state.id,
         map: state.annotations.as_ref(),
     };
-    let container = annotations.container()?;
-    let zone = annotations.one::<ZoneName>(ZONE)?;
     match action {
-        Action::Detach => Ok(Plan::Detach { container, zone }),
+        Action::Detach => Ok(Plan::Detach {
+            owner: owner(&state.id),
+        }),
         Action::Attach => {
+            let container = annotations.container()?;
+            let zone = annotations.one::<ZoneName>(ZONE)?;
             let zone = zone.ok_or_else(|| Error::NoZone { id: id() })?;
             let pid = pid.ok_or_else(|| Error::NoPid { id: id() })?;
             let request = Box::new(annotations.request(&container, &zone)?);
             Ok(Plan::Attach { pid, request })
         }
     }
+}
+
+/// The key under which the daemon finds what was attached for a runtime's id.
+fn owner(id: &str) -> String {
+    format!("oci/{id}")
 }
 
 /// The annotations of a container, with errors that name container and key.
@@ -245,6 +253,7 @@ impl Annotations<'_> {
             mac: self.one::<MacAddr>(MAC)?.map(|m| m.to_string()),
             labels,
             publish,
+            owner: Some(owner(self.id)),
             ..AttachRequest::default()
         })
     }

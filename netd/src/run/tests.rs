@@ -140,3 +140,27 @@ fn a_variable_that_is_not_set_is_an_error() {
     let error = settings_of(&["-E", "NETD_TEST_OF_A_VARIABLE_NOT_SET"]).unwrap_err();
     assert_eq!(error.exit_code(), 2);
 }
+
+#[test]
+fn without_a_root_only_the_network_is_asked_for() {
+    let settings = settings_of(&[
+        "--no-root",
+        "--network-zone=jail",
+        "--name=fetch",
+        "--",
+        "curl",
+        "-q",
+    ])
+    .unwrap();
+    settings.check().unwrap();
+    assert!(settings.no_root && settings.directory.is_none());
+    assert_eq!(settings.name.as_str(), "fetch");
+    assert_eq!(settings.command, ["curl", "-q"]);
+    assert!(matches!(settings.terminal, Terminal::Pipe));
+    assert!(matches!(settings.network, Network::Hook { .. }));
+    let hidden = Path::new("/run/systemd/resolve/io.systemd.Resolve");
+    assert!(settings.hidden.iter().any(|path| path == hidden));
+    let shared = settings_of(&["--no-root", "true"]).unwrap();
+    let told = shared.check().unwrap_err().to_string();
+    assert!(told.contains("--network-zone="), "{told}");
+}

@@ -21,6 +21,11 @@ pub struct Settings {
     pub state_root: PathBuf,
     /// `--directory=`: the root. `None` is the host's own root, read-only, with a tmpfs on /tmp and /run.
     pub directory: Option<PathBuf>,
+    /// `--no-root`: the host's own root, users and processes as they are; only the network is new, and what
+    /// `binds` and `hidden` cover. Without libcontainer.
+    pub no_root: bool,
+    /// With `no_root`: files of the host that are covered, where they exist, so that nobody can open or connect to them.
+    pub hidden: Vec<PathBuf>,
     /// `--private-network`, `--network-zone=`.
     pub network: Network,
     /// `--private-users=pick`: a user namespace with 65,536 users, that owns the network namespace too.
@@ -68,6 +73,8 @@ impl Settings {
             name,
             state_root: state_root.into(),
             directory: None,
+            no_root: false,
+            hidden: Vec::new(),
             network: Network::Host,
             private_users: false,
             read_only: false,
@@ -129,6 +136,9 @@ impl Settings {
         }
         if let Some(dir) = &self.chdir {
             mounts::absolute("--chdir=", &dir.to_string_lossy(), dir)?;
+        }
+        if self.no_root {
+            crate::bare::check(self)?;
         }
         for (key, value) in &self.labels {
             if key.is_empty() || key.contains(['=', ',']) || value.contains(',') {

@@ -257,10 +257,10 @@ impl Engine {
             labels: Default::default(),
             publish: Vec::new(),
             netns: (0, 0),
-            adopted: true,
-            delegated: Vec::new(),
             aliases: Vec::new(),
             owner: None,
+            adopted: true,
+            delegated: Vec::new(),
         };
         let outcome = self.put_in_force(&record, &what);
         if let Err(e) = outcome {

@@ -23,10 +23,9 @@ fn annotated(annotations: &str) -> Result<Plan, Error> {
     )
 }
 
-fn detach(container: &str, zone: Option<&str>) -> Plan {
+fn detach(id: &str) -> Plan {
     Plan::Detach {
-        container: container.parse().unwrap(),
-        zone: zone.map(|z| z.parse().unwrap()),
+        owner: format!("oci/{id}"),
     }
 }
 
@@ -61,7 +60,7 @@ fn runc_and_crun_attach_and_detach_by_status() {
         );
     }
     for state in [RUNC_STOPPED, CRUN_STOPPED] {
-        assert_eq!(plan_of(state, None).unwrap(), detach("hk1", Some("dmz")));
+        assert_eq!(plan_of(state, None).unwrap(), detach("hk1"));
     }
 }
 
@@ -91,6 +90,7 @@ fn every_annotation() {
         configure: Some("dhcp".into()),
         addresses: vec!["10.89.0.7".into(), "fd00::7".into()],
         mac: Some("02:00:00:00:00:07".into()),
+        owner: Some("oci/c1".into()),
         ..AttachRequest::default()
     };
     assert_eq!(*request, expected);
@@ -110,7 +110,7 @@ fn an_explicit_action_overrides_the_status() {
     ));
     assert_eq!(
         plan_of(&running, Some(Action::Detach)).unwrap(),
-        detach("hk1", Some("dmz"))
+        detach("hk1")
     );
 }
 
@@ -119,7 +119,7 @@ fn a_state_of_the_spec_before_1_0() {
     let error = plan_of(OLD, None).unwrap_err().to_string();
     assert!(error.contains("io.netd.zone"), "{error}");
     let gone = OLD.replace(r#""pid":4711,"#, "");
-    assert_eq!(plan_of(&gone, None).unwrap(), detach("hk1", None));
+    assert_eq!(plan_of(&gone, None).unwrap(), detach("hk1"));
 }
 
 #[test]

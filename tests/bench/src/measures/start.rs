@@ -1,5 +1,7 @@
 //! Starting /bin/true in a busybox root: netd with network and policy, and what people use today.
 
+mod doors;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,6 +58,7 @@ pub(crate) fn run(options: &Options, rounds: u32) -> Result<()> {
         },
     );
     if let Ok(daemon) = &daemon {
+        all.extend(doors::starters(options, &folder, &root, daemon, &others));
         all.extend(nspawn_doors(daemon, &root, home));
     }
     // One start of each that does not count: caches, and the bridges that some tools make.

@@ -19,9 +19,19 @@ use crate::world::{World, signal};
 /// How long netd may take to see something.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks for an address, and takes it as udhcpc's usual script does.
-pub(super) const UDHCPC: &str = "udhcpc -i host0 -f -n -q -t 20 -T 1 -s /usr/share/udhcpc/default.script 2>&1 || \
-    udhcpc -i host0 -f -n -q -t 20 -T 1 -s /etc/udhcpc/default.script 2>&1";
+/// Asks for an address by DHCP, and takes what it gets.
+#[track_caller]
+fn ask(world: &World, inside: &Netns) {
+    let script = world.dir.join("take.sh");
+    let take = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip addr replace $ip/$mask dev $interface\n\
+                ip route replace default via $router\n";
+    std::fs::write(&script, take).unwrap();
+    world.sh(&format!("chmod +x {}", script.display()));
+    inside.sh(&format!(
+        "udhcpc -i host0 -f -n -q -t 20 -T 1 -s {}",
+        script.display()
+    ));
+}
 
 /// A veth that somebody plugs in by hand: `host0` in a new namespace, the other end on the zone's bridge.
 fn plug(world: &World, port: &str, name: &str) -> Netns {
@@ -75,6 +85,8 @@ fn flags(world: &World, port: &str) -> String {
 
 pub fn nothing_passes_before_a_port_is_adopted() {
     let world = World::new("adopt-nothing-before");
+    // With it the kernel skips some hooks of bridged ARP.
+    world.sh("f=/proc/sys/net/bridge/bridge-nf-call-arptables; [ ! -e $f ] || echo 1 >$f");
     world.zone("web").default("allow").create();
     let db = world.container("db").in_zone("web").start();
     let (gateway, address) = (db.gateway4(), db.v4());
@@ -118,7 +130,7 @@ pub fn nothing_passes_before_a_port_is_adopted() {
     signal(world.netd_pid(), Signal::CONT);
     state(&world, "stranger", Some("adopted"));
     stranger.sh("ip addr flush dev host0");
-    stranger.sh(UDHCPC);
+    ask(&world, &stranger);
     stranger.sh(&format!("ping -c1 -W5 {gateway}"));
     heard.has_caught("to an adopted port");
 }
@@ -130,10 +142,11 @@ pub fn an_adopted_port_is_a_container_like_any_other() {
         "guest",
         "[[ingress]]\nfrom = [\"container:db\"]\nports = [\"tcp/80\"]\n",
     );
+    world.policy("db", "[[egress]]\nto = [\"container:guest\"]\n");
     let _db = world.container("db").in_zone("web").start();
     let mut guest = plug(&world, "vb-guest", "guest");
     state(&world, "guest", Some("adopted"));
-    guest.sh(UDHCPC);
+    ask(&world, &guest);
     let _server = Server::start(&guest, "guest", &["tcp/80".to_owned(), "tcp/81".to_owned()]);
     let told = world.know("guest", &guest);
     assert_eq!(told["host_ifname"], "vb-guest");
@@ -209,7 +222,7 @@ pub fn an_adopted_port_is_a_container_like_any_other() {
     world.netd("reload").ok();
     let pooled = plug(&world, "vb-pooled", "pooled");
     state(&world, "pooled", Some("adopted"));
-    pooled.sh(UDHCPC);
+    ask(&world, &pooled);
     assert!(
         pooled
             .sh("ip -4 addr show host0")
@@ -301,7 +314,8 @@ impl Machine {
         wire.sh(&format!(
             "ip link add wire type veth peer name host0 netns {name}; ip link set wire up"
         ));
-        inside.sh("ip link set lo up; ip link set host0 up");
+        // The kernel's router solicitations would tell as well.
+        inside.sh("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; ip link set lo up; ip link set host0 up");
         crate::world::wait_for_carrier(&wire, "wire");
         let end = Arc::new(wire.enter(|| PacketSocket::open("wire")).unwrap());
         let tap_end = Arc::new(world.netns.enter(|| Tap::open(tap)).unwrap());
@@ -366,7 +380,7 @@ pub fn a_virtual_machine_is_known_by_what_it_asks() {
     assert_ne!(machine.inside.run("ping -c1 -W1 10.89.0.1").code, 0);
     state(&world, "tap7", None);
     machine.inside.sh("ip addr flush dev host0");
-    machine.inside.sh(UDHCPC);
+    ask(&world, &machine.inside);
     state(&world, "tap7", Some("adopted"));
     machine.inside.sh("ping -c1 -W5 10.89.0.1");
     // Bound for the port's life: another address behind it is dropped.
@@ -383,7 +397,7 @@ pub fn adopted_ports_outlive_daemons_and_tampering() {
     world.zone("web").create();
     let guest = plug(&world, "vb-guest", "guest");
     state(&world, "guest", Some("adopted"));
-    guest.sh(UDHCPC);
+    ask(&world, &guest);
     let before = world.know("guest", &guest);
     let works = || guest.sh("ping -c1 -W5 10.89.0.1");
     works();
@@ -395,7 +409,7 @@ pub fn adopted_ports_outlive_daemons_and_tampering() {
     let late = plug(&world, "vb-late", "late");
     world.start_netd();
     state(&world, "late", Some("adopted"));
-    late.sh(UDHCPC);
+    ask(&world, &late);
     for n in 0..4 {
         let name = format!("many{n}");
         let _inside = plug(&world, &format!("vb-{name}"), &name);

@@ -1,6 +1,7 @@
 //! The stories, by what they are about.
 
 mod adopt;
+mod any_process;
 mod apply;
 mod attach;
 mod bad_input;
@@ -19,8 +20,10 @@ mod groups;
 mod harness;
 mod limits;
 mod names;
+mod netavark;
 mod nspawn;
 mod oci;
+mod oci_life;
 mod opened;
 mod policies;
 mod prefix;
@@ -116,6 +119,11 @@ stories! {
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
+    oci_life: the_hosts_own_network_is_refused, a_crash_of_either_side_leaves_nothing, podman_runs_the_installed_hook,
+        podman_does_not_start_what_the_hook_refuses, a_late_poststop_leaves_the_next_one_alone;
+    any_process: only_the_network_is_new, names_are_asked_of_the_zone, policy_holds_before_the_program,
+        it_ends_with_netd_and_netd_with_it, bubblewrap_waits_for_its_network, unshare_and_ip_netns_are_attached;
+    netavark: a_network_is_a_zone, netavark_sets_a_container_up;
     cni: a_whole_life_in_every_version, what_is_asked_for_is_given_or_refused, check_sees_what_is_missing,
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;

@@ -85,7 +85,7 @@ pub fn machines_find_the_zone_and_the_zone_stays() {
         (long, "--network-bridge=vz-web"),
     ] {
         let root = root(&world, machine);
-        let script = format!("{ASK}; while [ ! -e /tmp/go ]; do sleep 0.05; done");
+        let script = format!("{ASK}; while [ ! -e /srv/go ]; do sleep 0.05; done");
         let child = spawn(
             &world,
             &mut nspawn(&world, &root, machine, network, &script),
@@ -106,7 +106,7 @@ pub fn machines_find_the_zone_and_the_zone_stays() {
             (&attached["container"], &attached["state"]),
             (&Value::from(machine), &Value::from("adopted"))
         );
-        std::fs::write(root.join("tmp/go"), "").unwrap();
+        std::fs::write(root.join("srv/go"), "").unwrap();
         let ran = end(child);
         let address = attached["addresses"][0]
             .as_str()

@@ -10,7 +10,8 @@ use super::run;
 use crate::net::netns::{self, Ran};
 use crate::world::World;
 
-const RUNTIMES: [&str; 2] = ["crun", "runc"];
+/// Those that every story here is told with.
+pub const RUNTIMES: [&str; 2] = ["crun", "runc"];
 
 /// Makes a bundle whose container runs a script, with netd as its hook where it has annotations.
 pub fn bundle(world: &World, runtime: &str, script: &str, annotations: &Value) -> PathBuf {
@@ -47,8 +48,8 @@ pub fn bundle(world: &World, runtime: &str, script: &str, annotations: &Value) -
     bundle
 }
 
-/// Runs a bundle. crun refuses the hybrid of both cgroup versions, so there it gets the newer one for itself.
-pub fn start(world: &World, runtime: &str, id: &str, bundle: &Path) -> Ran {
+/// How a bundle is run. crun refuses the hybrid of both cgroup versions, so there it gets the newer one for itself.
+pub fn command(world: &World, runtime: &str, id: &str, bundle: &Path) -> Command {
     let cgroup =
         "[ ! -d /sys/fs/cgroup/unified ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec \"$@\"";
     let mut command = Command::new("unshare");
@@ -58,6 +59,12 @@ pub fn start(world: &World, runtime: &str, id: &str, bundle: &Path) -> Ran {
         command.arg("--cgroup-manager=disabled");
     }
     command.arg("run").arg("--bundle").arg(bundle).arg(id);
+    command
+}
+
+/// Runs a bundle to its end.
+pub fn start(world: &World, runtime: &str, id: &str, bundle: &Path) -> Ran {
+    let mut command = command(world, runtime, id, bundle);
     world.netns.enter(|| netns::run(&mut command))
 }
 

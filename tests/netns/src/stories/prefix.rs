@@ -264,8 +264,9 @@ pub fn ways_come_and_go() {
     let world = World::new("prefix-ways");
     zones(&world, "allow");
     let ways = || {
-        let routes = world.sh("ip -6 route show dev vz-wide proto 110");
-        let neighbours = world.sh("ip -6 neigh show dev vz-wide nud permanent");
+        // the bridge may just be gone
+        let routes = world.sh("ip -6 route show dev vz-wide proto 110 2>/dev/null || true");
+        let neighbours = world.sh("ip -6 neigh show dev vz-wide nud permanent 2>/dev/null || true");
         routes.lines().count() + neighbours.lines().filter(|l| l.contains("lladdr")).count()
     };
     let before = ways();

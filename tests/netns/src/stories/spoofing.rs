@@ -25,13 +25,17 @@ fn tell_addresses(stage: &Stage) {
     let (me, mine4, mine6) = (stage.mallory.mac, stage.mallory.v4, stage.mallory.v6);
     let (gateway4, victim) = (stage.gateway4, &stage.victim);
     let free4 = Ipv4Addr::from(u32::from(gateway4) + 99);
-    let free6 = Ipv6Addr::from(u128::from(mine6) ^ 0xffff_0000);
+    // of a prefix that is nobody's, and of the victim's; one of its own prefix is its own
+    let free6 = Ipv6Addr::from(u128::from(mine6) ^ 0x7700 << 64);
+    let theirs6 = Ipv6Addr::from(u128::from(victim.v6) ^ 0xffff_0000);
+    let own6 = Ipv6Addr::from(u128::from(mine6) ^ 0xffff_0000);
     let world6 = "2001:db8:1::2".parse().unwrap();
     let v4 = |mac, from, data| stage.udp4(mac, from, data);
     let v6 = |mac, from, data| stage.udp6(mac, from, data);
     stage.play(&[
         honest("own addresses, v4", v4(me, mine4, "honest-v4")),
         honest("own addresses, v6", v6(me, mine6, "honest-v6")),
+        honest("own prefix", v6(me, own6, "honest-prefix-v6")),
         forged(
             "unknown hardware address, v4",
             v4(FORGED_MAC, mine4, "forged-mac-v4"),
@@ -71,6 +75,10 @@ fn tell_addresses(stage: &Stage) {
         forged(
             "the victim's IPv6 address",
             v6(me, victim.v6, "forged-victim-v6"),
+        ),
+        forged(
+            "an address of the victim's prefix",
+            v6(me, theirs6, "forged-prefix-v6"),
         ),
         forged(
             "a free IPv6 address of the zone",
