@@ -141,6 +141,7 @@ tries=0; until c version >/dev/null || [ $tries = 200 ]; do sleep 0.05; tries=$(
 c run --cgroup '' --rm --cni --rootfs "$ROOT" named /bin/sh -c 'ip addr show eth0; ip route; nc -w1 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 22 </dev/null'
 sed -i 's/"zone": *"web"/"zone":"none"/' /etc/cni/net.d/10-netd.conflist
 c run --cgroup '' --rm --cni --rootfs "$ROOT" lost /bin/touch /tmp/ran; echo "refused $?"
+c task delete --force lost >/dev/null; c container delete lost >/dev/null
 kill $server; wait $server
 "#;
 
