@@ -38,7 +38,7 @@
 //! row are farther apart than two judgements.
 
 use super::ir::*;
-use super::lane::{Lane, Side, peer, peer_prefix, prefix, sides};
+use super::lane::{Lane, Side, own_side, peer, peer_prefix, prefix, sides};
 use super::{COUNTED, JUDGED, PASSED_MASK, REMEMBERED, condition, record};
 use crate::sets::{Action, Direction, Family, SetId, Shape, group};
 

@@ -94,7 +94,7 @@ pub(super) fn prefix(d: Direction, f: Lane) -> String {
 }
 
 /// The side whose rules are asked, and the other one.
-fn own_side(d: Direction) -> [Side; 2] {
+pub(super) fn own_side(d: Direction) -> [Side; 2] {
     match d {
         Direction::Egress => [Side::Client, Side::Server],
         Direction::Ingress => [Side::Server, Side::Client],
