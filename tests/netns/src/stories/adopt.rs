@@ -93,11 +93,14 @@ pub fn nothing_passes_before_a_port_is_adopted() {
     // The daemon sees nothing for a while: what holds now needs nobody.
     signal(world.netd_pid(), Signal::STOP);
     let stranger = plug(&world, "vb-stranger", "stranger");
-    let heard = Trap::set(&stranger, "host0", |_| true);
-    let mac = frame::mac(
-        stranger.sh("cat /sys/class/net/host0/address 2>/dev/null || ip -o link show host0 | grep -o 'ether [^ ]*' | cut -d' ' -f2")
-            .trim(),
-    );
+    let hardware = |link: String| frame::mac(link.trim());
+    let show = |name| format!("ip -o link show {name} | grep -o 'ether [^ ]*' | cut -d' ' -f2");
+    let mac = hardware(stranger.sh(&show("host0")));
+    // What whoever made the pair says by its other end, as every interface does that comes up, is not the zone's.
+    let other_end = hardware(world.sh(&show("vb-stranger")));
+    let heard = Trap::set(&stranger, "host0", move |f| {
+        f.get(6..12) != Some(&other_end)
+    });
     let at_db = Trap::set(&db.netns, "host0", move |f| f.get(6..12) == Some(&mac));
     let at_world = Trap::set(&world.outside, "eth0", |f| {
         frame::carries(f, b"from the stranger")

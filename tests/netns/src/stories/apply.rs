@@ -247,7 +247,7 @@ pub fn a_daemon_that_starts_after_the_deadline_brings_the_old_set_back_first() {
 
     // one that starts before it waits for the rest of the time
     world
-        .netd(&format!("policy apply {} --confirm 4", new.display()))
+        .netd(&format!("policy apply {} --confirm 8", new.display()))
         .ok();
     world.kill_netd();
     world.start_netd();

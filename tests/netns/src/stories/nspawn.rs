@@ -230,7 +230,7 @@ pub fn the_unit_gets_its_network_from_netd() {
         "[[egress]]\nto = [\"192.0.2.2\"]\nports = [\"tcp/80\"]\n",
     );
     let root = root(&world, "one");
-    let script = "ip -4 addr show host0; nc -w2 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 81 </dev/null; exit 3";
+    let script = "ip -4 addr show host0; nc -w2 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 81 </dev/null; exit 7";
     std::fs::write(root.join("bin/story"), format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(
         root.join("bin/story"),
@@ -241,7 +241,7 @@ pub fn the_unit_gets_its_network_from_netd() {
     for network in ["Zone=web\nPort=8080:80\n", "Bridge=vz-web\n"] {
         let (ran, removed) =
             start_unit(&world, "one", &root, &format!("{exec}[Network]\n{network}"));
-        assert_eq!(ran.code, 3, "{ran}");
+        assert_eq!(ran.code, 7, "{ran}");
         assert!(ran.stdout.contains("inet 10.89.0."), "{ran}");
         assert_eq!(
             ran.stdout.matches("world 192.0.2.1").count(),
@@ -263,7 +263,7 @@ pub fn the_unit_gets_its_network_from_netd() {
     ] {
         let (ran, removed) =
             start_unit(&world, "one", &root, &format!("{exec}[Network]\n{network}"));
-        assert_ne!(ran.code, 3, "{network}: {ran}");
+        assert_ne!(ran.code, 7, "{network}: {ran}");
         assert!(ran.stderr.contains(part), "{network}: {ran}");
         removed.ok();
     }
