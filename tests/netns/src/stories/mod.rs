@@ -20,7 +20,7 @@ mod groups;
 mod harness;
 mod limits;
 mod names;
-mod netavark;
+pub mod netavark;
 mod nspawn;
 mod oci;
 mod oci_life;
