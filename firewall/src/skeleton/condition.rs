@@ -15,9 +15,8 @@
 //! use, whoever uses it. Buckets and counts belong to the container, the rule and the source.
 
 use super::ir::*;
-use super::judge::{
-    Lane, by_name, by_port, group_of, has_names, is_group, peer_prefix, prefix, sides,
-};
+use super::judge::{by_name, by_port, group_of, has_names, is_group};
+use super::lane::{Lane, peer_prefix, prefix, sides};
 use super::{COUNTED, PASSED_MASK, REMEMBERED};
 use crate::policy::MAX_CONDITIONAL;
 use crate::sets::{Action, Direction, Family, Field, Limit, SetId, Shape, group, limit};

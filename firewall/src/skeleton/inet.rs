@@ -8,7 +8,7 @@
 //! and resets made by the kernel carry the connection they are about ("related").
 
 use super::ir::*;
-use super::judge::Side;
+use super::lane::Side;
 use super::{GUARDED, JUDGED};
 use super::{condition, judge, record};
 use crate::sets::{Family, Field, SetId};

@@ -24,6 +24,7 @@ mod inet;
 pub mod ir;
 pub mod json;
 mod judge;
+mod lane;
 mod record;
 pub mod text;
 

@@ -4,7 +4,7 @@
 //! listens to, is not told. The verdict never depends on it.
 
 use super::ir::*;
-use super::judge::Side;
+use super::lane::Side;
 use super::{LOG_DENY, LOG_PASS};
 use crate::sets::{Family, Field, SetId};
 

@@ -122,7 +122,7 @@ pub fn podman_starts_containers_in_a_zone() {
 
 /// containerd, with the folders of its CNI library where it expects them, in a mount namespace.
 const CONTAINERD: &str = r#"
-for folder in /opt/cni /etc/cni /var/lib/cni; do mkdir -p $folder; mount -t tmpfs tmpfs $folder; done
+for folder in /opt/cni /etc/cni /var/lib/cni /run/containerd; do mkdir -p $folder; mount -t tmpfs tmpfs $folder; done
 mkdir -p /opt/cni/bin /etc/cni/net.d
 cp "$DIR/bin/netd" /usr/lib/cni/loopback /opt/cni/bin/
 cp "$DIR/10-netd.conflist" /etc/cni/net.d/
@@ -141,14 +141,16 @@ tries=0; until c version >/dev/null || [ $tries = 200 ]; do sleep 0.05; tries=$(
 c run --cgroup '' --rm --cni --rootfs "$ROOT" named /bin/sh -c 'ip addr show eth0; ip route; nc -w1 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 22 </dev/null'
 sed -i 's/"zone": *"web"/"zone":"none"/' /etc/cni/net.d/10-netd.conflist
 c run --cgroup '' --rm --cni --rootfs "$ROOT" lost /bin/touch /tmp/ran; echo "refused $?"
+c task delete --force lost >/dev/null; c container delete lost >/dev/null
 kill $server; wait $server
 "#;
 
 pub fn containerd_starts_containers_in_a_zone() {
     let world = World::new("cni-containerd");
     world.zone("web").create();
+    // containerd puts its own namespace before the ids of containers.
     world.policy(
-        "named",
+        "default-named",
         "[[egress]]\nto = [\"192.0.2.2\"]\nports = [\"tcp/80\"]\n",
     );
     let (dir, root) = (&world.dir, run::root(&world.dir));
