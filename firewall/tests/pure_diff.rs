@@ -5,12 +5,13 @@
 mod pure;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use firewall::diff::{Change, Difference, End, Way, diff, diff_within};
-use firewall::model::{Clock, Endpoint, Flow, Traffic, World};
+use firewall::model::{Clock, Container, Endpoint, Flow, Traffic, World};
 use firewall::oracle::{self, Party, Who};
-use firewall::policy::PolicySet;
-use firewall::sets::{Action, Family};
+use firewall::policy::{Peer, PolicySet};
+use firewall::sets::{Action, Direction, Family};
 use proptest::prelude::*;
 use pure::worlds::{self, Setting, TRAFFIC};
 
@@ -62,8 +63,41 @@ fn flows(world: &World) -> Vec<Flow> {
     flows
 }
 
+/// Whether a row tells an address of a container apart from its first one of that family: another network of the
+/// container's, or on the other side of where a network that rules name begins or ends.
+fn is_apart(world: &World, sets: [&PolicySet; 2], container: &Container, address: IpAddr) -> bool {
+    let family = Family::of(address);
+    let mut addresses = world.addresses(container);
+    let Some(first) = addresses.find(|a| Family::of(*a) == family) else {
+        return false;
+    };
+    let mut networks = world.networks(container).into_iter();
+    if networks.any(|net| net.contains(&address) && !net.contains(&first)) {
+        return true;
+    }
+    let files = sets.into_iter().flat_map(|set| set.0.values());
+    let sections = files.flat_map(|file| Direction::ALL.map(|d| file.section(d)));
+    let rules = sections.flatten().flat_map(|section| &section.rules);
+    let mut cuts = rules
+        .flat_map(|rule| &rule.peers)
+        .filter_map(|peer| match peer {
+            Peer::Net(net) if Family::of(net.addr()) == family => Some(*net),
+            _ => None,
+        });
+    let (low, high) = (first.min(address), first.max(address));
+    cuts.any(|net| {
+        (low < net.network() && net.network() <= high)
+            || (low <= net.broadcast() && net.broadcast() < high)
+    })
+}
+
 /// Whether an end of a row means somebody. The sender on loopback is the host.
-fn means(end: &End, party: Party<'_>, sends: bool) -> bool {
+fn means(world: &World, sets: [&PolicySet; 2], end: &End, party: Party<'_>, sends: bool) -> bool {
+    let apart = |container: &Container| {
+        party
+            .address
+            .is_some_and(|a| is_apart(world, sets, container, a))
+    };
     let within = |nets: &[ipnet::IpNet]| {
         party
             .address
@@ -71,7 +105,9 @@ fn means(end: &End, party: Party<'_>, sends: bool) -> bool {
     };
     let loopback = sends && party.address.is_some_and(|a| a.is_loopback());
     match (end, party.who) {
-        (End::Container(name), Who::Container(container)) => container.name == *name,
+        (End::Container(name), Who::Container(container)) => {
+            container.name == *name && !apart(container)
+        }
         (End::Host { except }, who) if who == Who::Host || loopback => !within(except),
         (End::World { except }, Who::World) => !within(except),
         (End::HostAt(net), who) if who == Who::Host || loopback => within(&[*net]),
@@ -79,13 +115,18 @@ fn means(end: &End, party: Party<'_>, sends: bool) -> bool {
             let mut names = names.keys();
             names.any(|name| firewall::model::name_matches(pattern, name))
         }),
-        (End::Net(_), Who::Container(_) | Who::Host) => false,
+        // of its own addresses, and not of a wider network that it is in
+        (End::Net(net), Who::Container(container)) => {
+            let mut own = world.networks(container).into_iter();
+            own.any(|one| one.contains(net)) && within(&[*net]) && apart(container)
+        }
+        (End::Net(_), Who::Host) => false,
         (End::Net(net), _) => !loopback && within(&[*net]),
         _ => false,
     }
 }
 
-fn is_about(world: &World, row: &Change, flow: &Flow) -> bool {
+fn is_about(world: &World, sets: [&PolicySet; 2], row: &Change, flow: &Flow) -> bool {
     let from = oracle::party(world, &flow.from, &flow.to, flow.family).unwrap();
     let to = oracle::party(world, &flow.to, &flow.from, flow.family).unwrap();
     let way = if flow.published {
@@ -93,8 +134,9 @@ fn is_about(world: &World, row: &Change, flow: &Flow) -> bool {
     } else {
         Way::Direct
     };
-    row.from.iter().any(|end| means(end, from, true))
-        && row.to.iter().any(|end| means(end, to, false))
+    let mut ends = row.from.iter();
+    ends.any(|end| means(world, sets, end, from, true))
+        && row.to.iter().any(|end| means(world, sets, end, to, false))
         && row.family.is_none_or(|family| family == flow.family)
         && row.way.is_none_or(|told| told == way)
         && row.traffic.contains(flow.traffic)
@@ -144,7 +186,7 @@ fn complete_and_exact(
         let about: Vec<_> = difference
             .rows
             .iter()
-            .filter(|row| is_about(world, row, &flow))
+            .filter(|row| is_about(world, [old, new], row, &flow))
             .collect();
         let verdicts = about
             .iter()
@@ -174,7 +216,7 @@ fn complete_and_exact(
             difference
                 .rows
                 .iter()
-                .any(|row| is_about(world, row, &flow))
+                .any(|row| is_about(world, [old, new], row, &flow))
         };
         prop_assert!(
             verdict(old) == verdict(new) || told(),
