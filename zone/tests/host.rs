@@ -53,7 +53,7 @@ fn a_bridge_is_made_and_made_right_again() {
             addresses.sort();
             let mut expected = [
                 format!("{}/24", dmz.gateway4.unwrap()),
-                format!("{}/64", dmz.gateway6.unwrap()),
+                format!("{}/48", dmz.gateway6.unwrap()),
                 format!("{}/64", dmz.gateway6_ll().unwrap()),
             ];
             expected.sort();
