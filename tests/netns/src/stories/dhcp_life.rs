@@ -245,6 +245,16 @@ pub fn a_whole_life_of_each_client() {
             let release = life.release.replace("PID", &pid.to_string());
             let script = format!("nsenter --mount=/proc/{pid}/ns/mnt sh -c '{release}'");
             inside.netns.run(&script);
+            // on a busy machine a client may be asked twice: a second word changes nothing
+            let started = Instant::now();
+            while started.elapsed() < Duration::from_secs(8)
+                && lease(&world, life.name)["state"] == "bound"
+            {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            if lease(&world, life.name)["state"] == "bound" {
+                inside.netns.run(&script);
+            }
         }
         let name = life.name;
         // networkd 252 keeps what it has when it is ended: its lease runs out.
