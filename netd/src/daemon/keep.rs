@@ -40,6 +40,7 @@ pub(crate) fn keep(dirs: &Dirs) -> ExitCode {
         );
         return ExitCode::from(2);
     };
+    sys::give_back();
     match keeper::serve(&dirs.keeper_socket(), vec![socket]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
