@@ -67,8 +67,14 @@ pub fn processes_in(ids: &str, end: u64, dir: &Path) -> Vec<String> {
                 && variable != own.as_bytes()
         })
     };
+    // Numbers of namespaces are used again; who works in another story's folder is that story's.
+    let (folders, folder) = ("/netd-story-", dir.display().to_string());
+    let works_for_another = |pid: &u32| {
+        let words = command_line(*pid);
+        words.contains(folders) && !words.contains(&folder)
+    };
     pids()
-        .filter(|pid| !of_another(pid))
+        .filter(|pid| !of_another(pid) && !works_for_another(pid))
         .filter(|pid| began(*pid).is_some_and(|began| began < end))
         .filter(|pid| {
             ["net", "mnt", "pid"].iter().any(|kind| {
