@@ -113,14 +113,15 @@ impl Links {
     /// # Errors
     /// It is gone or on no bridge, or the kernel refuses.
     pub fn hold_port(&mut self, port: &Stranger) -> Result<(), LinkError> {
-        let quiet = format!("ipv6/conf/{}/disable_ipv6", port.name);
-        sysctl::ensure(&quiet, "1")?;
         let requests = vec![
             encode::guard_port(port.ifindex),
             encode::flush_port(port.ifindex),
             encode::quiet_host_end(port.ifindex),
         ];
-        self.all(&format!("hold port {}", port.name), requests)
+        self.all(&format!("hold port {}", port.name), requests)?;
+        // Last: a name that has no such file must not keep the rest from the port.
+        sysctl::ensure(&format!("ipv6/conf/{}/disable_ipv6", port.name), "1")?;
+        Ok(())
     }
 
     /// Takes a port off its bridge, down, and leaves it to whoever made it. One that is gone is let go.
