@@ -431,7 +431,12 @@ mod tests {
         assert_ne!(second.host_ifname(), first.host_ifname());
         assert_ne!(second.mac(), first.mac());
         let (before, behind) = PortName::further("web");
-        for (name, inside) in [("web@b", true), ("web", false), ("web-1", false), ("webA", false)] {
+        for (name, inside) in [
+            ("web@b", true),
+            ("web", false),
+            ("web-1", false),
+            ("webA", false),
+        ] {
             let within = before.as_str() <= name && name < behind.as_str();
             assert_eq!(within, inside, "{name}");
         }

@@ -411,7 +411,11 @@ pub fn sources(spec: &PortSpec) -> Vec<Step> {
         let mut prefixes = spec.prefixes.iter();
         !prefixes.any(|prefix| IpNet::V6(*prefix).contains(net))
     });
-    steps.extend(prefixes.chain(alone).map(|source| Step::AddRule { source, table }));
+    steps.extend(
+        prefixes
+            .chain(alone)
+            .map(|source| Step::AddRule { source, table }),
+    );
     steps
 }
 
@@ -544,7 +548,9 @@ mod tests {
             panic!("no link first");
         };
         assert_eq!(*link, spec.name().host_ifname());
-        assert!(matches!(&host(&spec)[5], Step::AddAltname { altname, .. } if altname == "vb-web@dmz"));
+        assert!(
+            matches!(&host(&spec)[5], Step::AddAltname { altname, .. } if altname == "vb-web@dmz")
+        );
     }
 
     #[test]

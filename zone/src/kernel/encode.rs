@@ -219,7 +219,12 @@ pub(super) fn step(step: &Step, target: Target) -> Option<Request> {
             gateway,
             table,
             ..
-        } => put(Route::NewRoute(route(index, *destination, *gateway, *table))),
+        } => put(Route::NewRoute(route(
+            index,
+            *destination,
+            *gateway,
+            *table,
+        ))),
         Step::AddRule { source, table } => add(Route::NewRule(rule(*source, *table))),
         Step::DeleteRule { source, table } => change(Route::DelRule(rule(*source, *table))),
     })

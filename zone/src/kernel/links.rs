@@ -117,11 +117,7 @@ impl Links {
     ///
     /// # Errors
     /// The interface is missing, or the kernel refuses something inside.
-    pub fn keep_sources_apart(
-        &mut self,
-        spec: &PortSpec,
-        netns: &Netns,
-    ) -> Result<(), LinkError> {
+    pub fn keep_sources_apart(&mut self, spec: &PortSpec, netns: &Netns) -> Result<(), LinkError> {
         self.inside(spec, &spec.host_ifname(), &plan::sources(spec), netns)
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use firewall::diagnostics::Diagnostics;
 use firewall::model::{Container, World};
 use firewall::policy::{Groups, PolicyFile, PolicySet};
-use zone::{ContainerName, Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
+use zone::{ContainerName, Pool, PortName, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
 use super::super::output;
 use super::super::policy::files_in;
@@ -229,9 +229,9 @@ fn world(
             addresses,
             labels,
             publish: Vec::new(),
-            name: name.clone(),
+            name: PortName::from(&name),
         };
-        world.containers.insert(name, container);
+        world.containers.insert(PortName::from(name), container);
     }
     Ok(world)
 }
