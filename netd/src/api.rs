@@ -149,6 +149,10 @@ pub(crate) struct AttachRequest {
     /// The key under which a door finds it again, unique: see `DetachOwned`, `Reclaim`, `Check`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
+    /// It may be a further network of a container that is in another zone. Without this, and without `ifname`, that is
+    /// a difference, and refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) further: Option<bool>,
 }
 
 /// An attached container.

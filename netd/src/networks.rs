@@ -47,6 +47,7 @@ pub(crate) fn spread(
             ifname: ifnames.get(n).map(ToString::to_string),
             addresses: Vec::new(),
             mac: base.mac.clone().filter(|_| n == 0),
+            further: (zones.len() > 1).then_some(true),
             publish: match n {
                 0 => base.publish.clone(),
                 _ => Vec::new(),
@@ -177,6 +178,9 @@ mod tests {
         assert!(a.mac.is_some() && b.mac.is_none());
         assert_eq!((a.publish.len(), b.publish.len()), (1, 0));
         assert_eq!(a.owner, b.owner);
+        assert_eq!((a.further, b.further), (Some(true), Some(true)));
+        let alone = spread(&base(), &names(&["a"]), &[], &[]).unwrap();
+        assert_eq!(alone[0].further, None);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct Request {
     pub(super) ranges: Vec<(IpAddr, IpAddr)>,
     pub(super) aliases: Vec<String>,
     pub(super) owner: Option<String>,
+    /// Whether it may be a further network.
+    pub(super) further: bool,
 }
 
 impl Request {
@@ -149,7 +151,9 @@ impl Request {
                 Some(name).filter(|name| name.is(netns.id()))
             }
         };
+        let further = request.further.unwrap_or_default() || request.ifname.is_some();
         Ok(Self {
+            further,
             container,
             zone,
             netns,

@@ -6,6 +6,8 @@
 //! place 2: CONTAINER@ZONE  host2  metric 200
 //! ```
 //!
+//! A further network has to be asked for as one: by naming several zones in one command, or by naming its interface.
+//!
 //! To guard, policy and names each port is a container of its own; only what is asked by the container's name goes
 //! through here.
 
@@ -37,6 +39,18 @@ impl Engine {
     /// Finds the place of a port that is asked for, in a zone where the container has none.
     pub(super) fn place(&self, request: &Request, what: &str) -> Result<Place, api::Error> {
         let beside = self.ports.of_container(request.container.as_str());
+        // Somebody who means to move it, or mistook the zone, must not connect the two.
+        if let Some(other) = beside.first().filter(|_| !request.further) {
+            let zones: Vec<&str> = beside.iter().map(|record| record.zone.as_str()).collect();
+            return Err(refused(format!(
+                "attach {}: it is attached already, and differently: zone is {}, asked for is {} (detach it first; to have \
+                 it in several, name all of them, or name the further interface: --ifname host{})",
+                request.container,
+                zones.join(", "),
+                request.zone,
+                other.place.saturating_add(1)
+            )));
+        }
         let taken: BTreeSet<u8> = beside.iter().map(|record| record.place).collect();
         let Some(number) = (0..MOST).find(|place| !taken.contains(place)) else {
             return Err(refused(format!(

@@ -149,7 +149,10 @@ fn annotations_missing_in_the_state_are_taken_from_the_bundle() {
     let config = r#"{"ociVersion":"1.0.2","annotations":{"io.netd.zone":"lab"}}"#;
     std::fs::write(bundle.path().join("config.json"), config).unwrap();
     let state = OLD.replace("/nowhere/at/all", bundle.path().to_str().unwrap());
-    assert_eq!(request_of(&state).zone, "lab");
+    let Plan::Attach { zones, .. } = plan_of(&state, None).unwrap() else {
+        panic!();
+    };
+    assert_eq!(zones, ["lab".parse().unwrap()]);
 }
 
 #[test]
