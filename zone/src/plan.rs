@@ -385,6 +385,24 @@ fn gateways(spec: &PortSpec) -> impl Iterator<Item = IpAddr> {
 /// The tables inside a container with several networks, by the number of the network: one for each.
 const TABLES: u32 = 11_000;
 
+/// Networks of one container at most, and so tables.
+pub const MOST_PLACES: u8 = 16;
+
+/// Rules that may be left in the namespace from when the sources of these steps were the container's at another place:
+/// they stand before new ones, and lead to what is now the table of another port.
+pub fn stale_rules(steps: &[Step]) -> Vec<Step> {
+    let tables = TABLES..TABLES + u32::from(MOST_PLACES);
+    let others = |step: &Step| match step {
+        Step::AddRule { source, table } => {
+            let (source, own) = (*source, *table);
+            let others = tables.clone().filter(move |table| *table != own);
+            Some(others.map(move |table| Step::DeleteRule { source, table }))
+        }
+        _ => None,
+    };
+    steps.iter().filter_map(others).flatten().collect()
+}
+
 /// Steps inside a container with several networks: what is sent from this port's addresses leaves by this port. Else
 /// an answer to somebody who came by the second port would leave by the first, where the guard does not know its source.
 pub fn sources(spec: &PortSpec) -> Vec<Step> {

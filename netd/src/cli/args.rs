@@ -431,6 +431,8 @@ the verdict. The ports of FROM are not asked about: any will do.
 Exit code: 0 allow, 10 deny.")]
 pub(crate) struct ExplainArgs {
     /// Who opens the connection: a container, `host`, `world`, or an address
+    ///
+    /// Of a container in several zones NAME@ZONE is its port in one of them.
     #[arg(value_parser = values::endpoint)]
     pub(crate) from: String,
     /// To whom: a container, `host`, `world`, an address, or `dns:NAME`

@@ -142,6 +142,10 @@ impl Links {
             bridge: 0,
             netns: -1,
         };
+        let stale = plan::stale_rules(steps);
+        let stale = stale.iter().filter_map(|step| encode::step(step, target));
+        // Hardly any is there, and one that is not is what is wanted.
+        let _ = socket.batch(stale.collect());
         perform(&mut socket, steps, target)
     }
 

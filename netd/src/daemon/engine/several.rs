@@ -13,6 +13,7 @@
 
 use std::collections::BTreeSet;
 
+use zone::plan::MOST_PLACES;
 use zone::{Configure, IfName, Netns, PortSpec};
 
 use super::attach::spec_of;
@@ -21,9 +22,6 @@ use super::{Engine, invalid, refused};
 use crate::api;
 use crate::daemon::chain;
 use crate::daemon::record::Record;
-
-/// Networks of one container at most.
-pub(super) const MOST: u8 = 16;
 
 /// Where a new port goes beside those that the container has.
 pub(super) struct Place {
@@ -52,9 +50,9 @@ impl Engine {
             )));
         }
         let taken: BTreeSet<u8> = beside.iter().map(|record| record.place).collect();
-        let Some(number) = (0..MOST).find(|place| !taken.contains(place)) else {
+        let Some(number) = (0..MOST_PLACES).find(|place| !taken.contains(place)) else {
             return Err(refused(format!(
-                "{what}: it is attached to {MOST} zones already, and more are not possible"
+                "{what}: it is attached to {MOST_PLACES} zones already, and more are not possible"
             )));
         };
         let ifname = match &request.ifname {

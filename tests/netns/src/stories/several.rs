@@ -336,9 +336,23 @@ pub fn a_port_published_on_the_second_network_answers_by_it() {
         .netd("attach web --zone b --netns web --ifname host1 --publish 9999:80")
         .fails(1);
     assert!(said.contains("publish"), "{said}");
+    // At another place it answers by that, whatever rules the place before left.
+    world.zone("c").create();
+    world.netd("detach web --zone b").ok();
+    world
+        .netd("attach web --zone c --netns web --ifname host1")
+        .ok();
+    world
+        .netd("attach web --zone b --netns web --ifname host2 --publish 8081:80")
+        .ok();
+    for host in HOST {
+        let reach = probe(&world.outside, host.parse().unwrap(), "tcp/8081");
+        assert_eq!(reach.who(), "web", "{host}");
+    }
+    world.netd("detach web --zone c").ok();
     // The first network's answers go by the first, whoever is asked at the second.
     let rules = web.sh("ip rule; ip -6 rule");
-    for place in ["11000", "11001"] {
+    for place in ["11000", "11002"] {
         assert_eq!(rules.matches(place).count(), 2, "{rules}");
     }
 }
