@@ -372,7 +372,7 @@ impl Engine {
         if let Err(e) = self.records.remove(&record.container) {
             tracing::error!(container = %record.container, error = %e, "undo attach: remove its record");
         }
-        self.close_link(record);
+        self.close_link(record, false);
         self.reap(record);
     }
 
