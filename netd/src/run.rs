@@ -47,19 +47,19 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
         source,
     })?;
     let quiet = args.quiet;
-    let zone = args.network_zone.clone();
+    let zones = args.network_zone.clone();
     let from_outside = matches!(args.configure, None | Some(Configure::Static));
     let mode = args.resolv_conf;
     // Everything that can be wrong with the options is found before a zone is made for them.
     let mut settings = settings(context, args, &binary)?;
     settings.check()?;
-    let zone = match &zone {
-        Some(zone) => Some(ensure_zone(context, zone, quiet)?),
-        None => None,
-    };
-    let names = match &zone {
-        Some(zone) if from_outside => Names::Zones(zone),
-        None if !settings.network.is_private() => Names::Hosts,
+    let zones = zones
+        .iter()
+        .map(|zone| ensure_zone(context, zone, quiet))
+        .collect::<Result<Vec<Zone>, Error>>()?;
+    let names = match zones.as_slice() {
+        [_, ..] if from_outside => Names::Zones(&zones),
+        [] if !settings.network.is_private() => Names::Hosts,
         _ => Names::Own,
     };
     if let Err(left) = resolver::provide(&context.dirs, mode, names, &mut settings) {
@@ -143,9 +143,10 @@ fn settings(context: &Context, args: RunArgs, binary: &Path) -> Result<Settings,
         .map_err(|e| Error::Invalid(format!("run: --label: {e}")))?
         .into_iter()
         .collect();
-    if let Some(zone) = &args.network_zone {
+    if !args.network_zone.is_empty() {
+        let zones: Vec<&str> = args.network_zone.iter().map(ZoneName::as_str).collect();
         let annotate = &mut settings.annotations;
-        annotate.insert("io.netd.zone".into(), zone.to_string());
+        annotate.insert("io.netd.zone".into(), zones.join(","));
         if !args.port.is_empty() {
             annotate.insert("io.netd.publish".into(), args.port.join(","));
         }
