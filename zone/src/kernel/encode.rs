@@ -408,6 +408,12 @@ pub(super) fn delete_group(group: u32) -> Request {
     change(Route::DelLink(message.build()))
 }
 
+/// Into a group.
+pub(super) fn regroup(index: u32, group: u32) -> Request {
+    let message = LinkUnspec::new_with_index(index).link_group(group);
+    change(Route::SetLink(message.build()))
+}
+
 /// Down, and into a group.
 pub(super) fn close(index: u32, group: u32) -> Request {
     let message = LinkUnspec::new_with_index(index).down().link_group(group);

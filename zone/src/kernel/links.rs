@@ -223,10 +223,23 @@ impl Links {
     /// # Errors
     /// The kernel refuses.
     pub fn close_port(&mut self, ifindex: u32, group: u32) -> Result<(), LinkError> {
+        self.regroup(ifindex, group, encode::close(ifindex, group))
+    }
+
+    /// Puts a port that is closed by rules already into `group`, to be deleted by [`super::reap()`]. To take it down
+    /// would make the kernel look at every port of its bridge, twice. A port that is gone is closed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn retire_port(&mut self, ifindex: u32, group: u32) -> Result<(), LinkError> {
+        self.regroup(ifindex, group, encode::regroup(ifindex, group))
+    }
+
+    fn regroup(&mut self, ifindex: u32, group: u32, request: Request) -> Result<(), LinkError> {
         if group == 0 {
             return Err(LinkError::GroupZero);
         }
-        match self.host.batch(vec![encode::close(ifindex, group)]) {
+        match self.host.batch(vec![request]) {
             Err(Refused(errors)) if !errors[0].1.is(Errno::NODEV) => {
                 let action = format!("close the port with index {ifindex}");
                 Err(LinkError::kernel(action, errors[0].1.clone()))

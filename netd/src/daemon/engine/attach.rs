@@ -395,7 +395,7 @@ impl Engine {
         if let Err(e) = self.records.remove(&record.port()) {
             tracing::error!(container = %record.container, error = %e, "undo attach: remove its record");
         }
-        self.close_link(record);
+        self.close_link(record, false);
         self.reap(record);
     }
 

@@ -55,13 +55,15 @@ impl Engine {
     /// Closes a container: no packet of it passes when this returns. Its name stays blocked until its
     /// link is deleted.
     pub(super) fn close(&mut self, record: &Record) -> Result<(), api::Error> {
-        match record.adopted {
-            true => self.release_link(record),
-            false => self.close_link(record),
+        if record.adopted {
+            self.release_link(record);
         }
         let port = record.port();
         let changes = self.firewall.detach(&port);
         let outcome = self.apply(&changes);
+        if !record.adopted {
+            self.close_link(record, outcome.is_ok());
+        }
         self.ports.remove(&port);
         self.closed_ports.remove(&port);
         if !record.publish.is_empty() {
@@ -118,9 +120,14 @@ impl Engine {
         self.remove_ways(record);
     }
 
-    /// Takes the link down and puts it where [`Engine::reap`] finds it.
-    pub(super) fn close_link(&mut self, record: &Record) {
-        if let Err(e) = self.links.close_port(record.ifindex, self.reaper.group()) {
+    /// Puts the link where [`Engine::reap`] finds it; and takes it down where rules do not close it.
+    pub(super) fn close_link(&mut self, record: &Record, is_closed: bool) {
+        let (ifindex, group) = (record.ifindex, self.reaper.group());
+        let closed = match is_closed {
+            true => self.links.retire_port(ifindex, group),
+            false => self.links.close_port(ifindex, group),
+        };
+        if let Err(e) = closed {
             tracing::error!(container = %record.container, error = %chain(&e), "close its link");
         }
         self.remove_ways(record);
