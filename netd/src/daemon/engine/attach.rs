@@ -172,9 +172,8 @@ impl Engine {
             });
         }
         Err(refused(format!(
-            "attach {}: it is attached to zone {} already, and differently: {} (detach it first)",
+            "attach {}: it is attached already, and differently: {} (detach it first)",
             request.container,
-            record.zone,
             differences.join("; ")
         )))
     }

@@ -63,7 +63,7 @@ impl Engine {
             // of an adopted port nobody knows the namespace
             if !other.adopted && other.netns != request.netns.id() {
                 return Err(refused(format!(
-                    "{what}: it is attached to zone {} already, and differently: network namespace is another one, asked \
+                    "{what}: it is attached already, and differently: network namespace is another one in zone {}, asked \
                      for is this one (a container is in one namespace: detach it first, or take another name)",
                     other.zone
                 )));
