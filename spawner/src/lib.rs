@@ -25,8 +25,11 @@ mod error;
 mod executor;
 mod front;
 mod hook;
+mod inside;
+mod making;
 mod monitor;
 mod plan;
+mod prepare;
 mod range;
 mod root;
 mod seccomp;
@@ -36,14 +39,18 @@ pub mod spec;
 mod state;
 mod sys;
 mod terminal;
+mod tree;
 mod user;
+mod volatile;
 mod wire;
 
 pub use error::SpawnError;
 pub use front::run;
-pub use plan::{Plan, UidRange};
+pub use plan::{Guest, Making, Plan, Shown, UidRange, What};
 pub use settings::{
-    Bind, Hook, Hooks, Limits, MachineName, Network, Settings, Terminal, Tmpfs, UserName,
+    Bind, CapabilitySet, Cpus, Credential, Hook, Hooks, IdMap, Limits, MachineName, Network,
+    Overlay, Ownership, Personality, PrivateUsers, Privileges, Rlimit, Settings, Source, Terminal,
+    Tmpfs, UserName, Volatile, boolean,
 };
 pub use state::{Running, kill, list};
 pub use user::User;

@@ -107,8 +107,8 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, what: &MountAttributes<'_>) -
     .map(drop)
 }
 
-/// A user namespace that maps `size` ids from 0 on to `base` and up. It lives as long as the descriptor.
-pub(crate) fn user_namespace(base: u32, size: u32) -> io::Result<OwnedFd> {
+/// A user namespace that maps `size` ids from `first` on to `base` and up. It lives as long as the descriptor.
+pub(crate) fn user_namespace(first: u32, base: u32, size: u32) -> io::Result<OwnedFd> {
     let (ready, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let pid = match fork()? {
         Fork::Child => {
@@ -131,7 +131,7 @@ pub(crate) fn user_namespace(base: u32, size: u32) -> io::Result<OwnedFd> {
         }
         let dir = format!("/proc/{}", pid.as_raw_nonzero());
         for file in ["uid_map", "gid_map"] {
-            std::fs::write(format!("{dir}/{file}"), format!("0 {base} {size}\n"))?;
+            std::fs::write(format!("{dir}/{file}"), format!("{first} {base} {size}\n"))?;
         }
         Ok(OwnedFd::from(std::fs::File::open(format!(
             "{dir}/ns/user"
