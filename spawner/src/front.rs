@@ -14,7 +14,7 @@ use crate::monitor::{self, Monitor};
 use crate::plan::{Plan, UidRange};
 use crate::prepare;
 use crate::range;
-use crate::settings::Settings;
+use crate::settings::{CapabilitySet, Settings};
 use crate::signals::{self, Delivery};
 use crate::spec;
 use crate::state::{self, Running, Slot};
@@ -41,6 +41,12 @@ pub fn run(settings: &Settings) -> Result<Exit, SpawnError> {
         Err(e) => return Err(SpawnError::System("count threads", e)),
     }
     let mut settings = settings.clone();
+    if settings.privileges.add == CapabilitySet::ALL {
+        // all that there are to give, where netd itself has not all
+        let own = rustix::thread::capabilities(None)
+            .map_err(SpawnError::system("look at netd's own capabilities"))?;
+        settings.privileges.add = CapabilitySet::of_bits(own.permitted.bits());
+    }
     settings.directory = settings
         .directory
         .as_deref()

@@ -26,6 +26,7 @@ mod executor;
 mod front;
 mod hook;
 mod inside;
+mod limits;
 mod making;
 mod monitor;
 mod plan;
@@ -46,7 +47,7 @@ mod wire;
 
 pub use error::SpawnError;
 pub use front::run;
-pub use plan::{Guest, Making, Plan, Shown, UidRange, What};
+pub use plan::{Guest, IdRange, Making, Plan, Shown, UidRange, What};
 pub use settings::{
     Bind, CapabilitySet, Cpus, Credential, Hook, Hooks, IdMap, Limits, MachineName, Network,
     Overlay, Ownership, Personality, PrivateUsers, Privileges, Rlimit, Settings, Source, Terminal,

@@ -47,10 +47,12 @@ pub(crate) fn make(
             let userns = match (idmap, plan.range) {
                 (IdMap::Root, Some(range)) => {
                     let owner = rustix::fs::fstat(&source)
-                        .map_err(|e| failed("look at what is bound at", point)(e.into()))?
-                        .st_uid;
+                        .map_err(|e| failed("look at what is bound at", point)(e.into()))?;
+                    // the group too: what belongs to nobody inside cannot be written there
+                    let uids = [(owner.st_uid, range.base, 1)];
+                    let gids = [(owner.st_gid, range.base, 1)];
                     Some(
-                        sys::user_namespace(owner, range.base, 1)
+                        sys::user_namespace(&uids, &gids)
                             .map_err(failed("make a user namespace for", point))?,
                     )
                 }

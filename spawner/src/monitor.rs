@@ -11,13 +11,14 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Rlimit, WaitOptions};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cgroup::{self, Cgroups};
 use crate::diagnosis::{self, Notes};
 use crate::executor::{self, Payload};
 use crate::hook;
+use crate::limits;
 use crate::plan::Plan;
 use crate::root;
 use crate::settings::{Network, Volatile};
@@ -147,12 +148,12 @@ impl Monitor<'_> {
         let pid = container.pid().map_or(0, |pid| pid.as_raw());
         self.wire.send(&Report::Ready { pid });
         let started = match self.wire.receive() {
-            Some(Order::Go) => {
+            Some(Order::Go) => self.limit(pid).and_then(|()| {
                 diagnosis::silently(|| container.start()).map_err(|e| Failure::Runtime {
                     reason: chain(&e),
                     stderr: String::new(),
                 })
-            }
+            }),
             Some(Order::Abort) | None => Err(Failure::Aborted),
         };
         if started.is_ok() {
@@ -168,6 +169,25 @@ impl Monitor<'_> {
             Err(failure) => Report::Failed(failure),
             Ok(()) => Report::Ended(ended),
         }
+    }
+
+    /// `--rlimit=`, from outside: inside, with private users, nobody may raise one. The command has not begun.
+    fn limit(&self, pid: i32) -> Result<(), Failure> {
+        for limit in &self.plan.settings.rlimits {
+            let value = |n: u64| (n != u64::MAX).then_some(n);
+            let (current, maximum) = (value(limit.soft), value(limit.hard));
+            let set = Rlimit { current, maximum };
+            let resource = limits::resource(&limit.resource);
+            let done = match resource {
+                Some(resource) => rustix::process::prlimit(Pid::from_raw(pid), resource, set),
+                None => Err(rustix::io::Errno::INVAL),
+            };
+            done.map_err(|e| Failure::Runtime {
+                reason: format!("--rlimit={}: {}", limit.resource, io::Error::from(e)),
+                stderr: String::new(),
+            })?;
+        }
+        Ok(())
     }
 
     /// Returns when the container has ended, or the front is gone.
@@ -200,7 +220,8 @@ impl Monitor<'_> {
         // in this mount namespace all is still there; the host never saw it
         let detach = rustix::mount::UnmountFlags::DETACH;
         let made = self.plan.makings.iter().rev().map(|m| m.point().as_path());
-        for point in made.chain([self.plan.root.as_path()]) {
+        let userns = self.plan.userns.as_deref();
+        for point in made.chain(userns).chain([self.plan.root.as_path()]) {
             let _ = rustix::mount::unmount(point, detach);
         }
         if self.plan.settings.volatile == Volatile::Overlay {

@@ -22,6 +22,9 @@ impl UidRange {
     pub const SIZE: u32 = 65536;
 }
 
+/// A part of a map of ids: the first inside, the first outside, how many.
+pub type IdRange = (u32, u32, u32);
+
 /// A user of the host that appears inside (`--bind-user=`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {
@@ -128,6 +131,9 @@ pub struct Plan<'a> {
     pub range: Option<UidRange>,
     /// Users of the host that appear inside.
     pub guests: Vec<Guest>,
+    /// Where the monitor puts a user namespace that it makes: libcontainer writes maps of one part only, those of
+    /// several it leaves to other programs.
+    pub userns: Option<PathBuf>,
     /// Whether the command gets a pty.
     pub pty: bool,
     /// `$TERM` for it.
@@ -140,4 +146,33 @@ pub struct Plan<'a> {
     pub shown: Vec<Shown>,
     /// What the monitor makes for that, in order.
     pub makings: Vec<Making>,
+}
+
+impl Plan<'_> {
+    /// The map of user ids; empty without private users.
+    pub fn uid_map(&self) -> Vec<IdRange> {
+        self.map(|guest| guest.host_uid)
+    }
+
+    /// The map of group ids.
+    pub fn gid_map(&self) -> Vec<IdRange> {
+        self.map(|guest| guest.host_gid)
+    }
+
+    /// The range, with the ids of guests cut out of it and mapped to their own.
+    fn map(&self, of: impl Fn(&Guest) -> u32) -> Vec<IdRange> {
+        let Some(range) = self.range else {
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        let mut next = 0;
+        for guest in &self.guests {
+            all.push((next, range.base + next, guest.id - next));
+            all.push((guest.id, of(guest), 1));
+            next = guest.id + 1;
+        }
+        all.push((next, range.base + next, range.size.saturating_sub(next)));
+        all.retain(|(_, _, size)| *size > 0);
+        all
+    }
 }

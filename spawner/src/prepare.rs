@@ -46,8 +46,13 @@ pub(crate) fn plan<'a>(
         })?;
         command.insert(0, init.to_string_lossy().into_owned());
     }
+    let userns = match guests.is_empty() {
+        true => None,
+        false => Some(slot.shown_file("userns", b"")?),
+    };
     let mut plan = Plan {
         settings,
+        userns,
         user: user::look_up(settings.user.as_ref(), tree, &guests)?,
         root,
         command,

@@ -5,7 +5,7 @@
 //! mounts; a root that is one already it takes like any other.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -34,11 +34,19 @@ pub(crate) fn mount(plan: &Plan<'_>) -> Result<(), Failure> {
     let settings = plan.settings;
     let userns = match plan.range {
         Some(range) => Some(
-            sys::user_namespace(0, range.base, range.size)
+            one_to_one(range.base, range.size)
                 .map_err(failed("make a user namespace for the files of", &plan.root))?,
         ),
         None => None,
     };
+    if let Some(point) = &plan.userns {
+        let make = || -> io::Result<()> {
+            let namespace = sys::user_namespace(&plan.uid_map(), &plan.gid_map())?;
+            let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+            Ok(rustix::mount::mount_bind(path, point)?)
+        };
+        make().map_err(failed("put a user namespace at", point))?;
+    }
     let userns = userns.as_ref().map(AsFd::as_fd);
     let mapped = plan.range.is_some_and(|range| range.idmap);
     let kept = settings.volatile == Volatile::No;
@@ -63,6 +71,12 @@ pub(crate) fn mount(plan: &Plan<'_>) -> Result<(), Failure> {
         making::make(plan, making, userns)?;
     }
     Ok(())
+}
+
+/// Maps files as they are on disk to the users from `base` on.
+fn one_to_one(base: u32, size: u32) -> io::Result<OwnedFd> {
+    let map = [(0, base, size)];
+    sys::user_namespace(&map, &map)
 }
 
 pub(crate) fn failed(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {

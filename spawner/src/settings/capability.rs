@@ -68,6 +68,11 @@ impl CapabilitySet {
         )
     }
 
+    /// Those of a mask as the kernel has it.
+    pub(crate) fn of_bits(bits: u64) -> Self {
+        Self(bits & Self::ALL.0)
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -3,12 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::SpawnError;
-
-/// The resources of setrlimit(2), as the names end.
-const RESOURCES: [&str; 16] = [
-    "AS", "CORE", "CPU", "DATA", "FSIZE", "LOCKS", "MEMLOCK", "MSGQUEUE", "NICE", "NOFILE",
-    "NPROC", "RSS", "RTPRIO", "RTTIME", "SIGPENDING", "STACK",
-];
+use crate::limits;
 
 /// `--rlimit=LIMIT=SOFT[:HARD]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +25,7 @@ impl FromStr for Rlimit {
             .split_once('=')
             .ok_or_else(|| bad("is not LIMIT=SOFT:HARD or LIMIT=VALUE"))?;
         let short = name.strip_prefix("RLIMIT_").unwrap_or(name);
-        if !RESOURCES.contains(&short) {
+        if limits::resource(&format!("RLIMIT_{short}")).is_none() {
             return Err(bad("names no limit of setrlimit(2)"));
         }
         let number = |text: &str| match text.trim() {

@@ -12,8 +12,8 @@ mod mounts;
 
 use serde_json::{Map, Value, json};
 
-use crate::plan::{Guest, Plan};
-use crate::settings::{CapabilitySet, Hook, Network, Personality, Rlimit, Volatile};
+use crate::plan::{IdRange, Plan};
+use crate::settings::{CapabilitySet, Hook, Network, Personality, Volatile};
 
 pub(crate) use capabilities::FOR_THE_FILTER;
 pub use capabilities::capabilities;
@@ -65,9 +65,9 @@ pub fn spec(plan: &Plan<'_>) -> Value {
             "readonlyPaths": READ_ONLY,
         },
     });
-    if plan.range.is_some() {
-        spec["linux"]["uidMappings"] = mappings(plan, |guest| guest.host_uid);
-        spec["linux"]["gidMappings"] = mappings(plan, |guest| guest.host_gid);
+    if plan.range.is_some() && plan.userns.is_none() {
+        spec["linux"]["uidMappings"] = mappings(plan.uid_map());
+        spec["linux"]["gidMappings"] = mappings(plan.gid_map());
     }
     if settings.personality == Some(Personality::Bits32) {
         spec["linux"]["personality"] = json!({ "domain": "LINUX32" });
@@ -79,25 +79,10 @@ pub fn spec(plan: &Plan<'_>) -> Value {
     spec
 }
 
-/// The range, with the ids of guests cut out of it and mapped to their own.
-fn mappings(plan: &Plan<'_>, of: impl Fn(&Guest) -> u32) -> Value {
-    let Some(range) = plan.range else {
-        return json!([]);
-    };
-    let mut all = Vec::new();
-    let mut next = 0;
-    let mut map = |inside: u32, outside: u32, size: u32| {
-        if size > 0 {
-            all.push(json!({ "containerID": inside, "hostID": outside, "size": size }));
-        }
-    };
-    for guest in &plan.guests {
-        map(next, range.base + next, guest.id - next);
-        map(guest.id, of(guest), 1);
-        next = guest.id + 1;
-    }
-    map(next, range.base + next, range.size - next);
-    json!(all)
+fn mappings(map: Vec<IdRange>) -> Value {
+    map.into_iter()
+        .map(|(inside, outside, size)| json!({ "containerID": inside, "hostID": outside, "size": size }))
+        .collect()
 }
 
 /// The part of a machine name that fits in a host name (64 bytes, uts(7)).
@@ -133,10 +118,6 @@ fn process(plan: &Plan<'_>) -> Value {
             "ambient": ambient,
         },
     });
-    if !settings.rlimits.is_empty() {
-        let limit = |limit: &Rlimit| json!({ "type": limit.resource, "soft": limit.soft, "hard": limit.hard });
-        process["rlimits"] = settings.rlimits.iter().map(limit).collect();
-    }
     if let Some(score) = settings.oom_score_adjust {
         process["oomScoreAdj"] = json!(score);
     }
@@ -187,10 +168,11 @@ fn namespaces(plan: &Plan<'_>) -> Vec<Value> {
     if plan.range.is_some() {
         types.push("user");
     }
-    types
-        .into_iter()
-        .map(|typ| json!({ "type": typ }))
-        .collect()
+    let namespace = |typ| match &plan.userns {
+        Some(path) if typ == "user" => json!({ "type": typ, "path": path }),
+        _ => json!({ "type": typ }),
+    };
+    types.into_iter().map(namespace).collect()
 }
 
 /// Annotations of the OCI state: those asked for, and the labels and the name where they do not say otherwise.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 
 use super::*;
-use crate::plan::{Shown, UidRange, What};
+use crate::plan::{Guest, Shown, UidRange, What};
 use crate::settings::{Credential, Settings, UserName};
 use crate::user::User;
 
@@ -15,6 +15,18 @@ const RANGE: UidRange = UidRange {
     size: UidRange::SIZE,
     idmap: true,
 };
+
+fn guest(id: u32) -> Guest {
+    Guest {
+        name: "ann".into(),
+        gecos: String::new(),
+        shell: "/bin/sh".into(),
+        host_uid: 1000,
+        host_gid: 1001,
+        id,
+        home: "/home/ann".into(),
+    }
+}
 
 fn settings() -> Settings {
     Settings::new(
@@ -33,6 +45,7 @@ fn plan(settings: &Settings) -> Plan<'_> {
         user: User::root(),
         range: None,
         guests: Vec::new(),
+        userns: None,
         pty: false,
         term: None,
         cgroup2: false,
@@ -86,7 +99,6 @@ fn a_directory_with_everything() {
     settings.privileges.add = "CAP_SYS_TIME,CAP_SYS_NICE".parse().unwrap();
     settings.privileges.drop = "CAP_SYS_NICE,CAP_KILL".parse().unwrap();
     settings.privileges.ambient = "CAP_NET_RAW".parse().unwrap();
-    settings.rlimits = vec!["RLIMIT_NOFILE=5:9".parse().unwrap()];
     settings.oom_score_adjust = Some(-7);
     settings.personality = Some(Personality::Bits32);
     settings.env = vec![("PATH".into(), "/bin".into()), ("A".into(), "b=c".into())];
@@ -108,15 +120,7 @@ fn a_directory_with_everything() {
         home: Some("/srv".into()),
     };
     plan.range = Some(RANGE);
-    plan.guests = vec![Guest {
-        name: "ann".into(),
-        gecos: String::new(),
-        shell: "/bin/sh".into(),
-        host_uid: 1000,
-        host_gid: 1001,
-        id: 60514,
-        home: "/home/ann".into(),
-    }];
+    plan.guests = vec![guest(60514)];
     let bind = |source: &str, read_only, recursive| What::Bind {
         source: source.into(),
         read_only,
@@ -199,6 +203,29 @@ fn a_namespace_that_is_there_is_entered_and_not_made() {
     let spec = spec(&plan(&settings));
     let namespaces = spec["linux"]["namespaces"].as_array().unwrap();
     assert!(namespaces.iter().all(|n| n["type"] != "network"));
+}
+
+#[test]
+fn guests_are_cut_out_of_the_range() {
+    let settings = settings();
+    let mut plan = plan(&settings);
+    assert!(plan.uid_map().is_empty());
+    plan.range = Some(RANGE);
+    plan.guests = vec![guest(60514), guest(60515)];
+    let base = RANGE.base;
+    let expected = [
+        (0, base, 60514),
+        (60514, 1000, 1),
+        (60515, 1000, 1),
+        (60516, base + 60516, 5020),
+    ];
+    assert_eq!(plan.uid_map(), expected);
+    assert_eq!(plan.gid_map()[1], (60514, 1001, 1));
+    plan.userns = Some("/run/x".into());
+    let spec = spec(&plan);
+    assert!(spec["linux"].get("uidMappings").is_none());
+    let namespaces = spec["linux"]["namespaces"].as_array().unwrap();
+    assert!(namespaces.iter().any(|n| n["path"] == "/run/x"));
 }
 
 #[test]

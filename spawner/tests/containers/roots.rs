@@ -40,6 +40,7 @@ fn volatile() {
     let world = World::new();
     fs::create_dir_all(world.root().join("var/lib")).unwrap();
     fs::create_dir_all(world.root().join("run")).unwrap();
+    fs::create_dir(world.root().join("usr")).unwrap();
     let run = |mode: &str, users: bool, script: &str| {
         world.run(json!({ "volatile": mode, "private_users": users, "command": ["/bin/sh", "-c", script] }))
     };
@@ -53,7 +54,6 @@ fn volatile() {
         assert!(told.status == 1 && told.err.contains("bin"), "{told:?}");
     }
     // UsrMerge
-    fs::create_dir(world.root().join("usr")).unwrap();
     fs::rename(world.root().join("bin"), world.root().join("usr/bin")).unwrap();
     symlink("usr/bin", world.root().join("bin")).unwrap();
     for users in [false, true] {
