@@ -69,6 +69,8 @@ pub(crate) enum Error {
     Invalid(String),
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    Settings(#[from] crate::nspawn::FileError),
     #[error("the daemon does not know {0}: it is of another version, restart it")]
     NotImplemented(String),
     #[error("the daemon answered with the error {name} {parameters}")]

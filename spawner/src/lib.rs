@@ -56,3 +56,23 @@ pub use settings::{
 pub use state::{Running, kill, list};
 pub use user::User;
 pub use wire::Exit;
+
+/// Copies a tree to a path where nothing is yet: owners, modes, times, extended attributes, links and devices as they are; what
+/// is mounted below it is left out.
+///
+/// # Errors
+/// [`SpawnError::State`] names the first file that could not be copied; what was copied by then is gone again.
+pub fn copy_tree(from: &std::path::Path, to: &std::path::Path) -> Result<(), SpawnError> {
+    if to.symlink_metadata().is_ok() {
+        let there = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        return Err(SpawnError::state("create", to)(there));
+    }
+    tree::copy(from, to).map_err(|failed| {
+        let _ = std::fs::remove_dir_all(to);
+        SpawnError::State {
+            action: "copy",
+            path: failed.path,
+            source: failed.source,
+        }
+    })
+}

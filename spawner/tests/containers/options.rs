@@ -107,7 +107,7 @@ fn limits() {
         }));
         assert_eq!(
             out.good(),
-            "77\n99\n321\nCpus_allowed_list:\t0\n11111111-2222-3333-4444-555555555555\n-r-------- 0 key\nsecret\n1\n"
+            "77\n99\n321\nCpus_allowed_list:\t0\n11111111-2222-3333-4444-555555555555\n-r-------- root key\nsecret\n1\n"
         );
     }
     // another user does not read what is root's
