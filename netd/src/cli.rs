@@ -217,6 +217,9 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
             });
             hook::oci::run(&context, action).inspect_err(hook::tell_log)
         }
+        Command::Hook(HookCommand::Link { action }) => {
+            hook::link::run(&context, action == HookAction::Attach).inspect_err(hook::tell_log)
+        }
         Command::Hook(HookCommand::Netavark { call }) => {
             hook::netavark::run(&context, &call.into())
         }

@@ -71,6 +71,8 @@ pub(crate) enum Error {
     Refused(String),
     #[error(transparent)]
     Settings(#[from] crate::nspawn::FileError),
+    #[error("the container's interfaces")]
+    Links(#[from] zone::LinkError),
     #[error("the daemon does not know {0}: it is of another version, restart it")]
     NotImplemented(String),
     #[error("the daemon answered with the error {name} {parameters}")]

@@ -37,7 +37,8 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
         source,
     })?;
     let root = Root::find(context, &args);
-    let args = with_settings(args, &root)?;
+    let mut args = with_settings(args, &root)?;
+    zone_of_bridge(context, &mut args)?;
     let quiet = args.quiet;
     let zone = args.network_zone.clone();
     let from_outside = matches!(args.configure, None | Some(Configure::Static));
@@ -112,6 +113,28 @@ fn with_settings(args: RunArgs, root: &Root) -> Result<RunArgs, Error> {
         }
         _ => merge(args, read.args),
     })
+}
+
+/// A port of a zone's bridge is attached to the zone, as it is for machines of systemd-nspawn.
+fn zone_of_bridge(context: &Context, args: &mut RunArgs) -> Result<(), Error> {
+    let Some(bridge) = &args.links.network_bridge else {
+        return Ok(());
+    };
+    if !bridge.as_str().starts_with("vz-") {
+        return Ok(());
+    }
+    let zones = context.connect()?.zone_list()?;
+    let found = zones.iter().find(|zone| zone.bridge == bridge.as_str());
+    let zone = found.map(|zone| zone.name.parse()).transpose();
+    let Ok(Some(zone)) = zone else {
+        return Err(Error::NoSuchZone(format!(
+            "--network-bridge={bridge}: no zone has this bridge (`netd zone list` shows those there are)"
+        )));
+    };
+    args.links.network_bridge = None;
+    args.links.network_veth = false;
+    args.network_zone = Some(zone);
+    Ok(())
 }
 
 /// Whether what is written into the root's directory now is what the container will find in it.

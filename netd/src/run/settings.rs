@@ -9,6 +9,7 @@ use zone::ContainerName;
 use super::root::Root;
 use crate::cli::{Console, Context, LinkJournal, RunArgs, Variable};
 use crate::error::Error;
+use crate::hook::link;
 use crate::values;
 
 /// The shell that is run where no command is given.
@@ -74,8 +75,14 @@ pub(super) fn settings(
             annotate.insert("io.netd.configure".into(), how.as_str().into());
         }
         settings.network = Network::Hook {
-            attach: hook(context, binary, "attach"),
-            detach: Some(hook(context, binary, "detach")),
+            attach: hook(context, binary, ["oci", "attach"]),
+            detach: Some(hook(context, binary, ["oci", "detach"])),
+        };
+    } else if let Some(links) = link::text(&settings.name, &args.links)? {
+        settings.annotations.insert(link::LINKS.into(), links);
+        settings.network = Network::Hook {
+            attach: hook(context, binary, ["link", "attach"]),
+            detach: Some(hook(context, binary, ["link", "detach"])),
         };
     } else if let Some(path) = &args.links.network_namespace_path {
         settings.network = Network::Namespace(path.clone());
@@ -101,8 +108,21 @@ fn check(args: &RunArgs) -> Result<(), Error> {
             }
         }
     }
-    if args.links.network_namespace_path.is_some()
-        && (args.network_zone.is_some() || args.private_network)
+    let links = &args.links;
+    let others = links.network_veth
+        || links.network_bridge.is_some()
+        || !(links.network_veth_extra.is_empty()
+            && links.network_interface.is_empty()
+            && links.network_macvlan.is_empty()
+            && links.network_ipvlan.is_empty());
+    if others && args.network_zone.is_some() {
+        return refuse(
+            "--network-zone goes not with other interfaces (--network-veth, -bridge, -interface, -macvlan, -ipvlan): a way \
+             around the zone's policy is not opened",
+        );
+    }
+    if links.network_namespace_path.is_some()
+        && (args.network_zone.is_some() || args.private_network || others)
     {
         return refuse("--network-namespace-path goes not with another network");
     }
@@ -208,7 +228,7 @@ fn variable(variable: Variable) -> Result<(String, String), Error> {
 ///
 /// Hooks start no daemon: one was there a moment ago, and one that is started among the container's
 /// mounts would stay among them.
-fn hook(context: &Context, binary: &Path, action: &str) -> Hook {
+fn hook(context: &Context, binary: &Path, [door, action]: [&str; 2]) -> Hook {
     let dirs = &context.dirs;
     let env = [
         ("NETD_CONFIG_DIR", dirs.config.as_path()),
@@ -218,7 +238,7 @@ fn hook(context: &Context, binary: &Path, action: &str) -> Hook {
     ];
     Hook {
         path: binary.to_owned(),
-        args: ["netd", "hook", "oci", action].map(str::to_owned).to_vec(),
+        args: ["netd", "hook", door, action].map(str::to_owned).to_vec(),
         env: env
             .map(|(name, value)| format!("{name}={}", value.display()))
             .to_vec(),

@@ -20,8 +20,8 @@ use super::resolv_conf::ResolvConf;
 use crate::values::{Label, ValueError};
 pub(crate) use files::FileArgs;
 pub(crate) use integration::{IntegrationArgs, LinkJournal, SettingsMode, Timezone};
-pub(crate) use links::{LinkArgs, Pair};
-pub(crate) use privileges::{CallList, PrivilegeArgs};
+pub(crate) use links::LinkArgs;
+pub(crate) use privileges::PrivilegeArgs;
 pub(crate) use refused::RefusedArgs;
 
 /// `netd run`
