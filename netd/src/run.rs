@@ -10,6 +10,7 @@
 //!
 //! One thread from begin to end: libcontainer forks without exec.
 
+mod bundle;
 mod merge;
 mod resolver;
 mod root;
@@ -20,13 +21,14 @@ mod warnings;
 
 use std::process::ExitCode;
 
-use spawner::{Settings, Volatile};
+use spawner::{Hooks, Settings, Volatile};
 use zone::ZoneName;
 
 use crate::api::{Zone, ZoneSettings};
 use crate::cli::{self, Configure, Context, RunArgs, SettingsMode};
 use crate::error::{Error, chain};
 use crate::nspawn;
+use bundle::Bundle;
 use merge::merge;
 use resolver::Names;
 use root::Root;
@@ -36,8 +38,23 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
         path: "/proc/self/exe".into(),
         source,
     })?;
-    let root = Root::find(context, &args);
-    let mut args = with_settings(args, &root)?;
+    let bundle = args.integration.oci_bundle.as_deref();
+    let bundle = bundle.map(Bundle::read).transpose()?;
+    let (root, mut args, hooks) = match bundle {
+        Some(bundle) => (
+            Root::Bundle {
+                root: bundle.root,
+                name: args.integration.oci_bundle.clone().unwrap_or_default(),
+            },
+            merge(args, bundle.args),
+            bundle.hooks,
+        ),
+        None => {
+            let root = Root::find(context, &args);
+            let args = with_settings(args, &root)?;
+            (root, args, Hooks::default())
+        }
+    };
     zone_of_bridge(context, &mut args)?;
     let quiet = args.quiet;
     let zone = args.network_zone.clone();
@@ -48,6 +65,7 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     // Everything that can be wrong with the options is found before a zone is made for them.
     let mut settings = settings::settings(context, &args, &root, &binary)?;
     settings.limits = limits;
+    settings.hooks = hooks;
     settings.check()?;
     root::populate(&args, &root)?;
     if !quiet && root == Root::Host && !args.no_root

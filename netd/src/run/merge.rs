@@ -31,6 +31,7 @@ pub(super) fn merge(first: RunArgs, second: RunArgs) -> RunArgs {
         [as_pid2, integration.boot, command]
         [console, pipe]
         [privileges.capability, privileges.drop_capability, privileges.ambient_capability]
+        [privileges.bounding]
         [privileges.no_new_privileges] [privileges.system_call_filter]
         [privileges.rlimit] [privileges.oom_score_adjust] [privileges.cpu_affinity] [privileges.personality]
         [privileges.property] [privileges.slice] [privileges.keep_unit] [privileges.register]

@@ -15,6 +15,13 @@ pub(super) enum Root {
     Host,
     /// A directory.
     Directory(PathBuf),
+    /// That of an OCI bundle.
+    Bundle {
+        /// The directory.
+        root: PathBuf,
+        /// The bundle, after which the container is named.
+        name: PathBuf,
+    },
 }
 
 impl Root {
@@ -36,7 +43,15 @@ impl Root {
     pub(super) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Host => None,
-            Self::Directory(path) => Some(path),
+            Self::Directory(path) | Self::Bundle { root: path, .. } => Some(path),
+        }
+    }
+
+    /// What the container is named after, where nothing else is said.
+    pub(super) fn named(&self) -> Option<&Path> {
+        match self {
+            Self::Host => None,
+            Self::Directory(path) | Self::Bundle { name: path, .. } => Some(path),
         }
     }
 }

@@ -176,7 +176,7 @@ fn processes(args: &RunArgs, settings: &mut Settings) {
             .fold(CapabilitySet::default(), |all, set| all.and(*set))
     };
     settings.privileges = Privileges {
-        base: None,
+        base: given.bounding,
         add: all(&given.capability),
         drop: all(&given.drop_capability),
         ambient: all(&given.ambient_capability),
@@ -200,7 +200,7 @@ pub(super) fn name(args: &RunArgs, root: &Root) -> Result<MachineName, Error> {
     if let Some(name) = &args.machine {
         return Ok(name.as_str().parse()?);
     }
-    let directory = match root.directory() {
+    let directory = match root.named() {
         None => return Ok(format!("run-{}", std::process::id()).parse()?),
         Some(directory) => directory,
     };

@@ -11,6 +11,9 @@ use super::boolean;
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(next_help_heading = "Security")]
 pub(crate) struct PrivilegeArgs {
+    /// All that there are, by an OCI bundle, in the place of the default ones.
+    #[arg(skip)]
+    pub(crate) bounding: Option<CapabilitySet>,
     /// Capabilities beside the default ones, or `all`; may be repeated
     #[arg(long, value_name = "CAP,…")]
     pub(crate) capability: Vec<CapabilitySet>,
