@@ -68,7 +68,9 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     settings.hooks = hooks;
     settings.check()?;
     root::populate(&args, &root)?;
-    if !quiet && root == Root::Host && !args.no_root
+    if !quiet
+        && root == Root::Host
+        && !args.no_root
         && let Some(name) = &args.machine
     {
         cli::note(&format!(
@@ -126,7 +128,11 @@ fn with_settings(args: RunArgs, root: &Root) -> Result<RunArgs, Error> {
         SettingsMode::Override => {
             let mut both = merge(read.args, args.clone());
             // what was dropped by either side stays dropped
-            both.privileges.drop_capability = [both.privileges.drop_capability, args.privileges.drop_capability].concat();
+            both.privileges.drop_capability = [
+                both.privileges.drop_capability,
+                args.privileges.drop_capability,
+            ]
+            .concat();
             both
         }
         _ => merge(args, read.args),

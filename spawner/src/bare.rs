@@ -66,7 +66,10 @@ pub(crate) fn check(settings: &Settings) -> Result<(), SpawnError> {
         (!settings.bind_users.is_empty(), "--bind-user="),
         (!settings.credentials.is_empty(), "--load-credential="),
         (settings.uuid.is_some(), "--uuid="),
-        (settings.privileges != Privileges::default(), "--capability="),
+        (
+            settings.privileges != Privileges::default(),
+            "--capability=",
+        ),
         (settings.no_new_privileges, "--no-new-privileges="),
         (
             !(settings.calls_allowed.is_empty() && settings.calls_refused.is_empty()),
@@ -82,7 +85,10 @@ pub(crate) fn check(settings: &Settings) -> Result<(), SpawnError> {
             "--network-namespace-path=",
         ),
         (
-            settings.binds.iter().any(|bind| !matches!(bind.source, Source::Host(_))),
+            settings
+                .binds
+                .iter()
+                .any(|bind| !matches!(bind.source, Source::Host(_))),
             "--bind= from the container's root or of a temporary directory",
         ),
         (settings.hostname.is_some(), "--hostname="),

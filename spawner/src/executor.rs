@@ -19,8 +19,8 @@ use rustix::thread::CapabilitySet;
 use crate::error::SpawnError;
 use crate::seccomp::{self, Instruction};
 use crate::settings::Settings;
-use crate::spec;
 use crate::signals::ends_by_default;
+use crate::spec;
 use crate::sys::{self, Fork};
 
 /// How a missing command is told through libcontainer's channel, which carries text only: this, the status a shell
@@ -68,7 +68,12 @@ impl Payload {
         sys::load_filter(&self.filter)?;
         let mut sets = rustix::thread::capabilities(None)?;
         let mut changed = false;
-        for extra in self.extra.iter().copied().filter(|e| sets.permitted.contains(*e)) {
+        for extra in self
+            .extra
+            .iter()
+            .copied()
+            .filter(|e| sets.permitted.contains(*e))
+        {
             rustix::thread::remove_capability_from_bounding_set(extra)?;
             changed = true;
         }
@@ -123,7 +128,8 @@ impl Executor for Payload {
             eprintln!("netd: {what}: {e}");
             sys::exit(125)
         };
-        self.confine().unwrap_or_else(|e| fail("load the system call filter", e));
+        self.confine()
+            .unwrap_or_else(|e| fail("load the system call filter", e));
         if self.as_pid2 {
             become_stub().unwrap_or_else(|e| fail("make the stub init", e));
         }

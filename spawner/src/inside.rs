@@ -36,8 +36,7 @@ pub(crate) fn stat(root: &Path, path: &Path) -> io::Result<rustix::fs::Stat> {
 
 /// Whether a directory is there.
 pub(crate) fn is_directory(root: &Path, path: &Path) -> bool {
-    stat(root, path)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    stat(root, path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 /// The text of a file, at most 16 MiB of it.

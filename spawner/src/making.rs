@@ -59,8 +59,10 @@ pub(crate) fn make(
                 _ => None,
             };
             let userns = userns.as_ref().map(AsFd::as_fd);
-            clone(&source, point, *read_only, *recursive, userns)
-                .map_err(failed("show a part of the root, or map its owner, at", point))
+            clone(&source, point, *read_only, *recursive, userns).map_err(failed(
+                "show a part of the root, or map its owner, at",
+                point,
+            ))
         }
         Making::Overlay {
             lower,
@@ -182,7 +184,13 @@ pub(crate) fn overlay_of(lower: &Path, upper: &Path, work: &Path, point: &Path) 
     );
     let data = std::ffi::CString::new(data)?;
     let flags = MountFlags::NODEV;
-    Ok(rustix::mount::mount("overlay", point, "overlay", flags, Some(data.as_c_str()))?)
+    Ok(rustix::mount::mount(
+        "overlay",
+        point,
+        "overlay",
+        flags,
+        Some(data.as_c_str()),
+    )?)
 }
 
 /// An empty directory: the mount point itself, before something is mounted on it.
@@ -192,12 +200,7 @@ fn empty(point: &Path) -> io::Result<OwnedFd> {
 }
 
 /// A tmpfs, with the files and nothing else, that is read-only afterwards.
-fn write_files(
-    files: &[(String, Vec<u8>)],
-    point: &Path,
-    mode: u32,
-    owner: u32,
-) -> io::Result<()> {
+fn write_files(files: &[(String, Vec<u8>)], point: &Path, mode: u32, owner: u32) -> io::Result<()> {
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     rustix::mount::mount("tmpfs", point, "tmpfs", flags, Some(c"mode=700,size=2m"))?;
     let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));

@@ -109,7 +109,9 @@ impl Making {
     /// Where it is mounted.
     pub fn point(&self) -> &PathBuf {
         match self {
-            Self::Clone { point, .. } | Self::Overlay { point, .. } | Self::Files { point, .. } => point,
+            Self::Clone { point, .. } | Self::Overlay { point, .. } | Self::Files { point, .. } => {
+                point
+            }
         }
     }
 }

@@ -41,7 +41,10 @@ pub(crate) fn plan<'a>(
     if settings.boot {
         let init = inside::init(tree).ok_or_else(|| SpawnError::Command {
             command: "--boot".to_owned(),
-            reason: format!("there is no init in {} (/sbin/init and its like)", tree.display()),
+            reason: format!(
+                "there is no init in {} (/sbin/init and its like)",
+                tree.display()
+            ),
             status: 127,
         })?;
         command.insert(0, init.to_string_lossy().into_owned());
@@ -206,8 +209,9 @@ impl Mounts<'_, '_> {
             }
             Source::Host(path) => {
                 let given = path.to_string_lossy();
-                let meta = std::fs::metadata(path)
-                    .map_err(|e| SpawnError::setting(what, &given, format!("cannot be bound: {e}")))?;
+                let meta = std::fs::metadata(path).map_err(|e| {
+                    SpawnError::setting(what, &given, format!("cannot be bound: {e}"))
+                })?;
                 if self.plan.range.is_none() || bind.idmap == IdMap::None {
                     let what = What::Bind {
                         source: path.clone(),
@@ -256,10 +260,7 @@ impl Mounts<'_, '_> {
                     path.display().to_string(),
                     rustix::fs::stat(path).map_err(Into::into),
                 ),
-                Source::Root(path) => (
-                    format!("+{}", path.display()),
-                    inside::stat(&tree, path),
-                ),
+                Source::Root(path) => (format!("+{}", path.display()), inside::stat(&tree, path)),
             };
             let bad = |reason: String| SpawnError::setting(what, &path, reason);
             let stat = found.map_err(|e| bad(format!("is no tree to lay over others: {e}")))?;
@@ -288,7 +289,12 @@ impl Mounts<'_, '_> {
                         (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid)
                     });
                     let mapped = matches!(lower.last(), Some(Source::Root(_)));
-                    make_directory(&upper, mode, self.outside(uid, mapped), self.outside(gid, mapped))?;
+                    make_directory(
+                        &upper,
+                        mode,
+                        self.outside(uid, mapped),
+                        self.outside(gid, mapped),
+                    )?;
                     make_directory(&work, 0o700, 0, 0)?;
                     (Source::Host(upper), work)
                 }
@@ -307,7 +313,11 @@ impl Mounts<'_, '_> {
             });
         }
         if lower.is_empty() {
-            return Err(SpawnError::setting(what, "", "has nothing below its uppermost tree"));
+            return Err(SpawnError::setting(
+                what,
+                "",
+                "has nothing below its uppermost tree",
+            ));
         }
         let point = self.point(true)?;
         let making = Making::Overlay {
@@ -375,7 +385,10 @@ impl Mounts<'_, '_> {
         let (read_only, recursive) = (false, true);
         for guest in &guests {
             std::fs::metadata(&guest.home).map_err(|e| {
-                let reason = format!("has a home, {}, that cannot be bound: {e}", guest.home.display());
+                let reason = format!(
+                    "has a home, {}, that cannot be bound: {e}",
+                    guest.home.display()
+                );
                 SpawnError::setting("--bind-user=", &guest.name, reason)
             })?;
             self.show(

@@ -117,10 +117,16 @@ mod tests {
             range.map(|r| (r.base, r.size, r.idmap))
         };
         assert_eq!(chosen("no", "auto"), None);
-        assert_eq!(chosen("1000000:1000", "auto"), Some((1_000_000, 1000, true)));
+        assert_eq!(
+            chosen("1000000:1000", "auto"),
+            Some((1_000_000, 1000, true))
+        );
         assert_eq!(chosen("1000000", "off"), Some((1_000_000, 65536, false)));
         assert_eq!(chosen("1000000", "chown"), Some((1_000_000, 65536, false)));
-        assert_eq!(chosen(&format!("{owner}:5"), "auto"), Some((owner, 5, false)));
+        assert_eq!(
+            chosen(&format!("{owner}:5"), "auto"),
+            Some((owner, 5, false))
+        );
         assert_eq!(chosen("identity", "off"), Some((0, 65536, false)));
         assert!(chosen("pick", "map").unwrap().2);
     }

@@ -68,8 +68,14 @@ impl Copier {
             content(from, to).map_err(at(from))?;
         } else {
             let mode = Mode::from_raw_mode(0o600);
-            rustix::fs::mknodat(CWD, to, FileType::from_raw_mode(meta.mode()), mode, meta.rdev())
-                .map_err(|e| at(to)(e.into()))?;
+            rustix::fs::mknodat(
+                CWD,
+                to,
+                FileType::from_raw_mode(meta.mode()),
+                mode,
+                meta.rdev(),
+            )
+            .map_err(|e| at(to)(e.into()))?;
         }
         attributes(from, to, meta).map_err(at(to))
     }
@@ -199,18 +205,33 @@ mod tests {
         fs::set_permissions(from.join("a/file"), fs::Permissions::from_mode(0o4711)).unwrap();
         fs::hard_link(from.join("a/file"), from.join("a/b/same")).unwrap();
         symlink("/etc/passwd", from.join("link")).unwrap();
-        rustix::fs::mknodat(CWD, from.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o640), 0)
-            .unwrap();
+        rustix::fs::mknodat(
+            CWD,
+            from.join("pipe"),
+            FileType::Fifo,
+            Mode::from_raw_mode(0o640),
+            0,
+        )
+        .unwrap();
         copy(&from, &to).unwrap();
         assert_eq!(fs::read_to_string(to.join("a/b/same")).unwrap(), "text");
         let meta = |path: &str| fs::symlink_metadata(to.join(path)).unwrap();
         assert_eq!(meta("a/file").mode() & 0o7777, 0o4711);
         assert_eq!(meta("a/file").ino(), meta("a/b/same").ino());
-        assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/etc/passwd"));
-        assert_eq!(meta("pipe").mode(), fs::symlink_metadata(from.join("pipe")).unwrap().mode());
+        assert_eq!(
+            fs::read_link(to.join("link")).unwrap(),
+            Path::new("/etc/passwd")
+        );
+        assert_eq!(
+            meta("pipe").mode(),
+            fs::symlink_metadata(from.join("pipe")).unwrap().mode()
+        );
         let mtime = |path: &Path| fs::symlink_metadata(path).unwrap().mtime_nsec();
         assert_eq!(mtime(&to.join("a/b")), mtime(&from.join("a/b")));
-        assert!(copy(&from, &to).is_err(), "what is there is not written over");
+        assert!(
+            copy(&from, &to).is_err(),
+            "what is there is not written over"
+        );
     }
 
     #[test]

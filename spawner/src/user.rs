@@ -230,7 +230,10 @@ fn resolve_guests(
                 || all.iter().any(|guest| guest.id == id)
         };
         let id = GUESTS.into_iter().find(|id| !taken(*id));
-        if all.iter().any(|guest| guest.host_uid == account.uid || guest.host_gid == account.gid) {
+        if all
+            .iter()
+            .any(|guest| guest.host_uid == account.uid || guest.host_gid == account.gid)
+        {
             return Err(bad("has an id, or a group, that another bound user has"));
         }
         all.push(Guest {
@@ -318,10 +321,19 @@ mod tests {
             resolve_guests(&names, host, &inside, GROUP).map_err(|e| e.to_string())
         };
         let both = guests(&["ann", "bob", "ann"]).unwrap();
-        assert_eq!(both.iter().map(|g| g.id).collect::<Vec<_>>(), [60515, 60516]);
+        assert_eq!(
+            both.iter().map(|g| g.id).collect::<Vec<_>>(),
+            [60515, 60516]
+        );
         assert_eq!(both[0].home, Path::new("/home/ann"));
-        assert_eq!(passwd_line(&both[0]), "ann:x:60515:60515:Ann,,,:/run/host/home/ann:/bin/zsh\n");
-        assert_eq!(with_guests("a", &both[1..], group_line), "a\nbob:x:60516:\n");
+        assert_eq!(
+            passwd_line(&both[0]),
+            "ann:x:60515:60515:Ann,,,:/run/host/home/ann:/bin/zsh\n"
+        );
+        assert_eq!(
+            with_guests("a", &both[1..], group_line),
+            "a\nbob:x:60516:\n"
+        );
         for (bad, why) in [("root", "root"), ("web", "already"), ("eve", "no user")] {
             let told = guests(&[bad]).unwrap_err();
             assert!(told.contains(why), "{told}");

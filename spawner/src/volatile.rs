@@ -48,7 +48,12 @@ pub(crate) fn usr_alone(
         match std::fs::read_link(&path) {
             Ok(target) => links.push((name, target)),
             Err(_) if !inside::is_directory(source, Path::new(name)) => {}
-            Err(_) => return Err(refuse(path, "it is no link into /usr: give --volatile=overlay")),
+            Err(_) => {
+                return Err(refuse(
+                    path,
+                    "it is no link into /usr: give --volatile=overlay",
+                ));
+            }
         }
     }
     let skeleton = || -> io::Result<()> {
@@ -99,7 +104,10 @@ pub(crate) fn overlay(
         std::fs::DirBuilder::new().mode(0o700).create(&work)?;
         std::fs::DirBuilder::new().mode(0o700).create(&upper)?;
         chown(&upper, Some(meta.uid()), Some(meta.gid()))?;
-        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(meta.mode() & 0o7777))?;
+        std::fs::set_permissions(
+            &upper,
+            std::fs::Permissions::from_mode(meta.mode() & 0o7777),
+        )?;
         crate::making::overlay_of(&lower, &upper, &work, &plan.root)
     };
     mount().map_err(failed("lay memory over the root at", &plan.root))
@@ -109,5 +117,11 @@ fn memory(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
     let data = format!("mode={mode:o},uid={uid},gid={gid},size=10%");
     let data = std::ffi::CString::new(data)?;
     let flags = MountFlags::NODEV;
-    Ok(rustix::mount::mount("tmpfs", path, "tmpfs", flags, Some(data.as_c_str()))?)
+    Ok(rustix::mount::mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        flags,
+        Some(data.as_c_str()),
+    )?)
 }

@@ -50,9 +50,21 @@ pub(crate) fn text(name: &MachineName, args: &LinkArgs) -> Result<Option<String>
     }
     let pairs = args.network_veth_extra.iter();
     all.extend(pairs.map(|pair| format!("veth:{}:{}", pair.host, pair.inside)));
-    all.extend(args.network_interface.iter().map(|name| format!("move:{name}")));
-    all.extend(args.network_macvlan.iter().map(|name| format!("macvlan:{name}")));
-    all.extend(args.network_ipvlan.iter().map(|name| format!("ipvlan:{name}")));
+    all.extend(
+        args.network_interface
+            .iter()
+            .map(|name| format!("move:{name}")),
+    );
+    all.extend(
+        args.network_macvlan
+            .iter()
+            .map(|name| format!("macvlan:{name}")),
+    );
+    all.extend(
+        args.network_ipvlan
+            .iter()
+            .map(|name| format!("ipvlan:{name}")),
+    );
     Ok((!all.is_empty()).then(|| all.join(" ")))
 }
 
@@ -131,7 +143,10 @@ fn make(state: &State, extras: &[Extra], kept: &Path) -> Result<(), Error> {
                 fs::create_dir_all(folder)?;
             }
             fs::File::create(kept)?;
-            Ok(rustix::mount::mount_bind(format!("/proc/{pid}/ns/net"), kept)?)
+            Ok(rustix::mount::mount_bind(
+                format!("/proc/{pid}/ns/net"),
+                kept,
+            )?)
         };
         keep().map_err(|source| Error::Netns {
             path: kept.to_owned(),
@@ -180,11 +195,12 @@ mod tests {
 
     #[test]
     fn options_become_interfaces() {
-        let words: Vec<String> = "netd run --network-bridge=br0 --network-veth-extra=a:b --network-veth-extra=c \
+        let words: Vec<String> =
+            "netd run --network-bridge=br0 --network-veth-extra=a:b --network-veth-extra=c \
             --network-interface=eth1 --network-macvlan=eth2 --network-ipvlan=a-long-name-15c"
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect();
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect();
         let args = cli::parse_run_words(&words).unwrap();
         let text = text(&"web".parse().unwrap(), &args.links).unwrap().unwrap();
         let name = |text: &str| text.parse::<IfName>().unwrap();

@@ -152,8 +152,13 @@ impl Key {
             Each(option) => {
                 let all = split()?;
                 // without a value it would be taken from whoever starts the container
-                if let Some(word) = all.iter().find(|w| option == "--setenv" && !w.contains('=')) {
-                    return Err(format!("{word:?} is no variable with its value, NAME=VALUE"));
+                if let Some(word) = all
+                    .iter()
+                    .find(|w| option == "--setenv" && !w.contains('='))
+                {
+                    return Err(format!(
+                        "{word:?} is no variable with its value, NAME=VALUE"
+                    ));
                 }
                 all.iter().map(|word| format!("{option}={word}")).collect()
             }
@@ -182,23 +187,41 @@ mod tests {
     #[test]
     fn every_key_is_there_once() {
         for (section, name, ..) in KEYS {
-            let times = KEYS.iter().filter(|(s, n, ..)| s == section && n == name).count();
+            let times = KEYS
+                .iter()
+                .filter(|(s, n, ..)| s == section && n == name)
+                .count();
             assert_eq!(times, 1, "{section} {name}");
         }
     }
 
     #[test]
     fn values_become_words() {
-        let of = |section: &str, key: &str, value: &str| Key::find(section, key).unwrap().words(value);
+        let of =
+            |section: &str, key: &str, value: &str| Key::find(section, key).unwrap().words(value);
         let options = |words: &[&str]| {
-            Ok(Words::Options(words.iter().map(|w| (*w).to_owned()).collect()))
+            Ok(Words::Options(
+                words.iter().map(|w| (*w).to_owned()).collect(),
+            ))
         };
         assert_eq!(of("Exec", "Boot", "1"), options(&["--boot"]));
         assert_eq!(of("Files", "ReadOnly", "off"), options(&[]));
-        assert_eq!(of("Exec", "Environment", "A=1 'B=2 3'"), options(&["--setenv=A=1", "--setenv=B=2 3"]));
-        assert_eq!(of("Exec", "LimitNOFILE", "5:9"), options(&["--rlimit=RLIMIT_NOFILE=5:9"]));
-        assert_eq!(of("Exec", "Parameters", "a 'b c'"), Ok(Words::Command(vec!["a".into(), "b c".into()])));
-        assert!(of("Exec", "Environment", "HOME").is_err(), "of whoever starts it");
+        assert_eq!(
+            of("Exec", "Environment", "A=1 'B=2 3'"),
+            options(&["--setenv=A=1", "--setenv=B=2 3"])
+        );
+        assert_eq!(
+            of("Exec", "LimitNOFILE", "5:9"),
+            options(&["--rlimit=RLIMIT_NOFILE=5:9"])
+        );
+        assert_eq!(
+            of("Exec", "Parameters", "a 'b c'"),
+            Ok(Words::Command(vec!["a".into(), "b c".into()]))
+        );
+        assert!(
+            of("Exec", "Environment", "HOME").is_err(),
+            "of whoever starts it"
+        );
         assert!(of("Exec", "Boot", "perhaps").is_err());
         for (section, key) in [("Exec", "Bind"), ("", "Boot"), ("Unit", "After")] {
             assert!(Key::find(section, key).is_err(), "{section} {key}");
@@ -207,7 +230,9 @@ mod tests {
 
     #[test]
     fn what_widens_needs_an_administrator() {
-        let privileged = |section: &str, key: &str, value: &str| Key::find(section, key).unwrap().is_privileged(value);
+        let privileged = |section: &str, key: &str, value: &str| {
+            Key::find(section, key).unwrap().is_privileged(value)
+        };
         assert!(privileged("Exec", "Capability", "CAP_SYS_ADMIN"));
         assert!(!privileged("Exec", "DropCapability", "all"));
         assert!(privileged("Exec", "SystemCallFilter", "bpf"));

@@ -60,7 +60,10 @@ pub(crate) fn find(name: &str, root: Option<&Path>) -> Result<Option<Found>, Fil
         .iter()
         .map(|dir| (Path::new(dir).join(&file), true))
         .collect();
-    places.extend(root.and_then(Path::parent).map(|dir| (dir.join(&file), false)));
+    places.extend(
+        root.and_then(Path::parent)
+            .map(|dir| (dir.join(&file), false)),
+    );
     for (path, trusted) in places {
         match fs::read_to_string(&path) {
             Ok(text) => {

@@ -48,7 +48,8 @@ pub(crate) fn lines(text: &str) -> Result<Vec<Line<'_>>, Wrong> {
         let mut whole = take().unwrap_or_default().to_owned();
         if !comment(&whole) {
             while let Some(begun) = whole.strip_suffix('\\') {
-                let next = take().ok_or_else(|| wrong("ends in a backslash, and nothing follows"))?;
+                let next =
+                    take().ok_or_else(|| wrong("ends in a backslash, and nothing follows"))?;
                 whole = match comment(next) {
                     true => format!("{begun}\\"),
                     false => format!("{begun} {next}"),
@@ -129,7 +130,14 @@ mod tests {
             .filter_map(|l| Some((l.number, l.section.as_str(), l.assignment.clone()?)))
             .map(|(n, s, (k, v))| format!("{n} {s} {k}={v}"))
             .collect();
-        assert_eq!(told, ["3 Exec Boot=yes", "5 Exec Parameters=a    b", "9 Files Bind=/a"]);
+        assert_eq!(
+            told,
+            [
+                "3 Exec Boot=yes",
+                "5 Exec Parameters=a    b",
+                "9 Files Bind=/a"
+            ]
+        );
         let raw: Vec<_> = all.iter().map(|l| l.raw).collect();
         assert_eq!(raw.join("\n") + "\n", text);
         for (bad, line) in [("[Exec\n", 1), ("[Exec]\nBoot\n", 2), ("\nA=b\\", 2)] {
@@ -140,7 +148,10 @@ mod tests {
 
     #[test]
     fn quotes_hold_words_together() {
-        assert_eq!(words(r#"a b "c c" 'd "d' e\ e f"g h"i"#).unwrap(), ["a", "b", "c c", "d \"d", "e e", "fg hi"]);
+        assert_eq!(
+            words(r#"a b "c c" 'd "d' e\ e f"g h"i"#).unwrap(),
+            ["a", "b", "c c", "d \"d", "e e", "fg hi"]
+        );
         assert_eq!(words(r#"'' x"#).unwrap(), ["", "x"]);
         assert_eq!(words("  ").unwrap(), Vec::<String>::new());
         assert_eq!(words("'a"), None);

@@ -86,13 +86,23 @@ fn what_cannot_be_understood_has_a_line() {
     assert!(told("[Exc]\nUser=a\n").starts_with("/m/web.nspawn:2: [Exc] is no section"));
     assert!(told("[Files]\nBind=/a:b\n").starts_with("/m/web.nspawn:2: Bind=: "));
     let wrong = told("[Exec]\nUser=a\nResolvConf=perhaps\n");
-    assert!(wrong.starts_with("/m/web.nspawn:3: ResolvConf=: ") && wrong.contains("perhaps"), "{wrong}");
+    assert!(
+        wrong.starts_with("/m/web.nspawn:3: ResolvConf=: ") && wrong.contains("perhaps"),
+        "{wrong}"
+    );
     let refused = told("[Exec]\nPivotRoot=/a\n");
-    assert!(refused.starts_with("/m/web.nspawn:2: PivotRoot=: "), "{refused}");
+    assert!(
+        refused.starts_with("/m/web.nspawn:2: PivotRoot=: "),
+        "{refused}"
+    );
     // one option is not smuggled in by another
-    let smuggled = told("[Exec]\nUser=a b\nHostname=--bind=/:/x\n[Files]\nBind=\n[Network]\nZone=-x\n");
+    let smuggled =
+        told("[Exec]\nUser=a b\nHostname=--bind=/:/x\n[Files]\nBind=\n[Network]\nZone=-x\n");
     assert!(smuggled.contains("web.nspawn:"), "{smuggled}");
-    assert_eq!(read(true, "[X-Mine]\nAnything=goes\n").args, RunArgs::default());
+    assert_eq!(
+        read(true, "[X-Mine]\nAnything=goes\n").args,
+        RunArgs::default()
+    );
 }
 
 #[test]
@@ -100,7 +110,9 @@ fn a_file_beside_the_root_loses_what_widens() {
     let text = "[Exec]\nUser=web\nCapability=all\nSystemCallFilter=@mount\nSystemCallFilter=~@chown\nDropCapability=CAP_KILL\n\
         PrivateUsers=no\n[Files]\nBind=/etc:/x\nReadOnly=yes\n[Network]\nZone=web\nPrivate=yes\n";
     let found = read(false, text);
-    let expected = run("-u web --system-call-filter=~@chown --drop-capability=CAP_KILL --read-only --private-network");
+    let expected = run(
+        "-u web --system-call-filter=~@chown --drop-capability=CAP_KILL --read-only --private-network",
+    );
     assert_eq!(found.args, expected);
     let lines: Vec<&str> = found
         .notices
@@ -128,6 +140,8 @@ fn beside_the_root_is_looked_last() {
     assert_eq!(find("some-machine-of-a-test", Some(&root)).unwrap(), None);
     let path = dir.path().join("some-machine-of-a-test.nspawn");
     fs::write(&path, "[Exec]\n").unwrap();
-    let found = find("some-machine-of-a-test", Some(&root)).unwrap().unwrap();
+    let found = find("some-machine-of-a-test", Some(&root))
+        .unwrap()
+        .unwrap();
     assert_eq!((found.path, found.trusted), (path, false));
 }

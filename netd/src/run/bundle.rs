@@ -85,7 +85,16 @@ impl Words {
     }
 
     fn all(&mut self, config: &Value) -> Result<(), Wrong> {
-        let keys = ["ociVersion", "process", "root", "hostname", "mounts", "hooks", "annotations", "linux"];
+        let keys = [
+            "ociVersion",
+            "process",
+            "root",
+            "hostname",
+            "mounts",
+            "hooks",
+            "annotations",
+            "linux",
+        ];
         only(config, "", &keys)?;
         only(&config["root"], "root.", &["path", "readonly"])?;
         self.root = text(&config["root"]["path"], "root.path")?.into();
@@ -103,11 +112,26 @@ impl Words {
 
     fn process(&mut self, process: &Value) -> Result<(), Wrong> {
         let keys = [
-            "terminal", "consoleSize", "user", "args", "env", "cwd", "capabilities", "rlimits", "noNewPrivileges",
+            "terminal",
+            "consoleSize",
+            "user",
+            "args",
+            "env",
+            "cwd",
+            "capabilities",
+            "rlimits",
+            "noNewPrivileges",
             "oomScoreAdj",
         ];
         only(process, "process.", &keys)?;
-        self.option("console", if process["terminal"] == true { "interactive" } else { "pipe" });
+        self.option(
+            "console",
+            if process["terminal"] == true {
+                "interactive"
+            } else {
+                "pipe"
+            },
+        );
         for word in items(&process["args"]) {
             self.command.push(text(word, "process.args")?.to_owned());
         }
@@ -122,7 +146,10 @@ impl Words {
         self.option("user", format!("{}:{}", id("uid"), id("gid")));
         let capabilities = &process["capabilities"];
         let set = |key: &str| -> Result<Option<CapabilitySet>, Wrong> {
-            let names: Vec<_> = items(&capabilities[key]).iter().filter_map(Value::as_str).collect();
+            let names: Vec<_> = items(&capabilities[key])
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
             let set = names.join(",").parse();
             let set = set.map_err(|e| format!("process.capabilities.{key}: {e}"))?;
             Ok(capabilities.get(key).map(|_| set))
@@ -134,7 +161,10 @@ impl Words {
         }
         for limit in items(&process["rlimits"]) {
             let (soft, hard) = (&limit["soft"], &limit["hard"]);
-            self.option("rlimit", format!("{}={soft}:{hard}", text(&limit["type"], "process.rlimits")?));
+            self.option(
+                "rlimit",
+                format!("{}={soft}:{hard}", text(&limit["type"], "process.rlimits")?),
+            );
         }
         if process["noNewPrivileges"] == true {
             self.option("no-new-privileges", "yes");
@@ -151,7 +181,10 @@ impl Words {
             return Ok(());
         }
         let escaped = |path: &str| path.replace('\\', "\\\\").replace(':', "\\:");
-        let options: Vec<_> = items(&mount["options"]).iter().filter_map(Value::as_str).collect();
+        let options: Vec<_> = items(&mount["options"])
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         let has = |name: &str| options.contains(&name);
         let at = escaped(destination);
         match mount["type"].as_str() {
@@ -161,11 +194,17 @@ impl Words {
                 let depth = if has("rbind") { "rbind" } else { "norbind" };
                 self.option(how, format!("{source}:{at}:{depth}"));
             }
-            Some("bind") => return Err(format!("mounts: {destination}: a bind needs the option bind or rbind")),
+            Some("bind") => {
+                return Err(format!(
+                    "mounts: {destination}: a bind needs the option bind or rbind"
+                ));
+            }
             Some("tmpfs") => self.option("tmpfs", format!("{at}:{}", options.join(","))),
             other => {
                 let kind = other.unwrap_or("nothing");
-                return Err(format!("mounts: {destination}: a mount of type {kind} is not made"));
+                return Err(format!(
+                    "mounts: {destination}: a mount of type {kind} is not made"
+                ));
             }
         }
         Ok(())
@@ -173,8 +212,15 @@ impl Words {
 
     fn linux(&mut self, linux: &Value) -> Result<(), Wrong> {
         let keys = [
-            "namespaces", "uidMappings", "gidMappings", "resources", "maskedPaths", "readonlyPaths", "seccomp",
-            "rootfsPropagation", "cgroupsPath",
+            "namespaces",
+            "uidMappings",
+            "gidMappings",
+            "resources",
+            "maskedPaths",
+            "readonlyPaths",
+            "seccomp",
+            "rootfsPropagation",
+            "cgroupsPath",
         ];
         only(linux, "linux.", &keys)?;
         for namespace in items(&linux["namespaces"]) {
@@ -188,9 +234,18 @@ impl Words {
             }
         }
         let resources = &linux["resources"];
-        only(resources, "linux.resources.", &["devices", "memory", "cpu", "pids"])?;
-        if items(&resources["devices"]).iter().any(|device| device["allow"] == true) {
-            return Err("linux.resources.devices: devices beside the usual ones are not given".to_owned());
+        only(
+            resources,
+            "linux.resources.",
+            &["devices", "memory", "cpu", "pids"],
+        )?;
+        if items(&resources["devices"])
+            .iter()
+            .any(|device| device["allow"] == true)
+        {
+            return Err(
+                "linux.resources.devices: devices beside the usual ones are not given".to_owned(),
+            );
         }
         if let Some(bytes) = resources["memory"]["limit"].as_u64() {
             self.option("property", format!("MemoryMax={bytes}"));
@@ -199,8 +254,14 @@ impl Words {
             self.option("property", format!("TasksMax={tasks}"));
         }
         if let Some(quota) = resources["cpu"]["quota"].as_u64() {
-            let period = resources["cpu"]["period"].as_u64().filter(|p| *p > 0).unwrap_or(100_000);
-            self.option("property", format!("CPUQuota={}%", (quota * 100 / period).max(1)));
+            let period = resources["cpu"]["period"]
+                .as_u64()
+                .filter(|p| *p > 0)
+                .unwrap_or(100_000);
+            self.option(
+                "property",
+                format!("CPUQuota={}%", (quota * 100 / period).max(1)),
+            );
         }
         Ok(())
     }
@@ -209,16 +270,27 @@ impl Words {
         let (uids, gids) = (items(&linux["uidMappings"]), items(&linux["gidMappings"]));
         match (uids, gids) {
             ([map], [same]) if map == same && map["containerID"] == 0 => {
-                self.option("private-users", format!("{}:{}", map["hostID"], map["size"]));
+                self.option(
+                    "private-users",
+                    format!("{}:{}", map["hostID"], map["size"]),
+                );
                 Ok(())
             }
-            _ => Err("linux.uidMappings: other than one range from 0 on, the same for users and groups".to_owned()),
+            _ => Err(
+                "linux.uidMappings: other than one range from 0 on, the same for users and groups"
+                    .to_owned(),
+            ),
         }
     }
 
     fn hooks(&mut self, hooks: &Value) -> Result<(), Wrong> {
         only(hooks, "hooks.", &["prestart", "createRuntime", "poststop"])?;
-        let read = |key: &str| items(&hooks[key]).iter().map(hook).collect::<Result<Vec<_>, _>>();
+        let read = |key: &str| {
+            items(&hooks[key])
+                .iter()
+                .map(hook)
+                .collect::<Result<Vec<_>, _>>()
+        };
         self.hooks.create_runtime = [read("prestart")?, read("createRuntime")?].concat();
         self.hooks.poststop = read("poststop")?;
         Ok(())
@@ -248,7 +320,9 @@ fn items(value: &Value) -> &[Value] {
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, Wrong> {
-    value.as_str().ok_or_else(|| format!("{key}: is missing, or no text"))
+    value
+        .as_str()
+        .ok_or_else(|| format!("{key}: is missing, or no text"))
 }
 
 /// Refuses keys that are not known: what they ask for would silently not be so.
@@ -263,7 +337,9 @@ fn only(value: &Value, prefix: &str, keys: &[&str]) -> Result<(), Wrong> {
         Value::String(text) => text.is_empty(),
         Value::Bool(true) | Value::Number(_) => false,
     };
-    let unknown = object.iter().find(|(key, value)| !keys.contains(&key.as_str()) && !empty(value));
+    let unknown = object
+        .iter()
+        .find(|(key, value)| !keys.contains(&key.as_str()) && !empty(value));
     match unknown {
         Some((key, _)) => Err(format!("{prefix}{key}: netd does not do that")),
         None => Ok(()),
@@ -334,13 +410,29 @@ mod tests {
         };
         let told = refused("/linux", "sysctl", json!({ "net.core.somaxconn": "5" }));
         assert!(told.contains("config.json: linux.sysctl"), "{told}");
-        assert!(refused("/linux", "devices", json!([{ "path": "/dev/sda" }])).contains("linux.devices"));
-        assert!(refused("/process", "apparmorProfile", json!("x")).contains("process.apparmorProfile"));
-        assert!(refused("", "hooks", json!({ "startContainer": [{ "path": "/x" }] })).contains("hooks.startContainer"));
-        assert!(refused("/linux", "namespaces", json!([{ "type": "pid", "path": "/proc/1/ns/pid" }])).contains("pid"));
+        assert!(
+            refused("/linux", "devices", json!([{ "path": "/dev/sda" }])).contains("linux.devices")
+        );
+        assert!(
+            refused("/process", "apparmorProfile", json!("x")).contains("process.apparmorProfile")
+        );
+        assert!(
+            refused("", "hooks", json!({ "startContainer": [{ "path": "/x" }] }))
+                .contains("hooks.startContainer")
+        );
+        assert!(
+            refused(
+                "/linux",
+                "namespaces",
+                json!([{ "type": "pid", "path": "/proc/1/ns/pid" }])
+            )
+            .contains("pid")
+        );
         let mount = json!([{ "destination": "/x", "type": "overlay", "source": "o" }]);
         assert!(refused("", "mounts", mount).contains("overlay"));
-        assert!(refused("/linux/resources", "devices", json!([{ "allow": true }])).contains("devices"));
+        assert!(
+            refused("/linux/resources", "devices", json!([{ "allow": true }])).contains("devices")
+        );
     }
 
     #[test]
@@ -351,7 +443,10 @@ mod tests {
         });
         let hooks = read(&config).unwrap().hooks;
         assert_eq!(hooks.create_runtime[0].args, ["a", "b"]);
-        assert_eq!(hooks.create_runtime[0].timeout, Some(Duration::from_secs(5)));
+        assert_eq!(
+            hooks.create_runtime[0].timeout,
+            Some(Duration::from_secs(5))
+        );
         assert_eq!(hooks.poststop[0].args, ["/bin/c"]);
     }
 }

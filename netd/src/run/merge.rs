@@ -58,12 +58,16 @@ mod tests {
     #[test]
     fn groups_are_taken_whole() {
         let line = run("--bind=/a --network-zone=web -U -E A=1 ls");
-        let file = run("--bind=/b --tmpfs=/c --private-network -p 80 --private-users=5:6 -E B=2 -u web -a --hostname=h id");
+        let file = run(
+            "--bind=/b --tmpfs=/c --private-network -p 80 --private-users=5:6 -E B=2 -u web -a --hostname=h id",
+        );
         let merged = merge(line.clone(), file.clone());
-        assert_eq!(merged, run("--bind=/a --network-zone=web -p 80 -U -E A=1 -u web --hostname=h ls"));
+        assert_eq!(
+            merged,
+            run("--bind=/a --network-zone=web -p 80 -U -E A=1 -u web --hostname=h ls")
+        );
         let merged = merge(file, line);
-        let expected =
-            "--bind=/b --tmpfs=/c --private-network -p 80 --private-users=5:6 -E B=2 -u web -a --hostname=h id";
+        let expected = "--bind=/b --tmpfs=/c --private-network -p 80 --private-users=5:6 -E B=2 -u web -a --hostname=h id";
         assert_eq!(merged, run(expected));
     }
 

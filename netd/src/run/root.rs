@@ -63,7 +63,8 @@ pub(super) fn populate(args: &RunArgs, root: &Root) -> Result<(), Error> {
     };
     if args.files.ephemeral {
         return Err(Error::Invalid(
-            "run: --template= goes not with --ephemeral: the one is kept, the other is not".to_owned(),
+            "run: --template= goes not with --ephemeral: the one is kept, the other is not"
+                .to_owned(),
         ));
     }
     let Some(directory) = root.directory() else {

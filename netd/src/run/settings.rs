@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use spawner::{CapabilitySet, Hook, MachineName, Network, PrivateUsers, Privileges, Settings, Terminal};
+use spawner::{
+    CapabilitySet, Hook, MachineName, Network, PrivateUsers, Privileges, Settings, Terminal,
+};
 use zone::ContainerName;
 
 use super::root::Root;
@@ -245,4 +247,3 @@ fn hook(context: &Context, binary: &Path, [door, action]: [&str; 2]) -> Hook {
         timeout: Some(HOOK_PATIENCE),
     }
 }
-

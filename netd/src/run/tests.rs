@@ -135,7 +135,12 @@ fn everything_else() {
 fn private_users_by_both_names() {
     let users = |words: &[&str]| settings_of(words).unwrap().private_users;
     assert_eq!(users(&[]), PrivateUsers::No);
-    for pick in ["-U", "--private-users", "--private-users=pick", "--private-users=yes"] {
+    for pick in [
+        "-U",
+        "--private-users",
+        "--private-users=pick",
+        "--private-users=yes",
+    ] {
         assert_eq!(users(&[pick]), PrivateUsers::Pick, "{pick}");
     }
     assert_eq!(users(&["--private-users=no"]), PrivateUsers::No);
@@ -163,9 +168,24 @@ fn a_file_plans_what_its_options_plan() {
         format!("{settings:?}")
     };
     let line = [
-        "netd", "run", "--drop-capability=all", "-E", "DISPLAY=:0", "-E", "TZ=UTC", "--hostname=tor-browser",
-        "--no-new-privileges=yes", "-U", "--as-pid2", "--resolv-conf=copy-host", "--timezone=copy", "--user=web",
-        "--chdir=/srv", "/bin/sh", "-c", "id -u; pwd",
+        "netd",
+        "run",
+        "--drop-capability=all",
+        "-E",
+        "DISPLAY=:0",
+        "-E",
+        "TZ=UTC",
+        "--hostname=tor-browser",
+        "--no-new-privileges=yes",
+        "-U",
+        "--as-pid2",
+        "--resolv-conf=copy-host",
+        "--timezone=copy",
+        "--user=web",
+        "--chdir=/srv",
+        "/bin/sh",
+        "-c",
+        "id -u; pwd",
     ];
     let line = cli::parse_run(line.iter().map(|w| w.into()));
     assert_eq!(plan(&file), plan(&line));
@@ -186,7 +206,10 @@ fn machines_are_found_in_their_folder() {
     };
     assert_eq!(find(&["-M", "web"]), Root::Directory(machine));
     assert_eq!(find(&["-M", "no-such-machine"]), Root::Host);
-    assert_eq!(find(&["-M", "web", "-D", "/x"]), Root::Directory("/x".into()));
+    assert_eq!(
+        find(&["-M", "web", "-D", "/x"]),
+        Root::Directory("/x".into())
+    );
     assert_eq!(find(&["--no-root", "-M", "web"]), Root::Host);
 }
 
@@ -195,7 +218,10 @@ fn what_needs_something_else_says_so() {
     for (words, named) in [
         (["-p", "80"].as_slice(), "--network-zone"),
         (&["--label=a=b"], "--network-zone"),
-        (&["--network-namespace-path=/n", "--private-network"], "--network-namespace-path"),
+        (
+            &["--network-namespace-path=/n", "--private-network"],
+            "--network-namespace-path",
+        ),
         (&["--notify-ready=yes"], "--notify-ready"),
         (&["--link-journal=host"], "--link-journal"),
     ] {
@@ -203,7 +229,8 @@ fn what_needs_something_else_says_so() {
         assert!(error.to_string().contains(named), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
-    settings_of(&["--link-journal=try-guest", "-j"].map(|w| if w == "-j" { "-q" } else { w })).unwrap();
+    settings_of(&["--link-journal=try-guest", "-j"].map(|w| if w == "-j" { "-q" } else { w }))
+        .unwrap();
 }
 
 #[test]

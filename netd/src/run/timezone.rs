@@ -71,11 +71,7 @@ fn provide_from(host: &Path, mode: Timezone, settings: &mut Settings) -> Result<
     }
 }
 
-fn symlink(
-    file: &Path,
-    link: Result<&Path, &io::Error>,
-    settings: &Settings,
-) -> Result<(), Left> {
+fn symlink(file: &Path, link: Result<&Path, &io::Error>, settings: &Settings) -> Result<(), Left> {
     let none = || Left::NoZone(file.to_owned());
     let target = link.map_err(|_| none())?.to_string_lossy().into_owned();
     let zone = target
@@ -197,7 +193,10 @@ mod tests {
         }
         let (done, settings) = world.with(Timezone::Bind, false);
         assert_eq!(done, Ok(()));
-        assert_eq!(settings.binds[0].destination, Path::new("/usr/share/zoneinfo/Europe/Vienna"));
+        assert_eq!(
+            settings.binds[0].destination,
+            Path::new("/usr/share/zoneinfo/Europe/Vienna")
+        );
         assert_eq!(world.with(Timezone::Delete, false).0, Ok(()));
         assert!(world.file().symlink_metadata().is_err());
     }

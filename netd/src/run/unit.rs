@@ -54,9 +54,17 @@ pub(super) fn plan(args: &RunArgs, booted: bool) -> Result<(Place, Limits), Erro
         )));
     }
     let slice = given.slice.as_deref().unwrap_or("machine.slice");
-    let mut words = vec!["--quiet".to_owned(), "--scope".to_owned(), "--collect".to_owned()];
+    let mut words = vec![
+        "--quiet".to_owned(),
+        "--scope".to_owned(),
+        "--collect".to_owned(),
+    ];
     words.push(format!("--slice={slice}"));
-    words.extend(others.into_iter().map(|property| format!("--property={property}")));
+    words.extend(
+        others
+            .into_iter()
+            .map(|property| format!("--property={property}")),
+    );
     Ok((Place::Scope(words), limits))
 }
 
@@ -90,23 +98,50 @@ mod tests {
 
     fn planned(line: &str, booted: bool) -> Result<(Place, Limits), String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let args = cli::parse_run_words(&[vec!["netd".into(), "run".into()], words].concat()).unwrap();
+        let args =
+            cli::parse_run_words(&[vec!["netd".into(), "run".into()], words].concat()).unwrap();
         plan(&args, booted).map_err(|e| e.to_string())
     }
 
     #[test]
     fn limits_need_no_systemd_and_units_do() {
-        let (place, limits) = planned("--property=MemoryMax=1M --property=TasksMax=7", false).unwrap();
-        assert_eq!((place, limits.memory_max, limits.tasks_max), (Place::Here, Some(1 << 20), Some(7)));
-        for (line, named) in [("-S web.slice", "--slice=web.slice"), ("--property=IOWeight=5", "--property=IOWeight=5")] {
+        let (place, limits) =
+            planned("--property=MemoryMax=1M --property=TasksMax=7", false).unwrap();
+        assert_eq!(
+            (place, limits.memory_max, limits.tasks_max),
+            (Place::Here, Some(1 << 20), Some(7))
+        );
+        for (line, named) in [
+            ("-S web.slice", "--slice=web.slice"),
+            ("--property=IOWeight=5", "--property=IOWeight=5"),
+        ] {
             let told = planned(line, false).unwrap_err();
-            assert!(told.contains(named) && told.contains("systemd does not run"), "{told}");
-            assert_eq!(planned(&format!("{line} --keep-unit"), false).unwrap().0, Place::Here);
+            assert!(
+                told.contains(named) && told.contains("systemd does not run"),
+                "{told}"
+            );
+            assert_eq!(
+                planned(&format!("{line} --keep-unit"), false).unwrap().0,
+                Place::Here
+            );
         }
         let (place, _) = planned("--property=IOWeight=5 --slice=web.slice", true).unwrap();
-        let words = ["--quiet", "--scope", "--collect", "--slice=web.slice", "--property=IOWeight=5"];
+        let words = [
+            "--quiet",
+            "--scope",
+            "--collect",
+            "--slice=web.slice",
+            "--property=IOWeight=5",
+        ];
         assert_eq!(place, Place::Scope(words.map(str::to_owned).to_vec()));
-        assert!(planned("--register=yes", true).unwrap_err().contains("--register=yes"));
-        assert_eq!(planned("--register=no --keep-unit", true).unwrap().0, Place::Here);
+        assert!(
+            planned("--register=yes", true)
+                .unwrap_err()
+                .contains("--register=yes")
+        );
+        assert_eq!(
+            planned("--register=no --keep-unit", true).unwrap().0,
+            Place::Here
+        );
     }
 }

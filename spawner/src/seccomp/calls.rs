@@ -14,9 +14,29 @@ use crate::spec;
 const WITH: &[(&str, &[&str])] = &[
     (
         "CAP_SYS_ADMIN",
-        &["@mount", "bpf", "lookup_dcookie", "perf_event_open", "quotactl", "quotactl_fd", "setdomainname", "sethostname",
-            "setns", "unshare", "fanotify_init", "mount_setattr", "move_mount", "open_tree", "open_tree_attr", "fsopen",
-            "fsconfig", "fsmount", "fspick", "swapon", "swapoff"],
+        &[
+            "@mount",
+            "bpf",
+            "lookup_dcookie",
+            "perf_event_open",
+            "quotactl",
+            "quotactl_fd",
+            "setdomainname",
+            "sethostname",
+            "setns",
+            "unshare",
+            "fanotify_init",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "open_tree_attr",
+            "fsopen",
+            "fsconfig",
+            "fsmount",
+            "fspick",
+            "swapon",
+            "swapoff",
+        ],
     ),
     ("CAP_BPF", &["bpf"]),
     ("CAP_PERFMON", &["perf_event_open"]),
@@ -25,15 +45,28 @@ const WITH: &[(&str, &[&str])] = &[
     ("CAP_SYS_PACCT", &["acct"]),
     ("CAP_SYS_PTRACE", &["kcmp"]),
     ("CAP_SYS_RAWIO", &["ioperm", "iopl"]),
-    ("CAP_SYS_TIME", &["settimeofday", "stime", "clock_settime", "clock_settime64"]),
+    (
+        "CAP_SYS_TIME",
+        &["settimeofday", "stime", "clock_settime", "clock_settime64"],
+    ),
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
     ("CAP_SYSLOG", &["syslog"]),
     ("CAP_SYS_NICE", &["move_pages", "migrate_pages"]),
-    ("CAP_DAC_READ_SEARCH", &["open_by_handle_at", "name_to_handle_at"]),
+    (
+        "CAP_DAC_READ_SEARCH",
+        &["open_by_handle_at", "name_to_handle_at"],
+    ),
 ];
 
 /// What makes a write durable: with `--suppress-sync=` it says so and does nothing.
-const SYNC: &[&str] = &["fdatasync", "fsync", "msync", "sync", "sync_file_range", "syncfs"];
+const SYNC: &[&str] = &[
+    "fdatasync",
+    "fsync",
+    "msync",
+    "sync",
+    "sync_file_range",
+    "syncfs",
+];
 
 /// The calls of one container by what is done about them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +160,12 @@ fn named(name: &str) -> Result<Vec<&'static str>, SpawnError> {
 /// A call, or all of a group.
 fn expand(name: &str) -> Vec<&'static str> {
     let tables = [numbers::X86_64, numbers::I386, numbers::GENERIC];
-    let known = || tables.iter().flat_map(|table| table.iter()).map(|(known, _)| *known);
+    let known = || {
+        tables
+            .iter()
+            .flat_map(|table| table.iter())
+            .map(|(known, _)| *known)
+    };
     if name == "@known" {
         return known().collect();
     }
@@ -144,13 +182,24 @@ mod tests {
 
     fn calls(capabilities: &str, allow: &[&str], refuse: &[&str]) -> Calls {
         let owned = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        Calls::new(capabilities.parse().unwrap(), &owned(allow), &owned(refuse), false).unwrap()
+        Calls::new(
+            capabilities.parse().unwrap(),
+            &owned(allow),
+            &owned(refuse),
+            false,
+        )
+        .unwrap()
     }
 
     #[test]
     fn the_default_is_the_lists() {
         let plain = calls("", &[], &[]);
-        assert!(plain.allowed.iter().eq(ALLOWED.iter().copied().collect::<BTreeSet<_>>().iter()));
+        assert!(
+            plain
+                .allowed
+                .iter()
+                .eq(ALLOWED.iter().copied().collect::<BTreeSet<_>>().iter())
+        );
         assert!(plain.refused.contains("mount") && plain.refused.contains("keyctl"));
         assert!(plain.unlooked.is_empty() && plain.skipped.is_empty());
     }
@@ -161,7 +210,10 @@ mod tests {
         assert!(more.allowed.contains("keyctl") && more.allowed.contains("kcmp"));
         assert!(!more.allowed.contains("add_key") && more.refused.contains("add_key"));
         for call in ["chown", "fchownat", "lchown"] {
-            assert!(more.refused.contains(call) && !more.allowed.contains(call), "{call}");
+            assert!(
+                more.refused.contains(call) && !more.allowed.contains(call),
+                "{call}"
+            );
         }
         assert!(calls("", &[], &["socket"]).refused.contains("socket"));
         assert!(calls("", &["socket"], &[]).unlooked.contains("socket"));
@@ -172,7 +224,11 @@ mod tests {
         let admin = calls("CAP_SYS_ADMIN", &[], &[]);
         assert!(admin.allowed.contains("mount") && admin.unlooked.contains("clone"));
         assert!(!admin.allowed.contains("init_module") && !admin.allowed.contains("keyctl"));
-        assert!(calls("CAP_SYS_TIME", &[], &[]).allowed.contains("clock_settime"));
+        assert!(
+            calls("CAP_SYS_TIME", &[], &[])
+                .allowed
+                .contains("clock_settime")
+        );
     }
 
     #[test]

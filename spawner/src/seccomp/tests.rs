@@ -128,7 +128,12 @@ fn what_was_asked_for_is_in_the_program() {
     let native = &ARCHITECTURES[0];
     let program = filter_with(&["@keyring", "clone"], &["@chown", "socket"], true);
     let say = |name: &str, argument: u32| {
-        verdict(&program, native.audit, number(native, name).unwrap(), argument)
+        verdict(
+            &program,
+            native.audit,
+            number(native, name).unwrap(),
+            argument,
+        )
     };
     assert_eq!(say("keyctl", 0), ALLOW);
     assert_eq!(say("clone", libc::CLONE_NEWNET as u32), ALLOW);

@@ -92,7 +92,11 @@ impl CapabilitySet {
 
     /// Whether one of this name (`CAP_…`) is in it.
     pub fn has(self, name: &str) -> bool {
-        !self.is_empty() && NAMES.iter().position(|known| *known == name).is_some_and(|at| self.0 & (1 << at) != 0)
+        !self.is_empty()
+            && NAMES
+                .iter()
+                .position(|known| *known == name)
+                .is_some_and(|at| self.0 & (1 << at) != 0)
     }
 
     /// Their names, `CAP_…`, in alphabetical order.
@@ -164,14 +168,20 @@ mod tests {
         assert!("".parse::<CapabilitySet>().unwrap().is_empty());
         let told = "CAP_FLY".parse::<CapabilitySet>().unwrap_err().to_string();
         assert!(told.contains("\"CAP_FLY\""), "{told}");
-        let left = CapabilitySet::ALL.without(set).and(CapabilitySet::of(&["CAP_CHOWN"]));
+        let left = CapabilitySet::ALL
+            .without(set)
+            .and(CapabilitySet::of(&["CAP_CHOWN"]));
         assert!(left.has("CAP_CHOWN") && !left.has("CAP_SYS_TIME"));
     }
 
     #[test]
     fn numbers_are_the_kernels() {
         // linux/capability.h
-        for (name, number) in [("CAP_SYS_ADMIN", 21), ("CAP_SYSLOG", 34), ("CAP_CHECKPOINT_RESTORE", 40)] {
+        for (name, number) in [
+            ("CAP_SYS_ADMIN", 21),
+            ("CAP_SYSLOG", 34),
+            ("CAP_CHECKPOINT_RESTORE", 40),
+        ] {
             assert_eq!(CapabilitySet::of(&[name]), CapabilitySet(1 << number));
         }
     }

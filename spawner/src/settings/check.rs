@@ -94,7 +94,8 @@ impl Settings {
     /// What needs a root of its own, and what of it goes not together.
     fn check_root(&self) -> Result<(), SpawnError> {
         let own = self.directory.is_some();
-        let refuse = |what, value: &str, reason: &str| Err(SpawnError::setting(what, value, reason));
+        let refuse =
+            |what, value: &str, reason: &str| Err(SpawnError::setting(what, value, reason));
         let needs = "needs a root of its own, by --directory=";
         if !own && self.volatile != Volatile::No {
             return refuse("--volatile=", "", needs);
@@ -106,12 +107,23 @@ impl Settings {
             return refuse("--boot", "", needs);
         }
         if self.ephemeral && self.volatile != Volatile::No {
-            return refuse("--ephemeral", "", "goes not with --volatile=: both keep nothing, each in its way");
+            return refuse(
+                "--ephemeral",
+                "",
+                "goes not with --volatile=: both keep nothing, each in its way",
+            );
         }
         if let Some(user) = self.bind_users.first()
-            && !matches!(self.private_users, PrivateUsers::Pick | PrivateUsers::Fixed { .. })
+            && !matches!(
+                self.private_users,
+                PrivateUsers::Pick | PrivateUsers::Fixed { .. }
+            )
         {
-            return refuse("--bind-user=", user, "needs users of the container's own: -U");
+            return refuse(
+                "--bind-user=",
+                user,
+                "needs users of the container's own: -U",
+            );
         }
         if let PrivateUsers::Fixed { size, .. } = self.private_users
             && !self.bind_users.is_empty()
@@ -123,7 +135,8 @@ impl Settings {
     }
 
     fn check_boot(&self) -> Result<(), SpawnError> {
-        let refuse = |what, value: &str, reason: &str| Err(SpawnError::setting(what, value, reason));
+        let refuse =
+            |what, value: &str, reason: &str| Err(SpawnError::setting(what, value, reason));
         if !self.boot {
             return Ok(());
         }
@@ -167,7 +180,10 @@ mod tests {
         assert!(bad(|s| s.inaccessible = vec!["x".into()]).contains("--inaccessible="));
         assert!(bad(|s| s.oom_score_adjust = Some(1001)).contains("--oom-score-adjust="));
         assert!(bad(|s| s.calls_allowed = vec!["fly".into()]).contains("\"fly\""));
-        assert!(bad(|s| s.privileges.ambient = "CAP_SYS_TIME".parse().unwrap()).contains("CAP_SYS_TIME"));
+        assert!(
+            bad(|s| s.privileges.ambient = "CAP_SYS_TIME".parse().unwrap())
+                .contains("CAP_SYS_TIME")
+        );
         assert!(bad(|s| s.volatile = Volatile::Yes).contains("--volatile="));
         assert!(bad(|s| s.ephemeral = true).contains("--ephemeral"));
         assert!(bad(|s| s.boot = true).contains("--boot"));
@@ -187,7 +203,15 @@ mod tests {
             settings.check().map_err(|e| e.to_string())
         };
         assert_eq!(boots(|_| {}), Ok(()));
-        assert!(boots(|s| s.as_pid2 = true).unwrap_err().contains("--as-pid2"));
-        assert!(boots(|s| s.user = Some("web".parse().unwrap())).unwrap_err().contains("--user="));
+        assert!(
+            boots(|s| s.as_pid2 = true)
+                .unwrap_err()
+                .contains("--as-pid2")
+        );
+        assert!(
+            boots(|s| s.user = Some("web".parse().unwrap()))
+                .unwrap_err()
+                .contains("--user=")
+        );
     }
 }

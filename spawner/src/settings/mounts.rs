@@ -302,7 +302,15 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let bind = Bind::parse("a:/b", false).unwrap();
         assert_eq!(bind.source, Source::Host(here.join("a")));
-        for bad in ["", ":", "/a:b", "/a:/b:x", "/a:/b:rbind:y", "/a:/../b", "+a"] {
+        for bad in [
+            "",
+            ":",
+            "/a:b",
+            "/a:/b:x",
+            "/a:/b:rbind:y",
+            "/a:/../b",
+            "+a",
+        ] {
             let error = Bind::parse(bad, false).unwrap_err().to_string();
             assert!(error.starts_with(&format!("--bind= {bad:?} ")), "{error}");
         }

@@ -30,7 +30,9 @@ impl FromStr for Rlimit {
         }
         let number = |text: &str| match text.trim() {
             "infinity" => Ok(u64::MAX),
-            text => amount(text).ok_or_else(|| bad("has a limit that is no number, nor `infinity`")),
+            text => {
+                amount(text).ok_or_else(|| bad("has a limit that is no number, nor `infinity`"))
+            }
         };
         let (soft, hard) = value.split_once(':').unwrap_or((value, value));
         let (soft, hard) = (number(soft)?, number(hard)?);
@@ -125,7 +127,8 @@ impl Limits {
             "CPUQuota" => {
                 let percent = value.strip_suffix('%').and_then(|n| n.parse().ok());
                 let percent = percent.filter(|n: &u32| *n > 0);
-                self.cpu_percent = Some(percent.ok_or_else(|| bad("is no percentage, such as 150%"))?);
+                self.cpu_percent =
+                    Some(percent.ok_or_else(|| bad("is no percentage, such as 150%"))?);
             }
             "TasksMax" => {
                 self.tasks_max = match value {
@@ -174,7 +177,10 @@ mod tests {
         let limit: Rlimit = "RLIMIT_NOFILE=8192:16384".parse().unwrap();
         assert_eq!((limit.soft, limit.hard), (8192, 16384));
         let limit: Rlimit = "CORE=infinity".parse().unwrap();
-        assert_eq!((limit.resource.as_str(), limit.soft, limit.hard), ("RLIMIT_CORE", u64::MAX, u64::MAX));
+        assert_eq!(
+            (limit.resource.as_str(), limit.soft, limit.hard),
+            ("RLIMIT_CORE", u64::MAX, u64::MAX)
+        );
         assert_eq!("AS=1G".parse::<Rlimit>().unwrap().soft, 1 << 30);
         for bad in ["", "NOFILE", "FILES=1", "NOFILE=x", "NOFILE=2:1", "NOFILE="] {
             assert!(bad.parse::<Rlimit>().is_err(), "{bad}");
@@ -200,7 +206,13 @@ mod tests {
         assert_eq!(limits.memory_max, Some(512 << 20));
         assert_eq!((limits.cpu_percent, limits.tasks_max), (Some(150), Some(9)));
         assert!(!limits.take("IOWeight=5").unwrap());
-        for bad in ["MemoryMax", "MemoryMax=a", "CPUQuota=5", "CPUQuota=0%", "TasksMax=-1"] {
+        for bad in [
+            "MemoryMax",
+            "MemoryMax=a",
+            "CPUQuota=5",
+            "CPUQuota=0%",
+            "TasksMax=-1",
+        ] {
             assert!(limits.take(bad).is_err(), "{bad}");
         }
     }

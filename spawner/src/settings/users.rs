@@ -103,8 +103,20 @@ mod tests {
         assert_eq!(users("no"), PrivateUsers::No);
         assert_eq!(users("off"), PrivateUsers::No);
         assert_eq!(users("identity"), PrivateUsers::Identity);
-        assert_eq!(users("0"), PrivateUsers::Fixed { base: 0, size: 65536 });
-        assert_eq!(users("524288:1000"), PrivateUsers::Fixed { base: 524_288, size: 1000 });
+        assert_eq!(
+            users("0"),
+            PrivateUsers::Fixed {
+                base: 0,
+                size: 65536
+            }
+        );
+        assert_eq!(
+            users("524288:1000"),
+            PrivateUsers::Fixed {
+                base: 524_288,
+                size: 1000
+            }
+        );
         for bad in ["", "maybe", "5:", "5:0", "4294967295", "-1", "1:2:3"] {
             assert!(bad.parse::<PrivateUsers>().is_err(), "{bad}");
         }

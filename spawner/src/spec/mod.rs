@@ -162,7 +162,10 @@ fn environment(plan: &Plan<'_>) -> Vec<String> {
 fn namespaces(plan: &Plan<'_>) -> Vec<Value> {
     let mut types = vec!["pid", "mount", "ipc", "uts", "cgroup"];
     // one that is there already the monitor has entered
-    if matches!(plan.settings.network, Network::Private | Network::Hook { .. }) {
+    if matches!(
+        plan.settings.network,
+        Network::Private | Network::Hook { .. }
+    ) {
         types.push("network");
     }
     if plan.range.is_some() {

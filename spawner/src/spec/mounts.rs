@@ -65,7 +65,11 @@ pub(super) fn mounts(plan: &Plan<'_>) -> Vec<Value> {
         all.push(mount("/proc/sys/net", "bind", "/proc/sys/net", &options));
     }
     for path in &plan.scratch {
-        let mode = if path == "/tmp" { "mode=1777" } else { "mode=755" };
+        let mode = if path == "/tmp" {
+            "mode=1777"
+        } else {
+            "mode=755"
+        };
         let path = path.to_string_lossy();
         all.push(mount(&path, "tmpfs", "tmpfs", &["nosuid", "nodev", mode]));
     }

@@ -135,7 +135,10 @@ fn a_directory_with_everything() {
         shown("/etc/web", bind("/etc/web", true, true)),
         shown("/src", bind("/src", false, true)),
         shown("/srv", bind("/data", true, false)),
-        shown("/var", What::Tmpfs(vec!["size=1M".into(), "mode=700".into()])),
+        shown(
+            "/var",
+            What::Tmpfs(vec!["size=1M".into(), "mode=700".into()]),
+        ),
     ];
     plan.pty = true;
     plan.term = Some("xterm".into());

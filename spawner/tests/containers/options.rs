@@ -6,11 +6,23 @@ use crate::world::{Test, World, until};
 
 pub(crate) const TESTS: &[Test] = &[
     ("capabilities are added, dropped and kept", capabilities),
-    ("without capabilities there is none, whoever runs", none_at_all),
-    ("system calls are opened and closed by name and group", calls),
+    (
+        "without capabilities there is none, whoever runs",
+        none_at_all,
+    ),
+    (
+        "system calls are opened and closed by name and group",
+        calls,
+    ),
     ("limits, processors, score, uuid and credentials", limits),
-    ("a sync that is suppressed does nothing and says it did", no_sync),
-    ("users of the host appear inside with name, ids and home", guests),
+    (
+        "a sync that is suppressed does nothing and says it did",
+        no_sync,
+    ),
+    (
+        "users of the host appear inside with name, ids and home",
+        guests,
+    ),
     ("a network namespace that was there before", namespace),
     ("SIGTERM becomes the signal that was asked for", kill_signal),
     ("a console that is only read", console),
@@ -88,10 +100,17 @@ fn calls() {
         }))
     };
     assert_ne!(unshare(&[], "").status, 0);
-    assert_ne!(unshare(&["unshare"], "").status, 0, "it takes the capability, too");
+    assert_ne!(
+        unshare(&["unshare"], "").status,
+        0,
+        "it takes the capability, too"
+    );
     assert_eq!(unshare(&[], "CAP_SYS_ADMIN").good(), "apart\n");
     let ended = world.run(json!({ "calls_allowed": ["@fly"], "command": ["true"] }));
-    assert!(ended.status == 1 && ended.err.contains("--system-call-filter="), "{ended:?}");
+    assert!(
+        ended.status == 1 && ended.err.contains("--system-call-filter="),
+        "{ended:?}"
+    );
 }
 
 fn limits() {
@@ -147,12 +166,23 @@ fn guests() {
         }))
         .good();
     let line = "games:x:60514:60514:games:/run/host/home/games:";
-    assert!(out.starts_with("games\n60514\n/run/host/home/games\n/run/host/home/games\n"), "{out}");
+    assert!(
+        out.starts_with("games\n60514\n/run/host/home/games\n/run/host/home/games\n"),
+        "{out}"
+    );
     assert!(out.contains(line), "{out}");
     // the id inside is the user's own outside
-    let map: Vec<Vec<&str>> = out.lines().rev().take(3).map(|l| l.split_whitespace().collect()).collect();
+    let map: Vec<Vec<&str>> = out
+        .lines()
+        .rev()
+        .take(3)
+        .map(|l| l.split_whitespace().collect())
+        .collect();
     assert_eq!(map[1], ["60514", fields[2], "1"], "{out}");
-    assert_eq!(std::fs::read_to_string(world.root().join("etc/passwd")).unwrap(), before);
+    assert_eq!(
+        std::fs::read_to_string(world.root().join("etc/passwd")).unwrap(),
+        before
+    );
     let ended = world.run(json!({ "bind_user": ["games"], "command": ["true"] }));
     assert!(ended.err.contains("-U"), "{ended:?}");
 }
@@ -161,7 +191,10 @@ fn namespace() {
     let world = World::new();
     let path = world.path("net");
     std::fs::write(&path, "").unwrap();
-    let make = format!("unshare --net={} ip addr add 192.0.2.7/32 dev lo;", path.display());
+    let make = format!(
+        "unshare --net={} ip addr add 192.0.2.7/32 dev lo;",
+        path.display()
+    );
     for users in [false, true] {
         let out = world.run_after(
             &make,
@@ -170,7 +203,10 @@ fn namespace() {
         assert!(out.status == 0 && out.out.contains("192.0.2.7"), "{out:?}");
     }
     let ended = world.run(json!({ "namespace": "/proc/self/ns/net", "command": ["true"] }));
-    assert!(ended.status == 1 && ended.err.contains("the host's own"), "{ended:?}");
+    assert!(
+        ended.status == 1 && ended.err.contains("the host's own"),
+        "{ended:?}"
+    );
 }
 
 fn kill_signal() {

@@ -14,7 +14,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("overlays over the root and over the host's trees", overlays),
     ("binds of the root's own places, and of none", binds),
     ("inaccessible paths cannot be opened", inaccessible),
-    ("private users: a range that was given, and files that are given to it", ownership),
+    (
+        "private users: a range that was given, and files that are given to it",
+        ownership,
+    ),
     ("boot: the root's own init is process 1", boot),
 ];
 
@@ -45,9 +48,17 @@ fn volatile() {
         world.run(json!({ "volatile": mode, "private_users": users, "command": ["/bin/sh", "-c", script] }))
     };
     for users in [false, true] {
-        let out = run("overlay", users, "touch /etc/x /bin/y && echo z > /etc/passwd && cat /etc/passwd; stat -c %u / /etc/group");
+        let out = run(
+            "overlay",
+            users,
+            "touch /etc/x /bin/y && echo z > /etc/passwd && cat /etc/passwd; stat -c %u / /etc/group",
+        );
         assert_eq!(out.good(), "z\n0\n0\n");
-        let out = run("state", users, "touch /var/x /run/y /tmp/z; ls /var; touch /etc/x");
+        let out = run(
+            "state",
+            users,
+            "touch /var/x /run/y /tmp/z; ls /var; touch /etc/x",
+        );
         assert_eq!(out.out, "x\n");
         assert!(out.err.contains("Read-only file system"), "{out:?}");
         let told = run("yes", users, "true");
@@ -57,8 +68,15 @@ fn volatile() {
     fs::rename(world.root().join("bin"), world.root().join("usr/bin")).unwrap();
     symlink("usr/bin", world.root().join("bin")).unwrap();
     for users in [false, true] {
-        let out = run("yes", users, "cd /; echo *; ls /etc; touch /etc/x; stat -c %u / /usr; touch /usr/x");
-        assert_eq!(out.out, "bin dev etc proc root run sys tmp usr var\n0\n0\n", "{out:?}");
+        let out = run(
+            "yes",
+            users,
+            "cd /; echo *; ls /etc; touch /etc/x; stat -c %u / /usr; touch /usr/x",
+        );
+        assert_eq!(
+            out.out, "bin dev etc proc root run sys tmp usr var\n0\n0\n",
+            "{out:?}"
+        );
         assert!(out.err.contains("Read-only file system"), "{out:?}");
     }
     for left in ["etc/x", "bin/y", "var/x"] {
@@ -91,16 +109,28 @@ fn overlays() {
             "command": ["sh", "-c", "cat /srv/own; echo x > /srv/own && echo y > /srv/new && cat /srv/own /srv/new; stat -c %u /srv/own"],
         }));
         assert_eq!(out.good(), "rootx\ny\n0\n");
-        assert_eq!(fs::read_to_string(world.root().join("srv/own")).unwrap(), "root");
+        assert_eq!(
+            fs::read_to_string(world.root().join("srv/own")).unwrap(),
+            "root"
+        );
         assert!(!world.root().join("srv/new").exists());
     }
     let out = world.run(json!({ "overlay": [over], "command": ["sh", "-c", "cat /data/*; rm /data/a; echo z > /data/d"] }));
     assert_eq!(out.good(), "lowmidup");
-    assert_eq!(fs::read_to_string(world.path("up").join("d")).unwrap(), "z\n");
+    assert_eq!(
+        fs::read_to_string(world.path("up").join("d")).unwrap(),
+        "z\n"
+    );
     assert!(world.path("low").join("a").exists());
-    let left: Vec<_> = entries(std::path::Path::new("/var/tmp")).into_iter().filter(|n| n.starts_with("netd-web-")).collect();
+    let left: Vec<_> = entries(std::path::Path::new("/var/tmp"))
+        .into_iter()
+        .filter(|n| n.starts_with("netd-web-"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
-    let beside: Vec<_> = entries(world.path("up").parent().unwrap()).into_iter().filter(|n| n.starts_with(".#")).collect();
+    let beside: Vec<_> = entries(world.path("up").parent().unwrap())
+        .into_iter()
+        .filter(|n| n.starts_with(".#"))
+        .collect();
     assert!(beside.is_empty(), "{beside:?}");
 }
 
@@ -140,7 +170,10 @@ fn inaccessible() {
         assert_eq!(out.err.matches("Permission denied").count(), 3, "{out:?}");
     }
     let told = world.run(json!({ "inaccessible": ["/nowhere"], "command": ["true"] }));
-    assert!(told.status == 1 && told.err.contains("/nowhere"), "{told:?}");
+    assert!(
+        told.status == 1 && told.err.contains("/nowhere"),
+        "{told:?}"
+    );
 }
 
 fn ownership() {
@@ -152,15 +185,34 @@ fn ownership() {
             "command": ["sh", "-c", "cat /proc/self/uid_map; stat -c %u /etc/passwd"],
         }))
     };
-    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(words(run("1000000:1000", "auto").good()), ["0", "1000000", "1000", "0"]);
-    assert_eq!(words(run("identity", "auto").good()), ["0", "0", "65536", "0"]);
-    assert_eq!(words(run("524288", "off").good()), ["0", "524288", "65536", "65534"]);
+    let words = |text: String| {
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        words(run("1000000:1000", "auto").good()),
+        ["0", "1000000", "1000", "0"]
+    );
+    assert_eq!(
+        words(run("identity", "auto").good()),
+        ["0", "0", "65536", "0"]
+    );
+    assert_eq!(
+        words(run("524288", "off").good()),
+        ["0", "524288", "65536", "65534"]
+    );
     assert_eq!(owner("etc/passwd"), 0);
-    assert_eq!(words(run("524288", "chown").good()), ["0", "524288", "65536", "0"]);
+    assert_eq!(
+        words(run("524288", "chown").good()),
+        ["0", "524288", "65536", "0"]
+    );
     assert_eq!(owner("etc/passwd"), 524_288);
     // a range that the files belong to needs no mapping, and the way back is the first id of the host
-    assert_eq!(words(run("pick", "auto").good()), ["0", "524288", "65536", "0"]);
+    assert_eq!(
+        words(run("pick", "auto").good()),
+        ["0", "524288", "65536", "0"]
+    );
     run("0", "chown").good();
     assert_eq!((owner("etc/passwd"), owner("bin/sh")), (0, 0));
 }
@@ -168,7 +220,10 @@ fn ownership() {
 fn boot() {
     let world = World::new();
     let told = world.run(json!({ "boot": true, "command": [] }));
-    assert!(told.status == 127 && told.err.contains("no init"), "{told:?}");
+    assert!(
+        told.status == 127 && told.err.contains("no init"),
+        "{told:?}"
+    );
     fs::create_dir_all(world.root().join("sbin")).unwrap();
     let init = world.root().join("sbin/init");
     fs::write(&init, "#!/bin/sh\necho $$ \"$@\"\n").unwrap();

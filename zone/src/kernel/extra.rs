@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage as Route;
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, IpVlanMode, LinkMessage, MacVlanMode};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, IpVlanMode, LinkMessage, MacVlanMode,
+};
 use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::error::LinkError;

@@ -135,14 +135,23 @@ fn signal(text: &str) -> Result<i32, ValueError> {
     let real_time = || match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
         (Some(""), _) => Some(libc::SIGRTMIN()),
         (_, Some("")) => Some(libc::SIGRTMAX()),
-        (Some(above), _) => Some(libc::SIGRTMIN() + above.strip_prefix('+')?.parse::<u8>().ok()? as i32),
-        (_, Some(below)) => Some(libc::SIGRTMAX() - below.strip_prefix('-')?.parse::<u8>().ok()? as i32),
+        (Some(above), _) => {
+            Some(libc::SIGRTMIN() + above.strip_prefix('+')?.parse::<u8>().ok()? as i32)
+        }
+        (_, Some(below)) => {
+            Some(libc::SIGRTMAX() - below.strip_prefix('-')?.parse::<u8>().ok()? as i32)
+        }
         _ => name.parse().ok(),
     };
     let number = named.map(|(_, number)| *number).or_else(real_time);
     number
         .filter(|number| (1..=libc::SIGRTMAX()).contains(number))
-        .ok_or_else(|| ValueError::new(text, "is no signal (signal(7)), such as SIGTERM or SIGRTMIN+3"))
+        .ok_or_else(|| {
+            ValueError::new(
+                text,
+                "is no signal (signal(7)), such as SIGTERM or SIGRTMIN+3",
+            )
+        })
 }
 
 /// A UUID, with or without hyphens; not the one of zeroes.
@@ -157,7 +166,14 @@ fn uuid(text: &str) -> Result<String, ValueError> {
     }
     let digits = digits.to_ascii_lowercase();
     let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
-    Ok([part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-"))
+    Ok([
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32),
+    ]
+    .join("-"))
 }
 
 #[cfg(test)]
@@ -179,8 +195,16 @@ mod tests {
     fn uuids_are_told_in_one_way() {
         let told = "0123abcd-1111-2222-3333-444455556666";
         assert_eq!(uuid(told).as_deref(), Ok(told));
-        assert_eq!(uuid("0123ABCD111122223333444455556666").as_deref(), Ok(told));
-        for bad in ["", "x", "00000000000000000000000000000000", "0123abcd-11112222-3333-4444-55556666"] {
+        assert_eq!(
+            uuid("0123ABCD111122223333444455556666").as_deref(),
+            Ok(told)
+        );
+        for bad in [
+            "",
+            "x",
+            "00000000000000000000000000000000",
+            "0123abcd-11112222-3333-4444-55556666",
+        ] {
             assert!(uuid(bad).is_err(), "{bad}");
         }
     }

@@ -28,7 +28,10 @@ fn refuse(text: &str, reason: &str) -> Result<String, ValueError> {
 }
 
 fn image(text: &str) -> Result<String, ValueError> {
-    refuse(text, "is refused: netd runs directories (-D) and OCI bundles (--oci-bundle)")
+    refuse(
+        text,
+        "is refused: netd runs directories (-D) and OCI bundles (--oci-bundle)",
+    )
 }
 
 fn verity(text: &str) -> Result<String, ValueError> {
@@ -36,9 +39,15 @@ fn verity(text: &str) -> Result<String, ValueError> {
 }
 
 fn pivot_root(text: &str) -> Result<String, ValueError> {
-    refuse(text, "is refused: give the directory that is to be the root by --directory=")
+    refuse(
+        text,
+        "is refused: give the directory that is to be the root by --directory=",
+    )
 }
 
 fn selinux(text: &str) -> Result<String, ValueError> {
-    refuse(text, "is refused: netd sets no SELinux labels; set them by a policy for netd's domain")
+    refuse(
+        text,
+        "is refused: netd sets no SELinux labels; set them by a policy for netd's domain",
+    )
 }

@@ -132,7 +132,9 @@ fn put(host: &Host, how: How, file: HostFile, settings: &mut Settings) -> Result
             Ok(())
         }
         // what is written into a root that is not kept would be written into the one that it is made from
-        How::Copy | How::Replace if settings.directory.is_some() && !settings.read_only && !super::is_kept(settings) => {
+        How::Copy | How::Replace
+            if settings.directory.is_some() && !settings.read_only && !super::is_kept(settings) =>
+        {
             put(host, How::Bind, file, settings)
         }
         How::Copy => writable(settings)?
