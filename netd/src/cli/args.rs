@@ -10,7 +10,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 use super::explain::Located;
 pub(crate) use super::hook_args::{HookAction, HookCommand, NetavarkCall, NspawnCommand};
-pub(crate) use super::run_args::RunArgs;
+pub(crate) use super::run::RunArgs;
 use crate::dirs::Dirs;
 use crate::since::Since;
 use crate::values::{self, Label};
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// The port is closed when the command returns. Detaching what is not attached is a success.
     Detach(DetachArgs),
     /// Run a command in a container of its own
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List attached containers
     List,
     /// Show the state of the daemon, or of a container
