@@ -25,6 +25,7 @@ mod error;
 mod executor;
 mod front;
 mod hook;
+pub mod join;
 mod monitor;
 mod plan;
 mod range;
