@@ -1,1 +1,14 @@
-//! Root file systems of machines.
+//! Root file systems of machines: kept, copied, packed, unpacked, fetched, and taken apart into partitions.
+//!
+//! ```text
+//!   tar, raw, OCI, URL ──archive, codec, pull──▶ staging ──rename──▶ MACHINES/NAME, MACHINES/NAME.raw
+//! ```
+//! Nothing here knows netd or a running container. What comes from outside is never trusted: archives cannot reach out of
+//! their tree, and a half-made image is never seen under its name.
+
+pub mod archive;
+mod codec;
+mod error;
+
+pub use codec::Codec;
+pub use error::ImageError;
