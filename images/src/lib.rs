@@ -9,6 +9,12 @@
 pub mod archive;
 mod codec;
 mod error;
+mod name;
+mod staging;
+mod store;
 
-pub use codec::Codec;
+pub use codec::{Codec, Writer};
 pub use error::ImageError;
+pub use name::{ImageName, suggested};
+pub use staging::Staging;
+pub use store::{Image, Kind, Store};

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use pack::{pack, pack_one};
+pub(crate) use sparse::copy as copy_with_holes;
 pub use unpack::{Owners, Unpacked, unpack};
 
 /// Asks work under way to stop.

@@ -18,8 +18,9 @@ use crate::wire::Wire;
 const FOR_THE_FILTER: CapabilitySet = CapabilitySet::SYS_ADMIN;
 
 /// Enters a container and runs a command there, as the order behind this descriptor says. For a process that
-/// [`exec`](super::exec) started, and whose only thread this is.
-pub fn door(order: i32) -> ExitCode {
+/// [`exec`](super::exec) started, and whose only thread this is. `task` does what [`Visit::task`](super::Visit::task) names, and
+/// returns an exit status.
+pub fn door(order: i32, task: impl FnOnce(&str) -> u8) -> ExitCode {
     let read = || -> io::Result<Order> {
         let mut text = Vec::new();
         File::from(join::own(order)?).read_to_end(&mut text)?;
@@ -44,7 +45,15 @@ pub fn door(order: i32) -> ExitCode {
     match sys::fork() {
         Err(e) => refuse(because("fork")(e)),
         Ok(Fork::Child) => {
-            let why = become_visitor(&order, &wire);
+            let why = match (&order.task, confine(&order, &wire)) {
+                (_, Err(why)) => why,
+                (None, Ok(())) => become_visitor(&order),
+                (Some(told), Ok(())) => {
+                    // it begins: as exec closes the wire
+                    drop(wire);
+                    sys::exit(task(told))
+                }
+            };
             wire.send(&Word::Refused(why.0, why.1));
             sys::exit(125)
         }
@@ -91,37 +100,33 @@ fn enter(order: &Order) -> Result<(), (u8, String)> {
         .map_err(because("follow the caller's end"))
 }
 
-/// Steps of the process that becomes the command. Returns what went wrong.
-fn become_visitor(order: &Order, wire: &Wire) -> (u8, String) {
-    match confine(order, wire) {
-        Err(why) => why,
-        Ok(()) => {
-            let Some((word, rest)) = order.command.split_first() else {
-                return (125, "no command".into());
-            };
-            let path = order.env.iter().rev().find(|(key, _)| key == "PATH");
-            if let Err(why) = executor::find(word, path.map_or("", |(_, value)| value)) {
-                return why;
-            }
-            let mut command = Command::new(word);
-            command
-                .args(rest)
-                .env_clear()
-                .envs(order.env.iter().map(|(k, v)| (k, v)));
-            if let Some(arg0) = &order.arg0 {
-                command.arg0(arg0);
-            }
-            let error = command.exec();
-            let status = if error.kind() == io::ErrorKind::NotFound {
-                127
-            } else {
-                126
-            };
-            (status, error.to_string())
-        }
+/// Becomes the command. Returns what went wrong.
+fn become_visitor(order: &Order) -> (u8, String) {
+    let Some((word, rest)) = order.command.split_first() else {
+        return (125, "no command".into());
+    };
+    let path = order.env.iter().rev().find(|(key, _)| key == "PATH");
+    if let Err(why) = executor::find(word, path.map_or("", |(_, value)| value)) {
+        return why;
     }
+    let mut command = Command::new(word);
+    command
+        .args(rest)
+        .env_clear()
+        .envs(order.env.iter().map(|(k, v)| (k, v)));
+    if let Some(arg0) = &order.arg0 {
+        command.arg0(arg0);
+    }
+    let error = command.exec();
+    let status = if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
+    (status, error.to_string())
 }
 
+/// Gives up everything that pid 1 does not have, and all of the host.
 fn confine(order: &Order, wire: &Wire) -> Result<(), (u8, String)> {
     if let Some(tty) = order.tty {
         let tty = join::own(tty).map_err(because("take its terminal"))?;

@@ -14,6 +14,7 @@
 //! - Each ends with the other: command with door, door with front, and all with the container.
 
 mod attend;
+mod bind;
 mod door;
 mod filters;
 mod pty;
@@ -34,6 +35,7 @@ use crate::user;
 use crate::wire::{Exit, Wire};
 use subject::Subject;
 
+pub use bind::{Shown, bind};
 pub use door::door;
 
 /// What is to be run in a running container.
@@ -52,6 +54,9 @@ pub struct Visit {
     /// The arguments by which the calling program, run anew, comes to call [`door`]. The number of an inherited
     /// descriptor is added to them.
     pub door: Vec<OsString>,
+    /// Something that the calling program itself does inside, with the command's rights and instead of a command: what is told to
+    /// the function that [`door`] is given.
+    pub task: Option<String>,
 }
 
 /// What the door is told.
@@ -78,6 +83,7 @@ struct Order {
     arg0: Option<String>,
     command: Vec<String>,
     env: Vec<(String, String)>,
+    task: Option<String>,
 }
 
 /// Door to front.
@@ -133,6 +139,7 @@ pub fn exec(state_root: &Path, name: &MachineName, visit: &Visit) -> Result<Exit
     order.tty = tty.as_ref().map(pty::Pty::slave);
     (order.uid, order.gid, order.groups) = (user.uid, user.gid, user.groups.clone());
     (order.chdir, order.arg0, order.command, order.env) = (chdir, arg0, command, env);
+    order.task = visit.task.clone();
     let child = open_door(&order, &visit.door)?;
     drop(far);
     attend::attend(

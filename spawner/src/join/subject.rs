@@ -175,6 +175,7 @@ impl Subject {
             arg0: None,
             command: Vec::new(),
             env: Vec::new(),
+            task: None,
         };
         // all of that was of this process, if it is still there now
         match signals::is_over(self.pidfd.as_fd()) {
