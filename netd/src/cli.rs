@@ -9,6 +9,7 @@ mod check;
 mod decisions;
 mod explain;
 mod hook_args;
+mod machines;
 mod output;
 mod pages;
 mod policy;
@@ -149,7 +150,8 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Attach(args) => attach::attach(&context, args),
         Command::Detach(args) => attach::detach(&context, &args.container, args.zone.as_ref()),
         Command::Run(args) => crate::run::run(&context, args),
-        Command::List => show::list(&context),
+        Command::Machine(command) => machines::run(&context, command),
+        Command::List => machines::list(&context),
         Command::Status { container } => show::status(&context, container.as_ref()),
         Command::Stop(args) => stop::stop(&context, &args),
         Command::Reload => policy::reload(&context),

@@ -99,6 +99,9 @@ Examples:
         /// Make the file or folder that it is shown over
         #[arg(long)]
         mkdir: bool,
+        /// In a container with users of its own: root's files belong to its root
+        #[arg(long)]
+        idmap: bool,
     },
     /// The way into a container (`netd exec` uses it)
     #[command(hide = true)]
@@ -122,7 +125,11 @@ pub(crate) struct ExecArgs {
     /// Name of the container
     pub(crate) container: ContainerName,
     /// The command; without it the user's shell
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) command: Vec<String>,
 }
 
@@ -152,7 +159,11 @@ pub(crate) struct ShellArgs {
     #[arg(value_name = "[USER@]NAME")]
     pub(crate) whom: Whom,
     /// The command; without it the user's shell
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) command: Vec<String>,
 }
 
@@ -171,9 +182,13 @@ impl std::str::FromStr for Whom {
             Some((user, container)) => (Some(user), container),
             None => (None, text),
         };
-        let bad = |e: &dyn std::fmt::Display| ValueError::new(text, format!("is not [USER@]NAME: {e}"));
+        let bad =
+            |e: &dyn std::fmt::Display| ValueError::new(text, format!("is not [USER@]NAME: {e}"));
         Ok(Self {
-            user: user.map(str::parse).transpose().map_err(|e: spawner::SpawnError| bad(&e))?,
+            user: user
+                .map(str::parse)
+                .transpose()
+                .map_err(|e: spawner::SpawnError| bad(&e))?,
             container: container.parse().map_err(|e: zone::NameError| bad(&e))?,
         })
     }
@@ -188,7 +203,12 @@ pub(crate) struct KillArgs {
     #[arg(short, long, value_name = "SIGNAL", default_value = "SIGTERM", value_parser = signal)]
     pub(crate) signal: i32,
     /// To whom
-    #[arg(long, visible_alias = "kill-who", value_name = "WHOM", default_value = "all")]
+    #[arg(
+        long,
+        visible_alias = "kill-who",
+        value_name = "WHOM",
+        default_value = "all"
+    )]
     pub(crate) kill_whom: KillWhom,
 }
 
@@ -237,8 +257,12 @@ pub(crate) fn signal(text: &str) -> Result<i32, ValueError> {
         rest => rest.get(1..)?.parse::<i32>().ok().map(|n| base + sign * n),
     };
     let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(rest), _) if rest.is_empty() || rest.starts_with('+') => real_time(rest, libc::SIGRTMIN(), 1),
-        (_, Some(rest)) if rest.is_empty() || rest.starts_with('-') => real_time(rest, libc::SIGRTMAX(), -1),
+        (Some(rest), _) if rest.is_empty() || rest.starts_with('+') => {
+            real_time(rest, libc::SIGRTMIN(), 1)
+        }
+        (_, Some(rest)) if rest.is_empty() || rest.starts_with('-') => {
+            real_time(rest, libc::SIGRTMAX(), -1)
+        }
         _ => NAMES
             .iter()
             .find(|(known, _)| *known == name)
@@ -247,7 +271,12 @@ pub(crate) fn signal(text: &str) -> Result<i32, ValueError> {
     };
     number
         .filter(|number| (1..=libc::SIGRTMAX()).contains(number))
-        .ok_or_else(|| ValueError::new(text, "is no signal, write a name such as SIGTERM or RTMIN+3, or a number"))
+        .ok_or_else(|| {
+            ValueError::new(
+                text,
+                "is no signal, write a name such as SIGTERM or RTMIN+3, or a number",
+            )
+        })
 }
 
 /// A path from the root.

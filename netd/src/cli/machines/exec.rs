@@ -13,10 +13,21 @@ use crate::error::Error;
 use crate::run;
 
 /// Where login(1) may be.
-const LOGIN: [&str; 4] = ["/bin/login", "/usr/bin/login", "/sbin/login", "/usr/sbin/login"];
+const LOGIN: [&str; 4] = [
+    "/bin/login",
+    "/usr/bin/login",
+    "/sbin/login",
+    "/usr/sbin/login",
+];
 
 pub(super) fn exec(context: &Context, args: ExecArgs) -> Result<ExitCode, Error> {
-    visit(context, &args.container, args.how, args.command, Terminal::Auto)
+    visit(
+        context,
+        &args.container,
+        args.how,
+        args.command,
+        Terminal::Auto,
+    )
 }
 
 pub(super) fn shell(context: &Context, args: ShellArgs) -> Result<ExitCode, Error> {
@@ -29,20 +40,34 @@ pub(super) fn shell(context: &Context, args: ShellArgs) -> Result<ExitCode, Erro
         how.user = Some(user);
     }
     // a shell is for a terminal, unless something is piped through it on purpose
-    visit(context, &args.whom.container, how, args.command, Terminal::Auto)
+    visit(
+        context,
+        &args.whom.container,
+        how,
+        args.command,
+        Terminal::Auto,
+    )
 }
 
 pub(super) fn login(context: &Context, container: &ContainerName) -> Result<ExitCode, Error> {
     let running = super::running(context, container)?;
     let root = format!("/proc/{}/root", running.pid);
     // Only to tell which is there; it is looked up anew inside.
-    let there = LOGIN.iter().find(|path| super::inside::exists(Path::new(&root), path));
+    let there = LOGIN
+        .iter()
+        .find(|path| super::inside::exists(Path::new(&root), path));
     let Some(login) = there else {
         return Err(Error::Refused(format!(
             "login {container}: there is no login program inside: `netd shell {container}` opens a shell"
         )));
     };
-    visit(context, container, VisitArgs::default(), vec![(*login).to_owned()], Terminal::Interactive)
+    visit(
+        context,
+        container,
+        VisitArgs::default(),
+        vec![(*login).to_owned()],
+        Terminal::Interactive,
+    )
 }
 
 fn visit(
@@ -55,7 +80,11 @@ fn visit(
     let name: MachineName = container.as_str().parse()?;
     let visit = Visit {
         command,
-        env: how.setenv.into_iter().map(run::variable).collect::<Result<_, _>>()?,
+        env: how
+            .setenv
+            .into_iter()
+            .map(run::variable)
+            .collect::<Result<_, _>>()?,
         chdir: how.chdir,
         user: how.user,
         terminal: if how.pipe { Terminal::Pipe } else { terminal },

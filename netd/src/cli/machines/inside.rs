@@ -15,14 +15,23 @@ pub(super) fn exists(root: &Path, path: &str) -> bool {
 /// At most 64 KiB of a file's text.
 pub(super) fn read(root: &Path, path: &str) -> Option<String> {
     // NONBLOCK: a FIFO in that place must not hold us up
-    let fd = open(root, path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK).ok()?;
+    let fd = open(
+        root,
+        path,
+        OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK,
+    )
+    .ok()?;
     let mut bytes = Vec::new();
     File::from(fd).take(64 << 10).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn open(root: &Path, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let dir = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let dir = rustix::fs::open(
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(&dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
@@ -41,7 +50,9 @@ pub(super) fn pretty_name(root: &Path) -> Option<String> {
 }
 
 fn value(text: &str, key: &str) -> Option<String> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
     let bare = line.trim().trim_matches(['"', '\'']);
     // it is printed on a terminal
     let clean: String = bare.chars().filter(|c| !c.is_control()).take(80).collect();
@@ -58,9 +69,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("etc")).unwrap();
         std::fs::create_dir_all(dir.path().join("usr/lib")).unwrap();
-        let text = "NAME=\"x\"\nID=alpine\nVERSION_ID='3.20\x1b[31m'\nPRETTY_NAME=\"Alpine Linux\"\n";
+        let text =
+            "NAME=\"x\"\nID=alpine\nVERSION_ID='3.20\x1b[31m'\nPRETTY_NAME=\"Alpine Linux\"\n";
         std::fs::write(dir.path().join("usr/lib/os-release"), text).unwrap();
-        std::os::unix::fs::symlink("/../../usr/lib/os-release", dir.path().join("etc/os-release")).unwrap();
+        std::os::unix::fs::symlink(
+            "/../../usr/lib/os-release",
+            dir.path().join("etc/os-release"),
+        )
+        .unwrap();
         let (os, version) = os_release(dir.path());
         assert_eq!(os.unwrap(), "alpine");
         assert_eq!(version.unwrap(), "3.20[31m");

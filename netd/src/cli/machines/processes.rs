@@ -37,7 +37,9 @@ pub(super) fn all(leader: i32) -> Vec<Process> {
         return family(leader);
     }
     for pid in pids() {
-        if namespace(pid) == of_leader && let Some(process) = look(pid) {
+        if namespace(pid) == of_leader
+            && let Some(process) = look(pid)
+        {
             members.insert(pid, process);
         }
     }
@@ -61,7 +63,11 @@ pub(super) fn others(leader: i32) -> Vec<Held> {
 
 fn family(leader: i32) -> Vec<Process> {
     let everybody: Vec<Process> = pids().filter_map(look).collect();
-    let mut members: Vec<Process> = everybody.iter().filter(|p| p.pid == leader).cloned().collect();
+    let mut members: Vec<Process> = everybody
+        .iter()
+        .filter(|p| p.pid == leader)
+        .cloned()
+        .collect();
     let mut at = 0;
     while let Some(parent) = members.get(at).map(|p| p.pid) {
         members.extend(everybody.iter().filter(|p| p.parent == parent).cloned());
@@ -92,15 +98,26 @@ fn look(pid: i32) -> Option<Process> {
         words => words.to_owned(),
     };
     // it is printed on a terminal
-    let command = command.chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect();
-    Some(Process { pid, parent, command })
+    let command = command
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .take(200)
+        .collect();
+    Some(Process {
+        pid,
+        parent,
+        command,
+    })
 }
 
 /// As systemd-cgls(1) draws it: one line a process, children below their parents.
 pub(super) fn tree(processes: &[Process]) -> Vec<String> {
     let known = |pid: i32| processes.iter().any(|p| p.pid == pid);
     let mut lines = Vec::new();
-    let roots: Vec<&Process> = processes.iter().filter(|p| !known(p.parent) || p.parent == p.pid).collect();
+    let roots: Vec<&Process> = processes
+        .iter()
+        .filter(|p| !known(p.parent) || p.parent == p.pid)
+        .collect();
     for root in roots {
         lines.push(format!("{} {}", root.pid, root.command));
         draw(root.pid, "", processes, &mut lines, 0);
@@ -109,7 +126,10 @@ pub(super) fn tree(processes: &[Process]) -> Vec<String> {
 }
 
 fn draw(parent: i32, indent: &str, all: &[Process], lines: &mut Vec<String>, depth: usize) {
-    let children: Vec<&Process> = all.iter().filter(|p| p.parent == parent && p.pid != parent).collect();
+    let children: Vec<&Process> = all
+        .iter()
+        .filter(|p| p.parent == parent && p.pid != parent)
+        .collect();
     for (n, child) in children.iter().enumerate() {
         let last = n + 1 == children.len();
         let branch = if last { "└─" } else { "├─" };
@@ -132,7 +152,12 @@ mod tests {
             parent,
             command: command.into(),
         };
-        let all = [process(10, 1, "init"), process(12, 10, "a"), process(13, 12, "b"), process(14, 10, "c")];
+        let all = [
+            process(10, 1, "init"),
+            process(12, 10, "a"),
+            process(13, 12, "b"),
+            process(14, 10, "c"),
+        ];
         assert_eq!(tree(&all), ["10 init", "├─12 a", "│ └─13 b", "└─14 c"]);
         // one that entered from outside has its parent there
         let visited = [process(10, 1, "init"), process(20, 7, "sh")];

@@ -48,7 +48,10 @@ pub(super) fn kill(context: &Context, args: &KillArgs) -> Result<ExitCode, Error
 pub(in crate::cli) fn in_order(running: &Running) -> i32 {
     let dir = format!("/proc/{}", running.pid);
     let program = fs::read_link(format!("{dir}/exe")).unwrap_or_default();
-    let program = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let program = program
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let words = fs::read(format!("{dir}/cmdline")).unwrap_or_default();
     let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
     let first = String::from_utf8_lossy(first);

@@ -4,6 +4,7 @@ use super::layout::{or_dash, properties, span, table};
 use crate::api::{
     Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, PolicyView, Problem, Reason, Resolver, Zone,
 };
+use crate::cli::machines::Listed;
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -121,23 +122,20 @@ pub(crate) fn attached(answer: &Attached) -> String {
 }
 
 /// `netd list`
-pub(crate) fn containers(containers: &[Container]) -> String {
-    let rows = containers.iter().map(|container| {
-        vec![
-            container.container.clone(),
-            container.zone.clone(),
-            container.state.clone(),
-            or_dash(container.addresses.join(" ")),
-            or_dash(container.published.join(" ")),
-            or_dash(labels(container).join(" ")),
-        ]
-    });
+pub(crate) fn containers(containers: &[Listed]) -> String {
+    let rows = containers
+        .iter()
+        .map(|listed| listed.columns().map(or_dash).to_vec());
     table(
         &[
-            "CONTAINER",
+            "MACHINE",
+            "CLASS",
+            "SERVICE",
+            "OS",
+            "VERSION",
+            "ADDRESSES",
             "ZONE",
             "STATE",
-            "ADDRESSES",
             "PUBLISHED",
             "LABELS",
         ],
@@ -145,20 +143,37 @@ pub(crate) fn containers(containers: &[Container]) -> String {
     )
 }
 
-/// `netd status CONTAINER`
+/// A time with its distance from now: `Sun 2026-11-22 11:12:00; 3min 2s ago`.
+pub(crate) fn moment(seconds: i64) -> String {
+    let now = chrono::Local::now();
+    let at =
+        chrono::DateTime::from_timestamp(seconds, 0).map(|at| at.with_timezone(&chrono::Local));
+    let text = at.map_or_else(
+        || seconds.to_string(),
+        |at| at.format("%a %Y-%m-%d %H:%M:%S").to_string(),
+    );
+    format!("{text}; {} ago", span(now.timestamp() - seconds))
+}
+
+/// `netd status CONTAINER`; with `machine`, further lines for one that runs, and the tree of its processes.
 pub(crate) fn container(
     container: &Container,
     problems: &[Problem],
     warnings: &[String],
+    machine: Vec<(&str, Vec<String>)>,
+    tree: Vec<String>,
 ) -> String {
     let one = |text: &str| vec![text.to_owned()];
     let domain: Vec<String> = Some(container.domain.clone())
         .into_iter()
         .filter(|d| !d.is_empty())
         .collect();
-    properties(&[
+    let mut rows = vec![
         ("Container", one(&container.container)),
         ("State", one(&container.state)),
+    ];
+    rows.extend(machine);
+    rows.extend([
         ("Zone", one(&container.zone)),
         (
             "Interface",
@@ -177,7 +192,20 @@ pub(crate) fn container(
         ("Published", container.published.clone()),
         ("Problem", problems.iter().map(problem).collect()),
         ("Warning", warnings.to_vec()),
-    ])
+        ("Processes", tree),
+    ]);
+    properties(&rows)
+}
+
+/// The same for a container that runs without a zone.
+pub(crate) fn machine(name: &str, machine: Vec<(&str, Vec<String>)>, tree: Vec<String>) -> String {
+    let mut rows = vec![
+        ("Container", vec![name.to_owned()]),
+        ("State", vec!["running".to_owned()]),
+    ];
+    rows.extend(machine);
+    rows.push(("Processes", tree));
+    properties(&rows)
 }
 
 /// `KEY=VALUE`, in the order of keys.
