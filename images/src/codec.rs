@@ -56,7 +56,7 @@ impl Codec {
 ///
 /// # Errors
 /// Its first bytes cannot be read, or a decompressor cannot begin. Errors in what follows come while reading.
-pub fn reader<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn reader<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut source = io::BufReader::with_capacity(256 << 10, source);
     let codec = Codec::of_bytes(source.fill_buf()?);
     Ok(match codec {
@@ -76,7 +76,7 @@ pub fn reader<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
 }
 
 /// A stream that compresses. It has to be told its end by [`Writer::finish`].
-pub enum Writer<W: Write> {
+pub(crate) enum Writer<W: Write> {
     /// As it is.
     None(W),
     /// gzip.
@@ -94,7 +94,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// The compressor cannot begin.
-    pub fn new(codec: Codec, sink: W) -> io::Result<Self> {
+    pub(crate) fn new(codec: Codec, sink: W) -> io::Result<Self> {
         Ok(match codec {
             Codec::None => Self::None(sink),
             Codec::Gzip => Self::Gzip(flate2::write::GzEncoder::new(
@@ -114,7 +114,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// What the sink said.
-    pub fn finish(self) -> io::Result<W> {
+    pub(crate) fn finish(self) -> io::Result<W> {
         match self {
             Self::None(sink) => Ok(sink),
             Self::Gzip(encoder) => encoder.finish(),

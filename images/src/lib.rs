@@ -9,12 +9,16 @@
 pub mod archive;
 mod codec;
 mod error;
+mod import;
 mod name;
+mod pull;
 mod staging;
 mod store;
 
-pub use codec::{Codec, Writer};
+pub use codec::Codec;
 pub use error::ImageError;
+pub use import::{Making, export_raw, export_tar, import_raw, import_tar};
 pub use name::{ImageName, suggested};
+pub use pull::{Fetched, KEYRINGS, Pull, Verify};
 pub use staging::Staging;
 pub use store::{Image, Kind, Store};

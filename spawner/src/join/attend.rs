@@ -134,6 +134,6 @@ fn refused(
             reason,
             status,
         },
-        _ => subject.fail(reason, std::io::ErrorKind::PermissionDenied),
+        _ => subject.fail("the command was not run there", std::io::Error::other(reason)),
     }
 }

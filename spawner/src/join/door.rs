@@ -163,12 +163,17 @@ fn confine(order: &Order, wire: &Wire) -> Result<(), (u8, String)> {
         0 => wanted,
         _ => CapabilitySet::empty(),
     };
+    // what takes the extra one away again
+    let meanwhile = match extra.is_empty() {
+        true => user,
+        false => user | extra | CapabilitySet::SETPCAP,
+    };
     let sets = |all: CapabilitySet| CapabilitySets {
         effective: all,
         permitted: all,
         inheritable: CapabilitySet::empty(),
     };
-    rustix::thread::set_capabilities(None, sets(user | extra)).map_err(caps("set capabilities"))?;
+    rustix::thread::set_capabilities(None, sets(meanwhile)).map_err(caps("set capabilities"))?;
     rustix::thread::set_keep_capabilities(false).map_err(caps("keep capabilities"))?;
     // Credentials changed: once more.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
