@@ -144,6 +144,15 @@ pub(in crate::cli) fn list(context: &Context) -> Result<ExitCode, Error> {
 }
 
 impl Listed {
+    /// One that the daemon knows, and of which nothing runs here.
+    #[cfg(test)]
+    pub(in crate::cli) fn attached(container: Container) -> Self {
+        Self {
+            network: Network::Attached(container),
+            machine: Machine::of(None),
+        }
+    }
+
     /// What `netd list` shows, a column each.
     pub(in crate::cli) fn columns(&self) -> [String; 10] {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
