@@ -19,6 +19,6 @@ pub use codec::Codec;
 pub use error::ImageError;
 pub use import::{Making, export_raw, export_tar, import_raw, import_tar};
 pub use name::{ImageName, suggested};
-pub use pull::{Fetched, KEYRINGS, Pull, Verify};
+pub use pull::{Fetched, KEYRINGS, Pull, Verify, Watch};
 pub use staging::Staging;
 pub use store::{Image, Kind, Store};

@@ -1,6 +1,6 @@
 //! The front's part while a visitor is inside: terminal, signals, and how it ended.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::Child;
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ pub(super) fn attend(
     subject: &Subject,
     mut door: Child,
     wire: &Wire,
-    master: Option<OwnedFd>,
+    mut console: Option<Console>,
     command: &[String],
 ) -> Result<Exit, SpawnError> {
     let all = signals::passed_on().chain([libc::SIGWINCH]);
@@ -33,6 +33,8 @@ pub(super) fn attend(
             visitor
         }
         Some(Word::Refused(status, reason)) => {
+            // it was faster than the one that tells of it, who still waits for an answer
+            wire.send(&());
             return Err(refused(subject, &mut door, status, reason, command));
         }
         None => None,
@@ -41,12 +43,6 @@ pub(super) fn attend(
     if let Some(Word::Refused(status, reason)) = wire.receive() {
         return Err(refused(subject, &mut door, status, reason, command));
     }
-    let mut console = match master {
-        Some(master) => Some(
-            Console::start(master).map_err(SpawnError::system("take the command's terminal"))?,
-        ),
-        None => None,
-    };
     let end = Pid::from_child(&door);
     let end = rustix::process::pidfd_open(end, PidfdFlags::empty())
         .map_err(SpawnError::system("watch the command"))?;
@@ -134,6 +130,9 @@ fn refused(
             reason,
             status,
         },
-        _ => subject.fail("the command was not run there", std::io::Error::other(reason)),
+        _ => subject.fail(
+            "the command was not run there",
+            std::io::Error::other(reason),
+        ),
     }
 }

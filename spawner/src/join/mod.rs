@@ -21,7 +21,7 @@ mod pty;
 mod subject;
 
 use std::ffi::OsString;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SpawnError;
 use crate::settings::{MachineName, Terminal, UserName};
-use crate::terminal;
+use crate::terminal::{self, Console};
 use crate::user;
 use crate::wire::{Exit, Wire};
 use subject::Subject;
@@ -136,25 +136,28 @@ pub fn exec(state_root: &Path, name: &MachineName, visit: &Visit) -> Result<Exit
     );
     let (near, far) = Wire::pair().map_err(SpawnError::system("make a pair of sockets"))?;
     let mut order = subject.order(&far)?;
-    order.tty = tty.as_ref().map(pty::Pty::slave);
+    // before the command runs, which may ask for the terminal's size at once
+    let (console, slave) = match tty {
+        Some(pty) => {
+            let console = Console::start(pty.master)
+                .map_err(SpawnError::system("take the command's terminal"))?;
+            (Some(console), Some(pty.slave))
+        }
+        None => (None, None),
+    };
+    order.tty = slave.as_ref().map(AsRawFd::as_raw_fd);
     (order.uid, order.gid, order.groups) = (user.uid, user.gid, user.groups.clone());
     (order.chdir, order.arg0, order.command, order.env) = (chdir, arg0, command, env);
     order.task = visit.task.clone();
     let child = open_door(&order, &visit.door)?;
-    drop(far);
-    attend::attend(
-        &subject,
-        child,
-        &near,
-        tty.map(pty::Pty::into_master),
-        &order.command,
-    )
+    drop((far, slave));
+    attend::attend(&subject, child, &near, console, &order.command)
 }
 
 /// Runs this program anew, from a file that nobody inside can write to, with the order.
 fn open_door(order: &Order, door: &[OsString]) -> Result<std::process::Child, SpawnError> {
     use std::io::{Seek, Write};
-    use std::os::fd::{AsRawFd, BorrowedFd};
+    use std::os::fd::BorrowedFd;
     let fail = |what| SpawnError::system::<std::io::Error>(what);
     let memory = rustix::fs::memfd_create("order", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(SpawnError::system("keep the order in memory"))?;

@@ -1,6 +1,6 @@
 //! A pseudo-terminal of the container's own, so that it has a name inside (tty(1), and programs that open it again).
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{FsWord, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::pty::OpenptFlags;
@@ -13,18 +13,10 @@ const DEVPTS: FsWord = 0x1cd1;
 
 /// Both ends.
 pub(super) struct Pty {
-    master: OwnedFd,
-    slave: OwnedFd,
-}
-
-impl Pty {
-    pub(super) fn slave(&self) -> RawFd {
-        self.slave.as_raw_fd()
-    }
-
-    pub(super) fn into_master(self) -> OwnedFd {
-        self.master
-    }
+    /// Ours.
+    pub(super) master: OwnedFd,
+    /// The command's.
+    pub(super) slave: OwnedFd,
 }
 
 /// Makes one in the container's devpts, for user `uid` inside.

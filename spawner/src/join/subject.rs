@@ -140,6 +140,13 @@ impl Subject {
         };
         let filters = match filtered {
             true => {
+                // one at a time: a process has one tracer
+                let turn = fs::File::open(self.dir.join("record.json"))
+                    .map_err(|e| self.fail("wait for other visitors", e))?;
+                rustix::io::retry_on_intr(|| {
+                    rustix::fs::flock(&turn, rustix::fs::FlockOperation::LockExclusive)
+                })
+                .map_err(|e| self.fail("wait for other visitors", e))?;
                 filters::of(self.pid).map_err(|e| self.fail("copy its system call filter", e))?
             }
             false => Vec::new(),

@@ -51,12 +51,19 @@ fn start(world: &World, root: &Path, line: &str, command: &str) -> Sleeper {
 /// A netd command whose arguments may hold blanks.
 fn netd_in(world: &World, args: &[&str], input: Option<&Path>) -> Ran {
     let mut netd = world.command();
-    netd.args(args);
-    match input {
-        Some(file) => netd.stdin(fs::File::open(file).unwrap()),
-        None => netd.stdin(Stdio::null()),
+    let Some(input) = input else {
+        return world.netns.enter(|| run(netd.args(args)));
     };
-    world.netns.enter(|| run(&mut netd))
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "exec \"$@\" <\"$0\""])
+        .arg(input)
+        .arg(netd.get_program())
+        .args(args);
+    for (key, value) in netd.get_envs() {
+        shell.env(key, value.unwrap_or_default());
+    }
+    world.netns.enter(|| run(&mut shell))
 }
 
 fn exec(world: &World, name: &str, script: &str) -> Ran {
