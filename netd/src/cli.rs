@@ -151,6 +151,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Detach(args) => attach::detach(&context, &args.container, args.zone.as_ref()),
         Command::Run(args) => crate::run::run(&context, args),
         Command::Machine(command) => machines::run(&context, command),
+        Command::Image(command) => machines::image(&context, command),
         Command::List => machines::list(&context),
         Command::Status { container } => show::status(&context, container.as_ref()),
         Command::Stop(args) => stop::stop(&context, &args),

@@ -10,7 +10,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 use super::explain::Located;
 pub(crate) use super::hook_args::{HookAction, HookCommand, NetavarkCall, NspawnCommand};
-use super::machines::MachineCommand;
+use super::machines::{ImageCommand, MachineCommand};
 pub(crate) use super::run_args::RunArgs;
 use crate::dirs::Dirs;
 use crate::since::Since;
@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Stop(StopArgs),
     #[command(flatten)]
     Machine(MachineCommand),
+    #[command(flatten)]
+    Image(ImageCommand),
     /// Read zones and policies again
     ///
     /// Returns once they are in force. Exit code 1 if a file was refused; the last good one of that

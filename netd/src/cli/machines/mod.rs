@@ -9,12 +9,16 @@
 pub(super) mod args;
 mod bind;
 mod copy;
+mod enable;
 mod exec;
+mod image_args;
+mod images;
 mod inside;
 mod processes;
 mod running;
 mod signals;
 mod start;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -23,9 +27,12 @@ use zone::ContainerName;
 use super::Context;
 use crate::error::Error;
 pub(super) use args::MachineCommand;
+pub(super) use image_args::ImageCommand;
 pub(in crate::cli) use running::Listed;
 pub(super) use running::{list, status};
 pub(super) use signals::in_order;
+use transfer::Form;
+pub(in crate::cli) use transfer::Transfer;
 
 pub(super) fn run(context: &Context, command: MachineCommand) -> Result<ExitCode, Error> {
     match command {
@@ -66,6 +73,31 @@ pub(super) fn run(context: &Context, command: MachineCommand) -> Result<ExitCode
             (read_only, mkdir, idmap),
         ),
         MachineCommand::Door { order } => Ok(spawner::join::door(order, copy::inside)),
+    }
+}
+
+/// What is done with images.
+pub(super) fn image(context: &Context, command: ImageCommand) -> Result<ExitCode, Error> {
+    match command {
+        ImageCommand::Images => images::list(context),
+        ImageCommand::Clone {
+            image,
+            name,
+            read_only,
+        } => images::copy(context, &image, &name, read_only),
+        ImageCommand::Rename { image, name } => images::rename(context, &image, &name),
+        ImageCommand::Remove { images } => images::remove(context, &images),
+        ImageCommand::ReadOnly { image, mark } => images::mark(context, &image, mark),
+        ImageCommand::ImportTar(args) => transfer::import(context, args, Form::Tar),
+        ImageCommand::ImportRaw(args) => transfer::import(context, args, Form::Raw),
+        ImageCommand::ExportTar(args) => transfer::export(context, &args, Form::Tar),
+        ImageCommand::ExportRaw(args) => transfer::export(context, &args, Form::Raw),
+        ImageCommand::PullTar(args) => transfer::pull(context, args, Form::Tar),
+        ImageCommand::PullRaw(args) => transfer::pull(context, args, Form::Raw),
+        ImageCommand::ListTransfers => transfer::list(context),
+        ImageCommand::CancelTransfer { id } => transfer::cancel(context, &id),
+        ImageCommand::Enable(args) => enable::enable(context, &args, true),
+        ImageCommand::Disable(args) => enable::enable(context, &args, false),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
+use images::{Image, Kind};
+
 use super::layout::{or_dash, properties, span, table};
 use crate::api::{
     Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, PolicyView, Problem, Reason, Resolver, Zone,
 };
-use crate::cli::machines::Listed;
+use crate::cli::machines::{Listed, Transfer};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -141,6 +143,75 @@ pub(crate) fn containers(containers: &[Listed]) -> String {
         ],
         rows.collect(),
     )
+}
+
+/// `netd images`
+pub(crate) fn images(images: &[Image]) -> String {
+    let time = |seconds: Option<u64>| {
+        let at = seconds.and_then(|s| chrono::DateTime::from_timestamp(i64::try_from(s).ok()?, 0));
+        at.map_or_else(
+            || "-".to_owned(),
+            |at| {
+                at.with_timezone(&chrono::Local)
+                    .format("%Y-%m-%d %H:%M:%S")
+                    .to_string()
+            },
+        )
+    };
+    let rows = images.iter().map(|image| {
+        vec![
+            image.name.clone(),
+            match image.kind {
+                Kind::Directory => "directory",
+                Kind::Raw => "raw",
+            }
+            .to_owned(),
+            if image.read_only { "ro" } else { "rw" }.to_owned(),
+            image.usage.map_or_else(|| "-".to_owned(), bytes),
+            time(image.created),
+            time(image.modified),
+            image.path.display().to_string(),
+        ]
+    });
+    table(
+        &["NAME", "TYPE", "RO", "USAGE", "CREATED", "MODIFIED", "PATH"],
+        rows.collect(),
+    )
+}
+
+/// `netd list-transfers`
+pub(crate) fn transfers(transfers: &[Transfer]) -> String {
+    let rows = transfers.iter().map(|transfer| {
+        let share = transfer
+            .total
+            .filter(|total| *total > 0)
+            .map(|total| transfer.done * 100 / total);
+        vec![
+            transfer.id.to_string(),
+            share.map_or_else(|| bytes(transfer.done), |share| format!("{share}%")),
+            transfer.verb.clone(),
+            transfer.name.clone(),
+            transfer.remote.clone(),
+        ]
+    });
+    table(
+        &["ID", "PROGRESS", "TYPE", "LOCAL", "REMOTE"],
+        rows.collect(),
+    )
+}
+
+/// A size as people read it.
+fn bytes(count: u64) -> String {
+    let units = ["B", "K", "M", "G", "T"];
+    let (mut size, mut unit) = (count as f64, 0);
+    while size >= 1024.0 && unit + 1 < units.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{count}B"),
+        _ => format!("{size:.1}{}", units[unit]),
+    }
 }
 
 /// A time with its distance from now: `Sun 2026-11-22 11:12:00; 3min 2s ago`.
