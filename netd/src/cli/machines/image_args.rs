@@ -45,7 +45,7 @@ pub(crate) enum ImageCommand {
         #[arg(value_parser = image_name)]
         image: ImageName,
         /// `yes` or `no`
-        #[arg(default_value = "yes", value_parser = yes_or_no)]
+        #[arg(default_value = "yes", action = clap::ArgAction::Set, value_parser = yes_or_no)]
         mark: bool,
     },
     /// Make a tree of a tar archive
