@@ -381,7 +381,8 @@ fn logs_agree(setting: &Setting) -> Result<(), TestCaseError> {
                     Direction::Egress => &record.from,
                     Direction::Ingress => &record.to,
                 };
-                let whose = Whose::Container(container.name.container_name(), container.zone.clone());
+                let whose =
+                    Whose::Container(container.name.container_name(), container.zone.clone());
                 prop_assert_eq!(&end.who, &whose);
                 let (Some(file), Some(at)) = (&record.file, record.at) else {
                     continue;

@@ -32,6 +32,7 @@ use bundle::Bundle;
 use merge::merge;
 use resolver::Names;
 use root::Root;
+pub(crate) use settings::variable;
 
 pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     let binary = std::env::current_exe().map_err(|source| Error::Read {
