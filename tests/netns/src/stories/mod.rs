@@ -122,6 +122,7 @@ stories! {
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
     several: each_network_is_reached_by_its_own_interface, a_second_network_comes_and_goes_and_outlives_the_daemon, both_go_with_whoever_had_them,
+        a_program_is_run_in_two_zones,
         rules_say_for_which_network_they_are, a_port_published_on_the_second_network_answers_by_it,
         names_of_all_its_zones_are_known, nobody_is_a_way_from_one_zone_to_the_other;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
