@@ -13,6 +13,7 @@ mod dhcp;
 mod dhcp_life;
 mod dhcp_storm;
 mod dhcp_zone;
+mod escapes;
 mod explain;
 mod files;
 mod flat;
@@ -37,6 +38,7 @@ mod reachability;
 mod resolv;
 mod restart;
 mod run;
+mod run_options;
 mod six;
 mod spoofing;
 mod stage;
@@ -118,6 +120,11 @@ stories! {
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
+    run_options: a_settings_file_runs_as_it_stands_and_is_its_command_line, many_options_in_one_start, interfaces_beside_zones,
+        bundles_and_scopes;
+    escapes: the_table_says_what_the_probe_says, the_program_of_the_host_cannot_be_overwritten,
+        no_descriptor_of_the_caller_comes_along, no_mount_is_led_out_of_the_root,
+        cgroups_keys_and_the_kernels_files_lead_nowhere;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
     oci_life: the_hosts_own_network_is_refused, a_crash_of_either_side_leaves_nothing, podman_runs_the_installed_hook,
         podman_does_not_start_what_the_hook_refuses, a_late_poststop_leaves_the_next_one_alone;
