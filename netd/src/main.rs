@@ -19,6 +19,7 @@ mod hook;
 mod lesson;
 mod model;
 mod netns;
+mod networks;
 mod nspawn;
 mod publish;
 mod resolv;

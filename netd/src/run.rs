@@ -32,6 +32,7 @@ use bundle::Bundle;
 use merge::merge;
 use resolver::Names;
 use root::Root;
+pub(crate) use settings::variable;
 
 pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     let binary = std::env::current_exe().map_err(|source| Error::Read {
@@ -57,7 +58,7 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     };
     zone_of_bridge(context, &mut args)?;
     let quiet = args.quiet;
-    let zone = args.network_zone.clone();
+    let zones = args.network_zone.clone();
     let from_outside = matches!(args.configure, None | Some(Configure::Static));
     let mode = args.resolv_conf.unwrap_or_default();
     let timezone = args.integration.timezone.unwrap_or_default();
@@ -77,13 +78,13 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
             "no directory {name} in the folders of machines: {name} gets the host's own root, read-only"
         ));
     }
-    let zone = match &zone {
-        Some(zone) => Some(ensure_zone(context, zone, quiet)?),
-        None => None,
-    };
-    let names = match &zone {
-        Some(zone) if from_outside => Names::Zones(zone),
-        None if !settings.network.is_private() => Names::Hosts,
+    let zones = zones
+        .iter()
+        .map(|zone| ensure_zone(context, zone, quiet))
+        .collect::<Result<Vec<Zone>, Error>>()?;
+    let names = match zones.as_slice() {
+        [_, ..] if from_outside => Names::Zones(&zones),
+        [] if !settings.network.is_private() => Names::Hosts,
         _ => Names::Own,
     };
     if let Err(left) = resolver::provide(&context.dirs, mode, names, &mut settings) {
@@ -157,7 +158,7 @@ fn zone_of_bridge(context: &Context, args: &mut RunArgs) -> Result<(), Error> {
     };
     args.links.network_bridge = None;
     args.links.network_veth = false;
-    args.network_zone = Some(zone);
+    args.network_zone = vec![zone];
     Ok(())
 }
 

@@ -24,6 +24,6 @@ pub use kernel::{
     Extra, Flaw, Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Peer, Port, PortFlags,
     PortState, Stranger, Ways, reap,
 };
-pub use name::{ContainerName, IfName, MacAddr, NameError, ZoneName};
+pub use name::{ContainerName, IfName, MacAddr, NameError, PortName, ZoneName};
 pub use pool::Pool;
 pub use port::{Configure, ConfigureError, PortSpec};

@@ -10,6 +10,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 use super::explain::Located;
 pub(crate) use super::hook_args::{HookAction, HookCommand, NetavarkCall, NspawnCommand};
+use super::machines::{ImageCommand, MachineCommand};
 pub(crate) use super::run::RunArgs;
 use crate::dirs::Dirs;
 use crate::since::Since;
@@ -70,15 +71,22 @@ pub(crate) enum Command {
     Detach(DetachArgs),
     /// Run a command in a container of its own
     Run(Box<RunArgs>),
-    /// List attached containers
+    /// List containers that are attached or run
     List,
     /// Show the state of the daemon, or of a container
     Status {
         /// The container; without one, the daemon's own state
         container: Option<ContainerName>,
     },
-    /// Stop a container that `netd run` started
+    /// Stop a container that `netd run` started, in order
+    ///
+    /// An init is asked in its own words (systemd by SIGRTMIN+3, busybox by SIGUSR2), everybody else by SIGTERM. What has not ended in
+    /// time is killed.
     Stop(StopArgs),
+    #[command(flatten)]
+    Machine(MachineCommand),
+    #[command(flatten)]
+    Image(ImageCommand),
     /// Read zones and policies again
     ///
     /// Returns once they are in force. Exit code 1 if a file was refused; the last good one of that
@@ -227,22 +235,22 @@ Examples:
 pub(crate) struct AttachArgs {
     /// Name of the container, which policies and later commands use
     pub(crate) container: ContainerName,
-    /// The zone
-    #[arg(long)]
-    pub(crate) zone: ZoneName,
+    /// The zone; may be repeated: the first one has the default route, and the published ports
+    #[arg(long, required = true)]
+    pub(crate) zone: Vec<ZoneName>,
     /// Its network namespace: a path, or a name under /run/netns
     #[arg(long, value_name = "PATH", group = "namespace")]
     pub(crate) netns: Option<PathBuf>,
     /// A process in its network namespace
     #[arg(long, value_name = "PID", group = "namespace", value_parser = values::pid)]
     pub(crate) pid: Option<i32>,
-    /// Name of the interface inside [default: host0]
+    /// Name of the interface inside; of several zones, one after the other [default: host0, host1, …]
     #[arg(long)]
-    pub(crate) ifname: Option<IfName>,
+    pub(crate) ifname: Vec<IfName>,
     /// Who configures the interface inside [default: static]
     #[arg(long, value_name = "HOW")]
     pub(crate) configure: Option<Configure>,
-    /// Address it has to get, at most one of each family; without it the one it had before
+    /// Address it has to get, at most one of each family in each zone; without it the one it had before
     #[arg(long, value_name = "ADDR", value_parser = values::address)]
     pub(crate) ip: Vec<IpAddr>,
     /// Hardware address; without it one derived from the name
@@ -287,7 +295,7 @@ impl Configure {
 pub(crate) struct DetachArgs {
     /// Name of the container
     pub(crate) container: ContainerName,
-    /// Only if it is in this zone
+    /// Only from this zone; without it from all that it is in
     #[arg(long)]
     pub(crate) zone: Option<ZoneName>,
 }
@@ -297,9 +305,9 @@ pub(crate) struct DetachArgs {
 pub(crate) struct StopArgs {
     /// Name of the container
     pub(crate) container: ContainerName,
-    /// How long it may take to end after SIGTERM, before SIGKILL
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
-    pub(crate) time: u64,
+    /// How long it may take to end, before SIGKILL [default: 10, 90 for what runs an init]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) time: Option<u64>,
 }
 
 /// `netd policy …`
@@ -431,6 +439,8 @@ the verdict. The ports of FROM are not asked about: any will do.
 Exit code: 0 allow, 10 deny.")]
 pub(crate) struct ExplainArgs {
     /// Who opens the connection: a container, `host`, `world`, or an address
+    ///
+    /// Of a container in several zones NAME@ZONE is its port in one of them.
     #[arg(value_parser = values::endpoint)]
     pub(crate) from: String,
     /// To whom: a container, `host`, `world`, an address, or `dns:NAME`

@@ -75,12 +75,16 @@ fn attach_with_everything() {
 --mac 02:00:00:00:00:07 --label tier=front --publish [::1]:8080:80 --publish 53:53/udp",
     );
     assert_eq!(args.pid, Some(7));
-    assert_eq!(args.ifname.unwrap().as_str(), "eth0");
+    assert_eq!(args.ifname[0].as_str(), "eth0");
     assert_eq!(args.configure, Some(Configure::Dhcp));
     assert_eq!(args.ip.len(), 2);
     assert_eq!(args.mac.unwrap().to_string(), "02:00:00:00:00:07");
     assert_eq!(args.label[0].key, "tier");
     assert_eq!(args.publish, ["[::1]:8080:80", "53:53/udp"]);
+    let args =
+        attach_args("netd attach web --zone dmz --zone lan --pid 7 --ifname eth0 --ifname eth1");
+    let zones: Vec<&str> = args.zone.iter().map(|zone| zone.as_str()).collect();
+    assert_eq!((zones, args.ifname.len()), (vec!["dmz", "lan"], 2));
     let args = attach_args("netd attach web --zone dmz --netns web");
     assert_eq!(args.netns, Some(PathBuf::from("web")));
 }
@@ -212,11 +216,11 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
 fn commands_that_do_not_exist_are_not_listed() {
     let help = parse_words("netd --help").unwrap_err().to_string();
     for there in [
-        "daemon", "zone", "attach", "run", "explain", "lease", "hook",
+        "daemon", "zone", "attach", "run", "explain", "lease", "hook", "exec", "shell", "images",
     ] {
         assert!(help.contains(&format!("\n  {there} ")), "{there}: {help}");
     }
-    for absent in ["keep", "flows", "graph", "doctor", "learn", "exec"] {
+    for absent in ["keep", "door", "flows", "graph", "doctor", "learn"] {
         assert!(
             !help.contains(&format!("\n  {absent} ")),
             "{absent}: {help}"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use spawner::{
     CapabilitySet, Hook, MachineName, Network, PrivateUsers, Privileges, Settings, Terminal,
 };
-use zone::ContainerName;
+use zone::{ContainerName, ZoneName};
 
 use super::root::Root;
 use crate::cli::{Console, Context, LinkJournal, RunArgs, Variable};
@@ -67,9 +67,10 @@ pub(super) fn settings(
         .map_err(|e| Error::Invalid(format!("run: --label: {e}")))?
         .into_iter()
         .collect();
-    if let Some(zone) = &args.network_zone {
+    if !args.network_zone.is_empty() {
+        let zones: Vec<&str> = args.network_zone.iter().map(ZoneName::as_str).collect();
         let annotate = &mut settings.annotations;
-        annotate.insert("io.netd.zone".into(), zone.to_string());
+        annotate.insert("io.netd.zone".into(), zones.join(","));
         if !args.port.is_empty() {
             annotate.insert("io.netd.publish".into(), args.port.join(","));
         }
@@ -97,7 +98,7 @@ pub(super) fn settings(
 /// What goes together only with something else, or not at all.
 fn check(args: &RunArgs) -> Result<(), Error> {
     let refuse = |why: &str| Err(Error::Invalid(format!("run: {why}")));
-    if args.network_zone.is_none() {
+    if args.network_zone.is_empty() {
         for (given, option) in [
             (!args.port.is_empty(), "--port"),
             (!args.label.is_empty(), "--label"),
@@ -117,14 +118,14 @@ fn check(args: &RunArgs) -> Result<(), Error> {
             && links.network_interface.is_empty()
             && links.network_macvlan.is_empty()
             && links.network_ipvlan.is_empty());
-    if others && args.network_zone.is_some() {
+    if others && !args.network_zone.is_empty() {
         return refuse(
             "--network-zone goes not with other interfaces (--network-veth, -bridge, -interface, -macvlan, -ipvlan): a way \
              around the zone's policy is not opened",
         );
     }
     if links.network_namespace_path.is_some()
-        && (args.network_zone.is_some() || args.private_network || others)
+        && (!args.network_zone.is_empty() || args.private_network || others)
     {
         return refuse("--network-namespace-path goes not with another network");
     }
@@ -216,7 +217,7 @@ pub(super) fn name(args: &RunArgs, root: &Root) -> Result<MachineName, Error> {
 }
 
 /// A variable with its value; without one it is taken from here.
-fn variable(variable: Variable) -> Result<(String, String), Error> {
+pub(crate) fn variable(variable: Variable) -> Result<(String, String), Error> {
     let Variable { name, value } = variable;
     match value.or_else(|| std::env::var(&name).ok()) {
         Some(value) => Ok((name, value)),

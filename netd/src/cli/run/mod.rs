@@ -49,9 +49,10 @@ pub(crate) struct RunArgs {
     #[arg(short = 'M', long, visible_alias = "name", value_name = "NAME")]
     pub(crate) machine: Option<ContainerName>,
 
-    /// Attach it to this zone; made with the defaults where missing
+    /// Attach it to this zone; made with the defaults where missing; may be repeated: the interfaces are host0,
+    /// host1 and so on, and the first zone has the default route and the published ports
     #[arg(long, value_name = "ZONE", help_heading = "Network")]
-    pub(crate) network_zone: Option<ZoneName>,
+    pub(crate) network_zone: Vec<ZoneName>,
     /// No network but loopback; without this and --network-zone it shares the host's network
     #[arg(long, help_heading = "Network")]
     pub(crate) private_network: bool,

@@ -61,8 +61,8 @@ pub(super) enum Names<'a> {
     Hosts,
     /// It has one of its own, and finds out itself.
     Own,
-    /// This zone's, configured from outside.
-    Zones(&'a Zone),
+    /// These zones', configured from outside.
+    Zones(&'a [Zone]),
 }
 
 /// Does what the mode says, adding to the settings where something is to be shown.
@@ -85,7 +85,7 @@ fn provide_from(
     let writable = super::is_kept(settings);
     let done = match (mode, names) {
         (ResolvConf::Off, _) | (ResolvConf::Auto, Names::Own) => Ok(()),
-        (ResolvConf::Auto, Names::Zones(zone)) => show_zone(dirs, zone, settings),
+        (ResolvConf::Auto, Names::Zones(zones)) => show_zones(dirs, zones, settings),
         (ResolvConf::Auto, Names::Hosts) => match (host.auto(), writable) {
             (Some(file), true) => put(host, How::Copy, file, settings),
             (Some(file), false) => put(host, How::Bind, file, settings),
@@ -102,16 +102,16 @@ fn provide_from(
     }
 }
 
-/// The zone's resolvers, over a file that is there: nothing is made in somebody's root.
-fn show_zone(dirs: &Dirs, zone: &Zone, settings: &mut Settings) -> Result<(), Left> {
-    if zone.dns.is_empty() {
+/// The zones' resolvers, over a file that is there: nothing is made in somebody's root.
+fn show_zones(dirs: &Dirs, zones: &[Zone], settings: &mut Settings) -> Result<(), Left> {
+    if zones.iter().all(|zone| zone.dns.is_empty()) {
         return Ok(());
     }
     let Target::File(target) = root(settings)?.target().map_err(look)? else {
         return Ok(());
     };
     uncovered(settings, &target)?;
-    let source = zone_file::write(dirs, zone)?;
+    let source = zone_file::write(dirs, zones)?;
     show(settings, source, target);
     Ok(())
 }

@@ -19,6 +19,7 @@ mod files;
 mod flat;
 mod groups;
 mod harness;
+mod images;
 mod limits;
 mod names;
 pub mod netavark;
@@ -39,11 +40,13 @@ mod resolv;
 mod restart;
 mod run;
 mod run_options;
+mod several;
 mod six;
 mod spoofing;
 mod stage;
 mod tamper;
 mod varlink;
+mod visit;
 
 use crate::runner::Story;
 
@@ -125,6 +128,9 @@ stories! {
     escapes: the_table_says_what_the_probe_says, the_program_of_the_host_cannot_be_overwritten,
         no_descriptor_of_the_caller_comes_along, no_mount_is_led_out_of_the_root,
         cgroups_keys_and_the_kernels_files_lead_nowhere;
+    several: each_network_is_reached_by_its_own_interface, a_second_network_comes_and_goes_and_outlives_the_daemon, both_go_with_whoever_had_them,
+        rules_say_for_which_network_they_are, a_port_published_on_the_second_network_answers_by_it,
+        names_of_all_its_zones_are_known, nobody_is_a_way_from_one_zone_to_the_other;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
     oci_life: the_hosts_own_network_is_refused, a_crash_of_either_side_leaves_nothing, podman_runs_the_installed_hook,
         podman_does_not_start_what_the_hook_refuses, a_late_poststop_leaves_the_next_one_alone;
@@ -138,4 +144,8 @@ stories! {
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
+    images: a_whole_life, archives_of_strangers_stay_in_their_tree, pulled_verified_and_resumed, a_unit_starts_a_machine_at_boot;
+    visit: a_visitor_may_what_the_container_may, words_codes_and_streams_pass_through, a_container_that_lies_catches_no_visitor,
+        files_go_in_and_out_and_links_lead_nowhere, a_folder_of_the_host_is_shown_in_a_running_container,
+        what_runs_is_told_and_ends_in_order;
 }

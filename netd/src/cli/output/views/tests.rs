@@ -75,6 +75,7 @@ fn web() -> Container {
         ]),
         published: vec!["8080:80".into(), "53:53/udp".into()],
         state: "attached".into(),
+        networks: Vec::new(),
     }
 }
 
@@ -139,18 +140,27 @@ fn one_zone() {
 
 #[test]
 fn containers_in_a_table() {
-    golden("list.txt", &containers(&[web(), bare()]));
+    golden(
+        "list.txt",
+        &containers(&[web(), bare()].map(Listed::attached)),
+    );
 }
 
 #[test]
 fn one_container() {
-    golden("status-container.txt", &container(&web(), &[], &[]));
+    golden(
+        "status-container.txt",
+        &container(&web(), &[], &[], Vec::new(), Vec::new()),
+    );
     let problem = Problem {
         subject: "/etc/netd/policies/web.toml".into(),
         message: "/etc/netd/policies/web.toml:3:1: error: unknown key `port`\n  |\n3 | port = 1\n  | ^^^^"
             .into(),
     };
-    golden("status-refused.txt", &container(&bare(), &[problem], &[]));
+    golden(
+        "status-refused.txt",
+        &container(&bare(), &[problem], &[], Vec::new(), Vec::new()),
+    );
 }
 
 fn counters(zone: &str, queries: i64) -> ResolverZone {
@@ -281,6 +291,7 @@ fn a_policy() {
         files: vec!["/etc/netd/policies/db.toml".into()],
         rules: reasons().into_iter().map(counted).collect(),
         nft: None,
+        networks: Vec::new(),
     };
     golden("policy-show.txt", &policy(&view));
     view.nft = Some("table inet netd {\n}\n".into());
