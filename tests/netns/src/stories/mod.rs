@@ -13,6 +13,7 @@ mod dhcp;
 mod dhcp_life;
 mod dhcp_storm;
 mod dhcp_zone;
+mod escapes;
 mod explain;
 mod files;
 mod flat;
@@ -38,6 +39,7 @@ mod reachability;
 mod resolv;
 mod restart;
 mod run;
+mod run_options;
 mod several;
 mod six;
 mod spoofing;
@@ -121,6 +123,11 @@ stories! {
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
+    run_options: a_settings_file_runs_as_it_stands_and_is_its_command_line, many_options_in_one_start, interfaces_beside_zones,
+        bundles_and_scopes;
+    escapes: the_table_says_what_the_probe_says, the_program_of_the_host_cannot_be_overwritten,
+        no_descriptor_of_the_caller_comes_along, no_mount_is_led_out_of_the_root,
+        cgroups_keys_and_the_kernels_files_lead_nowhere;
     several: each_network_is_reached_by_its_own_interface, a_second_network_comes_and_goes_and_outlives_the_daemon, both_go_with_whoever_had_them,
         a_program_is_run_in_two_zones,
         rules_say_for_which_network_they_are, a_port_published_on_the_second_network_answers_by_it,
