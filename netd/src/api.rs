@@ -5,6 +5,7 @@
 
 mod apply;
 mod dhcp;
+mod network;
 mod six;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ pub(crate) use apply::{
 };
 pub(crate) use dhcp::{DhcpSilence, DhcpZone};
 
+pub(crate) use network::{Network, PolicyNetwork};
 pub(crate) use six::{Ipv6Silence, Ipv6Zone};
 
 /// Name of the varlink interface.
@@ -147,6 +149,10 @@ pub(crate) struct AttachRequest {
     /// The key under which a door finds it again, unique: see `DetachOwned`, `Reclaim`, `Check`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
+    /// It may be a further network of a container that is in another zone. Without this, and without `ifname`, that is
+    /// a difference, and refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) further: Option<bool>,
 }
 
 /// An attached container.
@@ -178,6 +184,9 @@ pub(crate) struct Container {
     pub(crate) published: Vec<String>,
     /// `attached`; or `refused`, with the reason among the daemon's problems.
     pub(crate) state: String,
+    /// All of its networks in their order, where there are several; the fields above are the first one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) networks: Vec<Network>,
 }
 
 /// An address that somebody has.
@@ -314,6 +323,20 @@ pub(crate) struct Explanation {
     pub(crate) fix: Vec<Fix>,
     /// The same for each family that was asked about.
     pub(crate) families: Vec<Answer>,
+    /// Each way between two containers of which one has several networks; the first is what all of the above is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) paths: Vec<Path>,
+}
+
+/// A way from one container's network to another's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Path {
+    /// `CONTAINER@ZONE`, or the end as it was asked about.
+    pub(crate) from: String,
+    /// The same.
+    pub(crate) to: String,
+    /// `allow`, or `deny` where one of the families is denied.
+    pub(crate) verdict: String,
 }
 
 /// Whether a connection of one family would pass, and why.
@@ -403,6 +426,9 @@ pub(crate) struct PolicyView {
     pub(crate) rules: Vec<PolicyRule>,
     /// The rules it became, as `nft` text or JSON, when asked for.
     pub(crate) nft: Option<String>,
+    /// The same for each of its networks, where there are several; the fields above are the first one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) networks: Vec<PolicyNetwork>,
 }
 
 /// What there is to know of a container beside what it was seen doing, which is in a file: it can be long.

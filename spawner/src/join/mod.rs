@@ -105,7 +105,7 @@ enum Word {
 pub fn exec(state_root: &Path, name: &MachineName, visit: &Visit) -> Result<Exit, SpawnError> {
     let subject = Subject::find(state_root, name)?;
     let root = subject.root();
-    let user = user::look_up(visit.user.as_ref(), &root)?;
+    let user = user::look_up(visit.user.as_ref(), &root, &[])?;
     let tty = match terminal::wants_pty(visit.terminal) {
         true => Some(pty::open(&subject, user.uid)?),
         false => None,
@@ -113,7 +113,7 @@ pub fn exec(state_root: &Path, name: &MachineName, visit: &Visit) -> Result<Exit
     let (command, arg0) = match visit.command.is_empty() {
         false => (visit.command.clone(), None),
         true => {
-            let passwd = user::read_inside(&root, "etc/passwd").unwrap_or_default();
+            let passwd = crate::inside::read(&root, Path::new("etc/passwd")).unwrap_or_default();
             let shell = login_shell(&passwd, user.uid);
             let base = shell.rsplit('/').next().unwrap_or("sh").to_owned();
             (vec![shell], Some(format!("-{base}")))
@@ -139,7 +139,7 @@ pub fn exec(state_root: &Path, name: &MachineName, visit: &Visit) -> Result<Exit
     // before the command runs, which may ask for the terminal's size at once
     let (console, slave) = match tty {
         Some(pty) => {
-            let console = Console::start(pty.master)
+            let console = Console::start(pty.master, Terminal::Interactive)
                 .map_err(SpawnError::system("take the command's terminal"))?;
             (Some(console), Some(pty.slave))
         }

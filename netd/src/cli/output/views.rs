@@ -114,20 +114,25 @@ pub(crate) fn attached(answer: &Attached) -> String {
     } else {
         "was attached already"
     };
-    format!(
-        "{} {how}: {} in zone {}, {} inside\n",
-        container.container,
-        or_dash(container.addresses.join(", ")),
-        container.zone,
-        container.ifname
-    )
+    let ports = container.ports();
+    let lines = ports.iter().map(|port| {
+        format!(
+            "{} {how}: {} in zone {}, {} inside\n",
+            port.container,
+            or_dash(port.addresses.join(", ")),
+            port.zone,
+            port.ifname
+        )
+    });
+    lines.collect()
 }
 
 /// `netd list`
 pub(crate) fn containers(containers: &[Listed]) -> String {
     let rows = containers
         .iter()
-        .map(|listed| listed.columns().map(or_dash).to_vec());
+        .flat_map(Listed::rows)
+        .map(|row| row.map(or_dash).to_vec());
     table(
         &[
             "MACHINE",
@@ -234,6 +239,34 @@ pub(crate) fn container(
     machine: Vec<(&str, Vec<String>)>,
     tree: Vec<String>,
 ) -> String {
+    let ports = container.ports();
+    let mut text = String::new();
+    let (mut machine, mut tree) = (machine, tree);
+    for (n, port) in ports.iter().enumerate() {
+        // what is of the container is told once: what runs at the begin, what is wrong at the end
+        let last = n + 1 == ports.len();
+        let (problems, warnings) = match last {
+            true => (problems, warnings),
+            false => (&[][..], &[][..]),
+        };
+        let mut rows = network(port, std::mem::take(&mut machine), problems, warnings);
+        if last {
+            rows.push(("Processes", std::mem::take(&mut tree)));
+        }
+        text.push_str(&properties(&rows));
+        if !last {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn network<'a>(
+    container: &Container,
+    machine: Vec<(&'a str, Vec<String>)>,
+    problems: &[Problem],
+    warnings: &[String],
+) -> Vec<(&'a str, Vec<String>)> {
     let one = |text: &str| vec![text.to_owned()];
     let domain: Vec<String> = Some(container.domain.clone())
         .into_iter()
@@ -263,9 +296,8 @@ pub(crate) fn container(
         ("Published", container.published.clone()),
         ("Problem", problems.iter().map(problem).collect()),
         ("Warning", warnings.to_vec()),
-        ("Processes", tree),
     ]);
-    properties(&rows)
+    rows
 }
 
 /// The same for a container that runs without a zone.
@@ -458,6 +490,11 @@ fn place_of(file: Option<&String>, at: [Option<i64>; 2]) -> String {
 
 /// `netd policy show`
 pub(crate) fn policy(view: &PolicyView) -> String {
+    let ports: Vec<String> = view.ports().iter().map(policy_of).collect();
+    ports.join("\n")
+}
+
+fn policy_of(view: &PolicyView) -> String {
     if let Some(nft) = &view.nft {
         return format!("{}\n", nft.trim_end());
     }

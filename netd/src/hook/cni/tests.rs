@@ -453,6 +453,7 @@ fn attached() -> Container {
         labels: HashMap::new(),
         published: Vec::new(),
         state: "attached".into(),
+        networks: Vec::new(),
     }
 }
 

@@ -75,6 +75,7 @@ fn web() -> Container {
         ]),
         published: vec!["8080:80".into(), "53:53/udp".into()],
         state: "attached".into(),
+        networks: Vec::new(),
     }
 }
 
@@ -290,6 +291,7 @@ fn a_policy() {
         files: vec!["/etc/netd/policies/db.toml".into()],
         rules: reasons().into_iter().map(counted).collect(),
         nft: None,
+        networks: Vec::new(),
     };
     golden("policy-show.txt", &policy(&view));
     view.nft = Some("table inet netd {\n}\n".into());
