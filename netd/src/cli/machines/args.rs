@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use spawner::UserName;
-use zone::ContainerName;
+use zone::{ContainerName, ZoneName};
 
 use crate::cli::Variable;
 use crate::values::ValueError;
@@ -33,11 +33,15 @@ Examples:
     /// Start a machine in the background
     ///
     /// An image of that name is looked for in the machines folder of the state dir, /etc/netd/machines and
-    /// /var/lib/machines, and booted with its .nspawn settings. What it prints goes to a log in the runtime dir.
+    /// /var/lib/machines, and booted with users of its own
+    /// and with its .nspawn settings, which win. What it prints goes to a log in the runtime dir.
     Start {
         /// Names of the machines
         #[arg(required = true, value_name = "NAME")]
         machines: Vec<ContainerName>,
+        /// Attach them to this zone, unless their settings name a network; without one they have loopback only; may be repeated
+        #[arg(long, value_name = "ZONE")]
+        network_zone: Vec<ZoneName>,
     },
     /// Send a signal to a running container
     Kill(KillArgs),
