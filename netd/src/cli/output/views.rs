@@ -131,8 +131,8 @@ pub(crate) fn attached(answer: &Attached) -> String {
 pub(crate) fn containers(containers: &[Listed]) -> String {
     let rows = containers
         .iter()
-        .flat_map(Listed::columns)
-        .map(|columns| columns.map(or_dash).to_vec());
+        .flat_map(Listed::rows)
+        .map(|row| row.map(or_dash).to_vec());
     table(
         &[
             "MACHINE",
@@ -241,28 +241,32 @@ pub(crate) fn container(
 ) -> String {
     let ports = container.ports();
     let mut text = String::new();
-    // what is of the container and not of a network is told once: who it is first, what is wrong last
-    let (mut machine, mut tree) = (Some(machine), Some(tree));
+    let (mut machine, mut tree) = (machine, tree);
     for (n, port) in ports.iter().enumerate() {
-        let machine = machine.take().unwrap_or_default();
-        if n + 1 < ports.len() {
-            text.push_str(&network(port, &[], &[], machine, Vec::new()));
+        // what is of the container is told once: what runs at the begin, what is wrong at the end
+        let last = n + 1 == ports.len();
+        let (problems, warnings) = match last {
+            true => (problems, warnings),
+            false => (&[][..], &[][..]),
+        };
+        let mut rows = network(port, std::mem::take(&mut machine), problems, warnings);
+        if last {
+            rows.push(("Processes", std::mem::take(&mut tree)));
+        }
+        text.push_str(&properties(&rows));
+        if !last {
             text.push('\n');
-        } else {
-            let tree = tree.take().unwrap_or_default();
-            text.push_str(&network(port, problems, warnings, machine, tree));
         }
     }
     text
 }
 
-fn network(
+fn network<'a>(
     container: &Container,
+    machine: Vec<(&'a str, Vec<String>)>,
     problems: &[Problem],
     warnings: &[String],
-    machine: Vec<(&str, Vec<String>)>,
-    tree: Vec<String>,
-) -> String {
+) -> Vec<(&'a str, Vec<String>)> {
     let one = |text: &str| vec![text.to_owned()];
     let domain: Vec<String> = Some(container.domain.clone())
         .into_iter()
@@ -292,9 +296,8 @@ fn network(
         ("Published", container.published.clone()),
         ("Problem", problems.iter().map(problem).collect()),
         ("Warning", warnings.to_vec()),
-        ("Processes", tree),
     ]);
-    properties(&rows)
+    rows
 }
 
 /// The same for a container that runs without a zone.

@@ -5,6 +5,7 @@ mod any_process;
 mod apply;
 mod attach;
 mod bad_input;
+mod boot;
 mod cni;
 mod cni_runtimes;
 mod crash;
@@ -145,6 +146,7 @@ stories! {
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
+    boot: a_machine_boots_and_stops_in_order, disks_are_roots_too;
     images: a_whole_life, archives_of_strangers_stay_in_their_tree, pulled_verified_and_resumed, a_unit_starts_a_machine_at_boot;
     visit: a_visitor_may_what_the_container_may, words_codes_and_streams_pass_through, a_container_that_lies_catches_no_visitor,
         files_go_in_and_out_and_links_lead_nowhere, a_folder_of_the_host_is_shown_in_a_running_container,
