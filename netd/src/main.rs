@@ -20,6 +20,7 @@ mod lesson;
 mod model;
 mod netns;
 mod networks;
+mod nspawn;
 mod publish;
 mod resolv;
 mod run;

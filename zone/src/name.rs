@@ -125,6 +125,11 @@ impl ContainerName {
         IfName::derived("vb-", &self.0)
     }
 
+    /// The host end of a veth that is no port of any bridge, as systemd-nspawn names it (`ve-NAME`).
+    pub fn veth_ifname(&self) -> IfName {
+        IfName::derived("ve-", &self.0)
+    }
+
     /// Its hardware address: locally administered, unicast, derived from the name alone, so that it
     /// is the same after every restart and on every host.
     pub fn mac(&self) -> MacAddr {

@@ -122,7 +122,7 @@ fn explain() {
 #[test]
 fn run_takes_options_before_the_command_only() {
     let run = |line: &str| match command(line) {
-        Command::Run(args) => args,
+        Command::Run(args) => *args,
         other => panic!("{other:?}"),
     };
     let args = run("netd run -D /x --network-zone=dmz ls -l --json -D y");
@@ -175,16 +175,28 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         ("netd explain web db --in web=dmz", "--files"),
         ("netd explain web db --files /c --in web", "NAME=ZONE"),
         ("netd explain web db --at noon", "Sat 22:00"),
-        (
-            "netd run --network-zone=a --private-network",
-            "--private-network",
-        ),
-        ("netd run -p 80 ls", "--network-zone"),
+        ("netd run -P --console=passive", "--console"),
+        ("netd run --pivot-root=/a", "--directory="),
+        ("netd run -Z a", "SELinux"),
+        ("netd run --capability=CAP_FLY", "capabilities(7)"),
+        ("netd run --capability=help", "CAP_SYS_TTY_CONFIG"),
+        ("netd run --rlimit=FLY=1", "setrlimit(2)"),
+        ("netd run --oom-score-adjust=1001", "1000"),
+        ("netd run --cpu-affinity=x", "0,2-3"),
+        ("netd run --uuid=x", "UUID"),
+        ("netd run --kill-signal=SIGFLY", "signal(7)"),
+        ("netd run --settings=some", "trusted"),
+        ("netd run --timezone=some", "symlink"),
+        ("netd run --volatile=some", "overlay"),
+        ("netd run --overlay=/a", "fewer than two"),
+        ("netd run --set-credential=a", "ID:VALUE"),
+        ("netd run --private-users-ownership=x", "chown"),
+        ("netd run --network-macvlan=a/b", "a/b"),
         ("netd run --network-zone=a -p http ls", "HOSTPORT"),
-        ("netd run --bind=a ls", "not absolute"),
+        ("netd run --bind=a:b ls", "not absolute"),
         ("netd run --chdir=a ls", "absolute"),
         ("netd run -u a/b ls", "a/b"),
-        ("netd run --private-users=100 ls", "pick"),
+        ("netd run --private-users=100:x ls", "pick"),
         ("netd policy diff", "<PATH>"),
         ("netd policy apply", "<PATH>"),
         ("netd policy apply a.toml --confirm 0", "1..=604800"),
@@ -203,11 +215,11 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
 fn commands_that_do_not_exist_are_not_listed() {
     let help = parse_words("netd --help").unwrap_err().to_string();
     for there in [
-        "daemon", "zone", "attach", "run", "explain", "lease", "hook",
+        "daemon", "zone", "attach", "run", "explain", "lease", "hook", "exec", "shell", "images",
     ] {
         assert!(help.contains(&format!("\n  {there} ")), "{there}: {help}");
     }
-    for absent in ["keep", "flows", "graph", "doctor", "learn", "exec"] {
+    for absent in ["keep", "door", "flows", "graph", "doctor", "learn"] {
         assert!(
             !help.contains(&format!("\n  {absent} ")),
             "{absent}: {help}"

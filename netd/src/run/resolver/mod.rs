@@ -8,13 +8,13 @@
 //! own resolvers ([`zone_file`]). Nothing of this stops a container: what could not be done is told.
 
 mod host;
-mod inside;
+pub(super) mod inside;
 mod zone_file;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use spawner::{Bind, Settings};
+use spawner::{Bind, IdMap, Settings, Source};
 
 use crate::api::Zone;
 use crate::cli::{HostFile, How, ResolvConf};
@@ -82,7 +82,7 @@ fn provide_from(
     names: Names<'_>,
     settings: &mut Settings,
 ) -> Result<(), Left> {
-    let writable = settings.directory.is_some() && !settings.read_only;
+    let writable = super::is_kept(settings);
     let done = match (mode, names) {
         (ResolvConf::Off, _) | (ResolvConf::Auto, Names::Own) => Ok(()),
         (ResolvConf::Auto, Names::Zones(zones)) => show_zones(dirs, zones, settings),
@@ -131,6 +131,12 @@ fn put(host: &Host, how: How, file: HostFile, settings: &mut Settings) -> Result
             show(settings, source, target);
             Ok(())
         }
+        // what is written into a root that is not kept would be written into the one that it is made from
+        How::Copy | How::Replace
+            if settings.directory.is_some() && !settings.read_only && !super::is_kept(settings) =>
+        {
+            put(host, How::Bind, file, settings)
+        }
         How::Copy => writable(settings)?
             .copy(&text)
             .map_err(inside_of("write"))?
@@ -153,7 +159,7 @@ fn mount_point(settings: &Settings) -> Result<PathBuf, Left> {
         // The runtime makes it, as for any bind.
         Target::Missing if settings.directory.is_some() => return Ok(FILE.into()),
         Target::Missing => return Err(Left::ReadOnly),
-        Target::Dangling if settings.directory.is_some() && !settings.read_only => {
+        Target::Dangling if super::is_kept(settings) => {
             root.touch().map_err(inside_of("make"))?;
             root.target().map_err(look)?
         }
@@ -167,7 +173,7 @@ fn mount_point(settings: &Settings) -> Result<PathBuf, Left> {
 
 /// The root, to be written into.
 fn writable(settings: &Settings) -> Result<Root, Left> {
-    if settings.directory.is_none() || settings.read_only {
+    if !super::is_kept(settings) {
         return Err(Left::ReadOnly);
     }
     uncovered(settings, Path::new(FILE))?;
@@ -176,19 +182,18 @@ fn writable(settings: &Settings) -> Result<Root, Left> {
 
 fn root(settings: &Settings) -> Result<Root, Left> {
     let directory = settings.directory.as_deref().unwrap_or(Path::new("/"));
-    Root::open(directory).map_err(look)
+    Root::open(directory, "resolv.conf").map_err(look)
 }
 
 fn show(settings: &mut Settings, source: PathBuf, destination: PathBuf) {
-    // First, so that it stands even where somebody binds a directory of its own below /etc.
     settings.binds.insert(
         0,
         Bind {
-            source,
+            source: Source::Host(source),
             destination,
             read_only: true,
             recursive: false,
-            idmap: false,
+            idmap: IdMap::None,
         },
     );
 }
@@ -197,7 +202,8 @@ fn show(settings: &mut Settings, source: PathBuf, destination: PathBuf) {
 fn uncovered(settings: &Settings, path: &Path) -> Result<(), Left> {
     let binds = settings.binds.iter().map(|b| &b.destination);
     let tmpfs = settings.tmpfs.iter().map(|t| &t.destination);
-    let mut all = binds.chain(tmpfs);
+    let overlays = settings.overlays.iter().map(|o| &o.destination);
+    let mut all = binds.chain(tmpfs).chain(overlays);
     match all.find(|mount| path.starts_with(mount) || Path::new(FILE).starts_with(mount)) {
         Some(mount) => Err(Left::Covered(mount.clone())),
         None => Ok(()),

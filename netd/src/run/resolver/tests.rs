@@ -89,7 +89,10 @@ impl Place {
             return None;
         };
         assert!(bind.read_only);
-        let text = fs::read_to_string(&bind.source).unwrap();
+        let Source::Host(source) = &bind.source else {
+            panic!("{bind:?}");
+        };
+        let text = fs::read_to_string(source).unwrap();
         Some((bind.destination.clone(), text))
     }
 }
