@@ -317,40 +317,42 @@ impl Port {
     /// The `ifb`, made where it is missing, and up.
     fn put_aside(&mut self) -> Result<u32, BandwidthError> {
         let name = aside_name(self.ifindex);
+        let alias = format!("{ALIAS}{}", self.ifindex);
+        let make = |w: &mut Writer| w.nest(IFLA_LINKINFO, |w| w.text(IFLA_INFO_KIND, "ifb"));
+        self.link(&name, CREATE, 0, make)
+            .map_err(self.refused("make the interface that queues what it sends", "ifb"))?;
+        // What cannot be said when it is made: whose it is; and no addresses of its own, which a kernel without IPv6 does
+        // not understand.
+        let no_addresses = |w: &mut Writer| {
+            w.text(IFLA_IFALIAS, &alias);
+            w.nest(IFLA_AF_SPEC, |w| {
+                w.nest(AF_INET6, |w| {
+                    w.bytes(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+                });
+            });
+        };
+        let alone = |w: &mut Writer| w.text(IFLA_IFALIAS, &alias);
+        self.link(&name, 0, IFF_UP, no_addresses)
+            .or_else(|_| self.link(&name, 0, IFF_UP, alone))
+            .map_err(self.refused("open the interface that queues what it sends", "ifb"))?;
+        self.index_of(&name)
+    }
+
+    /// Makes or changes a link.
+    fn link(
+        &mut self,
+        name: &str,
+        how: u16,
+        flags: u32,
+        write: impl FnOnce(&mut Writer),
+    ) -> Result<(), SocketError> {
         let mut writer = Writer::default();
         let sequence = self.socket.next_sequence();
-        writer.begin(RTM_NEWLINK, REQUEST | ACK | CREATE, sequence, &ifinfo(0));
-        writer.text(IFLA_IFNAME, &name);
-        writer.text(IFLA_IFALIAS, &format!("{ALIAS}{}", self.ifindex));
-        writer.nest(IFLA_LINKINFO, |w| w.text(IFLA_INFO_KIND, "ifb"));
+        writer.begin(RTM_NEWLINK, REQUEST | ACK | how, sequence, &ifinfo(flags));
+        writer.text(IFLA_IFNAME, name);
+        write(&mut writer);
         writer.end();
-        self.socket
-            .transact(writer.as_slice(), sequence)
-            .map_err(self.refused("make the interface that queues what it sends", "ifb"))?;
-        // without addresses of its own; that cannot be said when it is made
-        writer.clear();
-        let sequence = self.socket.next_sequence();
-        writer.begin(RTM_NEWLINK, REQUEST | ACK, sequence, &ifinfo(IFF_UP));
-        writer.text(IFLA_IFNAME, &name);
-        writer.nest(IFLA_AF_SPEC, |w| {
-            w.nest(AF_INET6, |w| {
-                w.bytes(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
-            });
-        });
-        writer.end();
-        let up = self.socket.transact(writer.as_slice(), sequence);
-        if let Err(SocketError::Refused { .. }) = up {
-            // a host without IPv6 has no such mode
-            writer.clear();
-            let sequence = self.socket.next_sequence();
-            writer.begin(RTM_NEWLINK, REQUEST | ACK, sequence, &ifinfo(IFF_UP));
-            writer.text(IFLA_IFNAME, &name);
-            writer.end();
-            self.socket
-                .transact(writer.as_slice(), sequence)
-                .map_err(self.refused("open the interface that queues what it sends", "ifb"))?;
-        }
-        self.index_of(&name)
+        self.socket.transact(writer.as_slice(), sequence)
     }
 
     fn index_of(&mut self, name: &str) -> Result<u32, BandwidthError> {
