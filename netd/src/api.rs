@@ -5,6 +5,7 @@
 
 mod apply;
 mod dhcp;
+mod limit;
 mod six;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ pub(crate) use apply::{
     AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
 };
 pub(crate) use dhcp::{DhcpSilence, DhcpZone};
+pub(crate) use limit::{Limit, LimitChange, PolicyLimit};
 
 pub(crate) use six::{Ipv6Silence, Ipv6Zone};
 
@@ -144,6 +146,9 @@ pub(crate) struct AttachRequest {
     /// Further names of it in the zone. Who came first has a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aliases: Vec<String>,
+    /// How much it may send and receive; what policies say holds too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) bandwidth: Vec<Limit>,
     /// The key under which a door finds it again, unique: see `DetachOwned`, `Reclaim`, `Check`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
@@ -176,6 +181,9 @@ pub(crate) struct Container {
     pub(crate) labels: HashMap<String, String>,
     /// Published ports, as requested.
     pub(crate) published: Vec<String>,
+    /// How much it may send and receive: what is in force, at most one of each direction.
+    #[serde(default)]
+    pub(crate) bandwidth: Vec<Limit>,
     /// `attached`; or `refused`, with the reason among the daemon's problems.
     pub(crate) state: String,
 }
@@ -401,6 +409,9 @@ pub(crate) struct PolicyView {
     pub(crate) files: Vec<String>,
     /// What holds, rule by rule and default by default.
     pub(crate) rules: Vec<PolicyRule>,
+    /// How much it may send and receive: of each direction the lowest limit.
+    #[serde(default)]
+    pub(crate) bandwidth: Vec<PolicyLimit>,
     /// The rules it became, as `nft` text or JSON, when asked for.
     pub(crate) nft: Option<String>,
 }

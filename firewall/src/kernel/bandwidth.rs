@@ -17,12 +17,12 @@ use rustix::io::Errno;
 
 use super::nf::flag::{ACK, CREATE, DUMP, REPLACE, REQUEST};
 use super::socket::{Socket, SocketError};
+use super::sys;
 use super::tc::{
     EGRESS, INGRESS, ROOT, RTM_DELQDISC, RTM_GETQDISC, RTM_NEWQDISC, TCA_KIND, TCA_OPTIONS, TCMSG,
     add_clsact, add_program, filters, insn, remove_clsact, remove_program, tcmsg,
 };
 use super::wire::{self, Writer};
-use super::sys;
 use crate::bandwidth::{Bandwidth, Shape};
 
 /// A limit could not be put in force.
@@ -86,42 +86,37 @@ const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_BURST: u16 = 6;
 const LINKLAYER_ETHERNET: u8 = 1;
 
-/// Makes a port limited as said, whatever stands there now. Harmless to repeat; connections live on.
-/// `mtu` is that of the port, in bytes.
+/// Puts these limits on a port, or other rates on those that are there; a direction without one stays as it is.
+/// Harmless to repeat; connections live on. `mtu` is that of the port, in bytes. Gives the index of the `ifb`, if
+/// there has to be one.
 ///
 /// # Errors
 /// The kernel lacks a part or refuses; the port may be limited in one direction then.
-pub fn set(ifindex: u32, mtu: u32, bandwidth: Bandwidth) -> Result<(), BandwidthError> {
+pub fn set(ifindex: u32, mtu: u32, limits: Bandwidth) -> Result<Option<u32>, BandwidthError> {
     let mut port = Port::open(ifindex)?;
-    port.to_it(bandwidth.ingress, mtu)?;
-    port.from_it(bandwidth.egress, mtu)
+    if let Some(shape) = limits.ingress {
+        port.shape(ifindex, shape, mtu)?;
+    }
+    let from_it = limits.egress.map(|shape| port.from_it(shape, mtu));
+    from_it.transpose()
 }
 
-/// Takes limits off a port that goes on. What is left is the `ifb`, if the answer names one: closed, and to be
-/// deleted by whoever has the time.
+/// Takes limits off these directions of a port that goes on. The `ifb` stays, and is to be deleted by whoever has the
+/// time.
 ///
 /// # Errors
 /// The kernel refuses; what can be taken off is off.
-pub fn clear(ifindex: u32, bandwidth: Bandwidth) -> Result<Option<u32>, BandwidthError> {
-    let mut left = None;
+pub fn clear(ifindex: u32, ingress: bool, egress: bool) -> Result<(), BandwidthError> {
     let mut port = Port::open(ifindex)?;
-    if bandwidth.egress.is_some() {
-        port.straight_on()?;
-        left = aside(ifindex);
-    }
-    if bandwidth.ingress.is_some() {
-        port.unshape(ifindex)?;
-    }
-    Ok(left)
-}
-
-/// The `ifb` of a port, by its index, if there is one.
-pub fn aside(ifindex: u32) -> Option<u32> {
-    let name = aside_name(ifindex);
-    let all = asides().ok()?;
-    all.into_iter()
-        .find(|aside| aside.name == name)
-        .map(|aside| aside.ifindex)
+    let from_it = match egress {
+        true => port.straight_on(),
+        false => Ok(()),
+    };
+    let to_it = match ingress {
+        true => port.unshape(ifindex),
+        false => Ok(()),
+    };
+    from_it.and(to_it)
 }
 
 fn aside_name(ifindex: u32) -> String {
@@ -210,6 +205,11 @@ impl Standing {
         shaped.chain(self.asides.keys().copied())
     }
 
+    /// Index of the `ifb` of a port.
+    pub fn aside(&self, port: u32) -> Option<u32> {
+        self.asides.get(&port).map(|aside| aside.ifindex)
+    }
+
     /// Whether a port is limited as said.
     pub fn agrees(&self, ifindex: u32, bandwidth: Bandwidth) -> bool {
         let shaped = |ifindex: u32, shape: Option<Shape>| {
@@ -286,17 +286,7 @@ impl Port {
         }
     }
 
-    fn to_it(&mut self, shape: Option<Shape>, mtu: u32) -> Result<(), BandwidthError> {
-        match shape {
-            Some(shape) => self.shape(self.ifindex, shape, mtu),
-            None => self.unshape(self.ifindex),
-        }
-    }
-
-    fn from_it(&mut self, shape: Option<Shape>, mtu: u32) -> Result<(), BandwidthError> {
-        let Some(shape) = shape else {
-            return self.straight_on();
-        };
+    fn from_it(&mut self, shape: Shape, mtu: u32) -> Result<u32, BandwidthError> {
         let aside = self.put_aside()?;
         self.shape(aside, shape, mtu)?;
         add_clsact(&mut self.socket, self.ifindex)
@@ -304,14 +294,10 @@ impl Port {
         let ifindex = self.ifindex;
         let program = sys::load_classifier(NAME, &redirect(aside))
             .map_err(|source| BandwidthError::Load { ifindex, source })?;
-        add_program(
-            &mut self.socket,
-            ifindex,
-            INGRESS,
-            &program_name(aside),
-            &program,
-        )
-        .map_err(self.refused("redirect what it sends", "cls_bpf"))
+        let name = program_name(aside);
+        add_program(&mut self.socket, ifindex, INGRESS, &name, &program)
+            .map_err(self.refused("redirect what it sends", "cls_bpf"))?;
+        Ok(aside)
     }
 
     /// The `ifb`, made where it is missing, and up.
@@ -424,7 +410,8 @@ impl Port {
         remove_program(&mut self.socket, ifindex, INGRESS)
             .map_err(self.refused(action, "cls_bpf"))?;
         if names(INGRESS).is_empty() && names(EGRESS).is_empty() {
-            remove_clsact(&mut self.socket, ifindex).map_err(self.refused(action, "sch_ingress"))?;
+            remove_clsact(&mut self.socket, ifindex)
+                .map_err(self.refused(action, "sch_ingress"))?;
         }
         Ok(())
     }

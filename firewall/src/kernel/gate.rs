@@ -39,7 +39,6 @@ pub enum GateError {
 const IN: &str = "netd_gate_in";
 const OUT: &str = "netd_gate_out";
 
-
 /// Puts the gate up on a bridge, or in place of one that is there. Harmless to repeat.
 ///
 /// # Errors

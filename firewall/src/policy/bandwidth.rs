@@ -47,7 +47,12 @@ fn rate(text: &str) -> Result<u64, Wrong> {
         return wrong("is not a rate".into(), help);
     };
     let Some((_, size)) = RATES.iter().find(|(word, _)| *word == unit) else {
-        let bytes = [("bps", 1), ("kbps", 1_000), ("mbps", 1_000_000), ("gbps", 1_000_000_000)];
+        let bytes = [
+            ("bps", 1),
+            ("kbps", 1_000),
+            ("mbps", 1_000_000),
+            ("gbps", 1_000_000_000),
+        ];
         if bytes.iter().any(|(word, _)| *word == unit) {
             let bits = unit.replace("ps", "it");
             let help = format!(
@@ -121,20 +126,27 @@ impl Reader<'_> {
                         other => self.unknown_key(key.span(), other, &KEYS, "`bandwidth`"),
                     }
                 }
-                if !["ingress", "egress"].iter().any(|key| keys.contains_key(*key)) {
+                if !["ingress", "egress"]
+                    .iter()
+                    .any(|key| keys.contains_key(*key))
+                {
                     self.error(
                         value.span(),
                         "`bandwidth` names no direction",
                         Some("give ingress (what comes to the container), egress (what it sends), or both".into()),
                     );
                 }
-                for (shape, _) in [&mut limits.ingress, &mut limits.egress].into_iter().flatten() {
+                for (shape, _) in [&mut limits.ingress, &mut limits.egress]
+                    .into_iter()
+                    .flatten()
+                {
                     shape.burst = burst;
                 }
                 Some(limits)
             }
             _ => {
-                let expected = "a rate such as \"100mbit\", or a table such as { egress = \"20mbit\" }";
+                let expected =
+                    "a rate such as \"100mbit\", or a table such as { egress = \"20mbit\" }";
                 self.wrong_type(value, "bandwidth", expected);
                 None
             }
@@ -144,9 +156,11 @@ impl Reader<'_> {
     fn rate_of(&mut self, value: &Spanned<DeValue<'_>>, key: &str) -> Option<(Shape, Position)> {
         let rate = self.read_by(value, key, "a rate such as \"100mbit\"", rate)?;
         if rate < ONE_PACKET {
-            let message = format!("{rate} bits a second are less than one packet of 1,500 bytes a second");
+            let message =
+                format!("{rate} bits a second are less than one packet of 1,500 bytes a second");
             let help = "write kbit or mbit where that is meant; a direction is closed by ingress = [] or egress = []";
-            self.source.lint(POINTLESS, value.span(), message, Some(help.into()));
+            self.source
+                .lint(POINTLESS, value.span(), message, Some(help.into()));
         }
         let at = self.source.position(value.span().start);
         Some((Shape { rate, burst: None }, at))
@@ -194,7 +208,11 @@ mod tests {
             ("'1500kbit'", some("1500kbit"), some("1500kbit")),
             ("'8kibit'", some("8192bit"), some("8192bit")),
             ("{ ingress = '20mbit' }", some("20mbit"), None),
-            ("{ egress = '2mbit', burst = '64kb' }", None, some("2mbit burst 64kb")),
+            (
+                "{ egress = '2mbit', burst = '64kb' }",
+                None,
+                some("2mbit burst 64kb"),
+            ),
             (
                 "{ ingress = '1mbit', egress = '2mbit', burst = '1mb' }",
                 some("1mbit burst 1mb"),
@@ -221,12 +239,23 @@ mod tests {
             ("100", "1:13", "not an integer"),
             ("{ }", "1:13", "names no direction"),
             ("{ burst = '4kb' }", "1:13", "names no direction"),
-            ("{ ingres = '4kbit', egress = '1mbit' }", "1:15", "did you mean `ingress`"),
+            (
+                "{ ingres = '4kbit', egress = '1mbit' }",
+                "1:15",
+                "did you mean `ingress`",
+            ),
             ("{ egress = '1mbit', burst = '1b' }", "1:41", "under 2kb"),
-            ("{ egress = '1mbit', burst = '1gb' }", "1:41", "unknown unit"),
+            (
+                "{ egress = '1mbit', burst = '1gb' }",
+                "1:41",
+                "unknown unit",
+            ),
         ] {
             let error = shown(value).unwrap_err();
-            assert!(error.contains(&format!("web.toml:{place}")), "{value}: {error}");
+            assert!(
+                error.contains(&format!("web.toml:{place}")),
+                "{value}: {error}"
+            );
             assert!(error.contains(words), "{value}: {error}");
         }
     }
@@ -235,7 +264,10 @@ mod tests {
     fn less_than_a_packet_a_second_is_warned_about() {
         let warnings = |text: &str| PolicyFile::parse("web.toml", text).unwrap().warnings;
         let told = warnings("bandwidth = '1kbit'\n").to_string();
-        assert!(told.contains("web.toml:1:13") && told.contains("pointless"), "{told}");
+        assert!(
+            told.contains("web.toml:1:13") && told.contains("pointless"),
+            "{told}"
+        );
         assert!(warnings("bandwidth = '12kbit'\n").is_empty());
     }
 }

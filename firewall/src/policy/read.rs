@@ -15,8 +15,7 @@ use super::{AppliesTo, Groups, MAX_BYTES, Mode, PolicyFile, Section};
 use crate::diagnostics::{Diagnostics, Source};
 use crate::sets::Direction;
 
-pub(super) const FILE_KEYS: [&str; 5] =
-    ["applies-to", "mode", "bandwidth", "ingress", "egress"];
+pub(super) const FILE_KEYS: [&str; 5] = ["applies-to", "mode", "bandwidth", "ingress", "egress"];
 pub(super) const TARGET_KEYS: [&str; 3] = ["container", "zone", "labels"];
 
 pub(super) type Span = Range<usize>;

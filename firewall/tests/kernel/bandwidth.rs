@@ -74,8 +74,9 @@ fn each_direction_has_its_rate_and_nothing_is_left_of_it() {
     assert!(throughput(&c1.ns, c2.ip4) > 200.0);
 
     let limit = both(20, 40);
-    bandwidth::set(c1.ifindex, 1500, limit).unwrap();
-    bandwidth::set(c1.ifindex, 1500, limit).unwrap();
+    let aside = bandwidth::set(c1.ifindex, 1500, limit).unwrap();
+    assert!(aside.is_some());
+    assert_eq!(bandwidth::set(c1.ifindex, 1500, limit).unwrap(), aside);
     let standing = Standing::read().unwrap();
     assert!(standing.agrees(c1.ifindex, limit), "{standing:?}");
     assert!(!standing.agrees(c1.ifindex, both(20, 41)));
@@ -93,7 +94,10 @@ fn each_direction_has_its_rate_and_nothing_is_left_of_it() {
         println!("{mbit} to {to}");
         assert!((low..high).contains(&mbit), "{mbit} to {to}");
     }
-    assert!(throughput(&lab.world, c2.ip4) > 200.0, "others are not limited");
+    assert!(
+        throughput(&lab.world, c2.ip4) > 200.0,
+        "others are not limited"
+    );
 
     // another rate, and one direction alone
     bandwidth::set(c1.ifindex, 1500, both(100, 40)).unwrap();
@@ -112,19 +116,27 @@ fn each_direction_has_its_rate_and_nothing_is_left_of_it() {
     ] {
         sh(&wrong);
         let standing = Standing::read().unwrap();
-        assert!(!standing.agrees(c1.ifindex, both(100, 40)), "{wrong}: {standing:?}");
+        assert!(
+            !standing.agrees(c1.ifindex, both(100, 40)),
+            "{wrong}: {standing:?}"
+        );
         bandwidth::set(c1.ifindex, 1500, both(100, 40)).unwrap();
         let standing = Standing::read().unwrap();
-        assert!(standing.agrees(c1.ifindex, both(100, 40)), "{wrong}: {standing:?}");
+        assert!(
+            standing.agrees(c1.ifindex, both(100, 40)),
+            "{wrong}: {standing:?}"
+        );
     }
     let mbit = throughput(&c1.ns, world);
     assert!((20.0..60.0).contains(&mbit), "{mbit}");
 
     let ports: Vec<u32> = Standing::read().unwrap().ports().collect();
-    assert!(ports.iter().all(|port| *port == c1.ifindex) && !ports.is_empty(), "{ports:?}");
-    let left = bandwidth::clear(c1.ifindex, both(100, 40)).unwrap();
+    assert!(
+        ports.iter().all(|port| *port == c1.ifindex) && !ports.is_empty(),
+        "{ports:?}"
+    );
+    bandwidth::clear(c1.ifindex, true, true).unwrap();
     assert!(throughput(&c1.ns, world) > 200.0);
     sh(&format!("ip link del vi-{}", c1.ifindex));
-    assert!(left.is_some());
     assert_eq!(sh("ip -br link; tc qdisc show; ip -br addr"), before);
 }

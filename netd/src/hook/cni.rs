@@ -8,6 +8,7 @@
 //! An attachment is known to the daemon by the network's name, the container's id and the interface
 //! ([`Call::owner`]), so that DEL, CHECK and GC find it whatever its container is called.
 
+mod bandwidth;
 mod call;
 mod failure;
 mod network;

@@ -2,7 +2,8 @@
 
 use super::layout::{or_dash, properties, span, table};
 use crate::api::{
-    Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, PolicyView, Problem, Reason, Resolver, Zone,
+    Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, Limit, PolicyView, Problem, Reason,
+    Resolver, Zone,
 };
 use crate::client::{Attached, ZoneCreated};
 
@@ -175,6 +176,7 @@ pub(crate) fn container(
         ("MTU", vec![container.mtu.to_string()]),
         ("Labels", labels(container)),
         ("Published", container.published.clone()),
+        ("Bandwidth", container.bandwidth.iter().map(limit).collect()),
         ("Problem", problems.iter().map(problem).collect()),
         ("Warning", warnings.to_vec()),
     ])
@@ -341,6 +343,15 @@ pub(crate) fn leases(leases: &[Lease], now: i64) -> String {
     )
 }
 
+/// `egress 20mbit`
+fn limit(limit: &Limit) -> String {
+    let rate = firewall::bandwidth::Shape {
+        rate: u64::try_from(limit.rate).unwrap_or_default(),
+        burst: None,
+    };
+    format!("{} {rate}", limit.direction)
+}
+
 /// `FILE:LINE:COLUMN`, or `default`.
 pub(super) fn place(reason: &Reason) -> String {
     place_of(reason.file.as_ref(), [reason.line, reason.column])
@@ -392,6 +403,23 @@ pub(crate) fn policy(view: &PolicyView) -> String {
         text.push_str(&table(
             &["DIRECTION", "ACTION", "WHAT", "HITS", "FROM"],
             rows,
+        ));
+    }
+    let limits = view.bandwidth.iter().map(|limit| {
+        vec![
+            limit.direction.clone(),
+            limit.text.clone(),
+            match &limit.file {
+                Some(_) => place_of(limit.file.as_ref(), [limit.line, limit.column]),
+                None => "asked for by its runtime".to_owned(),
+            },
+        ]
+    });
+    if !view.bandwidth.is_empty() {
+        text.push('\n');
+        text.push_str(&table(
+            &["DIRECTION", "BANDWIDTH", "FROM"],
+            limits.collect(),
         ));
     }
     text

@@ -258,6 +258,7 @@ impl Engine {
             publish: Vec::new(),
             netns: (0, 0),
             aliases: Vec::new(),
+            bandwidth: Default::default(),
             owner: None,
             adopted: true,
             delegated: Vec::new(),
@@ -283,7 +284,10 @@ impl Engine {
         self.links
             .repair_port(&spec, record.ifindex)
             .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
-        let done = self.enforce(record, what).and_then(|()| {
+        // its machine may be sending already
+        let limited = self.limit(record, what);
+        let enforced = limited.and_then(|()| self.enforce(record, what));
+        let done = enforced.and_then(|()| {
             self.records.write(record).map_err(|e| {
                 let dir = self.dirs.runtime.display();
                 refused(format!("{what}: record it in {dir}: {e}"))
@@ -298,6 +302,7 @@ impl Engine {
                 tracing::error!(container = %record.container, error = %e, "undo adopt: remove its record");
             }
             self.remove_ways(record);
+            self.unlimit(record);
             return Err(e);
         }
         self.bind_lease(record);

@@ -152,6 +152,11 @@ impl Engine {
             format!("{:?}", record.aliases),
             format!("{:?}", request.aliases),
         );
+        differ(
+            "bandwidth",
+            format!("{:?}", record.bandwidth),
+            format!("{:?}", request.bandwidth),
+        );
         let owner = |owner: &Option<String>| owner.clone().unwrap_or_else(|| "nobody".into());
         differ("owner", owner(&record.owner), owner(&request.owner));
         if record.netns != request.netns.id() {
@@ -309,11 +314,14 @@ impl Engine {
             publish: request.publish.clone(),
             netns: request.netns.id(),
             aliases: request.aliases.clone(),
+            bandwidth: request.bandwidth,
             owner: request.owner.clone(),
             adopted: false,
             delegated: Vec::new(),
         };
-        let opened = self.enforce(&record, what).and_then(|()| {
+        let enforced = self.enforce(&record, what);
+        let limited = enforced.and_then(|()| self.limit(&record, what));
+        let opened = limited.and_then(|()| {
             self.links
                 .open_port(&port, &spec, &request.netns)
                 .map_err(|e| refused(format!("{what}: {}", chain(&e))))
@@ -373,6 +381,7 @@ impl Engine {
             tracing::error!(container = %record.container, error = %e, "undo attach: remove its record");
         }
         self.close_link(record);
+        self.unlimit(record);
         self.reap(record);
     }
 
@@ -473,6 +482,7 @@ fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]
         publish: Vec::new(),
         netns: (0, 0),
         aliases: Vec::new(),
+        bandwidth: Default::default(),
         owner: None,
         adopted: false,
         delegated: Vec::new(),

@@ -47,6 +47,7 @@ impl Engine {
             true => self.release_link(record),
             false => self.close_link(record),
         }
+        self.unlimit(record);
         let changes = self.firewall.detach(&record.container);
         let outcome = self.apply(&changes);
         self.ports.remove(&record.container);
@@ -142,6 +143,7 @@ impl Engine {
             tracing::error!(container = %name, error = ?e, "remove elements of a container that ended");
         }
         self.remove_ways(&record);
+        self.unlimit(&record);
         self.closed_ports.remove(name);
         if !record.publish.is_empty() {
             self.follow_doors();

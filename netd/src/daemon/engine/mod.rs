@@ -6,6 +6,7 @@
 mod adopt;
 mod apply;
 mod attach;
+mod bandwidth;
 pub(crate) mod clock;
 mod decide;
 mod detach;
@@ -129,6 +130,8 @@ pub(crate) struct Engine {
     unsaved: BTreeMap<ContainerName, u64>,
     /// Subnets chosen for zones; what the store holds.
     chosen: BTreeMap<ZoneName, (Option<Ipv4Net>, Option<Ipv6Net>)>,
+    /// What limits ports.
+    limited: bandwidth::Limited,
     /// Names whose old link is closed and not yet deleted.
     closing: BTreeSet<ContainerName>,
     /// Told each time names leave `closing`.

@@ -131,6 +131,9 @@ impl Engine {
             let message = format!("the gate of bridge {} is missing", spec.bridge);
             problem("rules".into(), message);
         }
+        if let Some(message) = self.missing_limit(&record) {
+            problem("rules".into(), message);
+        }
         let elements = self.firewall.elements_of(&record.container);
         match self.tables.verify_some(&elements) {
             Ok(differences) => {

@@ -120,6 +120,7 @@ impl Engine {
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
+            limited: super::bandwidth::Limited::default(),
             closing: BTreeSet::new(),
             reaped: std::rc::Rc::new(Notify::new()),
             reaper,
@@ -185,6 +186,7 @@ impl Engine {
         self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
+        self.limit_again();
         self.sweep_named();
         self.check_ways();
         self.restore_leases(before);

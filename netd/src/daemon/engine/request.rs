@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
+use firewall::bandwidth::Bandwidth;
 use firewall::model::Publish;
 use zone::{Configure, ContainerName, IfName, MacAddr, Netns, ZoneName};
 
@@ -37,6 +38,7 @@ pub(super) struct Request {
     /// First and last address.
     pub(super) ranges: Vec<(IpAddr, IpAddr)>,
     pub(super) aliases: Vec<String>,
+    pub(super) bandwidth: Bandwidth,
     pub(super) owner: Option<String>,
 }
 
@@ -124,6 +126,7 @@ impl Request {
             .collect::<Result<Vec<_>, _>>()?;
         let ranges = ranges(&what, &request.ranges)?;
         aliases(&what, &request.aliases)?;
+        let bandwidth = super::bandwidth::asked(&what, &request.bandwidth)?;
         if let Some(owner) = &request.owner {
             let plain = |b: u8| b.is_ascii_graphic();
             if owner.is_empty() || owner.len() > LONGEST_OWNER || !owner.bytes().all(plain) {
@@ -155,6 +158,7 @@ impl Request {
             publish,
             ranges,
             aliases: request.aliases,
+            bandwidth,
             owner: request.owner,
         })
     }

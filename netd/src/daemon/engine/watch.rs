@@ -201,6 +201,7 @@ impl Engine {
             self.note(format!("zone {name}"), outcome);
         }
         self.check_ways();
+        self.check_bandwidth();
         self.check_tables();
     }
 

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use zone::{ContainerName, MacAddr, ZoneName};
 
+use super::bandwidth;
 use super::call::{Call, invalid};
 use super::failure::{Code, Failure};
 use super::network::{Network, value};
-use crate::api::AttachRequest;
+use crate::api::{AttachRequest, Limit};
 use crate::values::{self, Label};
 
 /// The label that tells pods of one name apart.
@@ -55,6 +56,7 @@ pub(super) struct Wishes {
     ranges: Vec<String>,
     mac: Option<MacAddr>,
     aliases: Vec<String>,
+    bandwidth: Vec<Limit>,
     /// What the runtime asks for in the place of what netd tells.
     pub(super) dns: Dns,
 }
@@ -72,6 +74,7 @@ impl Wishes {
             publish: self.publish.clone(),
             ranges: self.ranges.clone(),
             aliases: self.aliases.clone(),
+            bandwidth: self.bandwidth.clone(),
             owner: Some(owner),
             ..AttachRequest::default()
         }
@@ -148,6 +151,7 @@ pub(super) fn read(call: &Call, network: &Network) -> Result<Wishes, Failure> {
             .transpose()
             .map_err(|e| wrong("hardware address", &e))?,
         aliases: aliases(&runtime, network.name())?,
+        bandwidth: bandwidth::read(&runtime)?,
         dns,
     })
 }
@@ -156,17 +160,9 @@ pub(super) fn read(call: &Call, network: &Network) -> Result<Wishes, Failure> {
 fn capabilities(runtime: &Map<String, Value>) -> Result<(), Failure> {
     for (key, value) in runtime {
         match key.as_str() {
-            "portMappings" | "ips" | "mac" | "dns" | "ipRanges" | "aliases" => {}
+            "portMappings" | "ips" | "mac" | "dns" | "ipRanges" | "aliases" | "bandwidth" => {}
             // of no consequence for what netd does
             "cgroupPath" | "podAnnotations" => {}
-            "bandwidth" => {
-                let zero = |limit: &Value| limit.as_f64() == Some(0.0);
-                let limits = value.as_object();
-                if !limits.is_some_and(|limits| limits.values().all(zero)) {
-                    let why = "netd cannot limit bandwidth yet: run without a limit, or chain a plugin that can";
-                    return Err(Failure::unsupported("runtimeConfig.bandwidth", value, why));
-                }
-            }
             _ => {
                 let key = format!("runtimeConfig.{key}");
                 return Err(Failure::unsupported(
