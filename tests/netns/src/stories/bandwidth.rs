@@ -186,23 +186,22 @@ pub fn limits_outlive_daemons_and_tampering_and_nothing_is_left_of_them() {
     let queue = aside(&web);
     let out = Flow::start(&web.netns, &world.outside, outside);
     carries(&out, about(20.0));
-    for spoil in [
-        format!("tc filter del dev {} ingress", web.host_ifname()),
-        format!("tc qdisc del dev {queue} root"),
-    ] {
-        world.sh(&spoil);
-        comes_to_carry(&out, about(20.0));
-    }
     let into = Flow::start(&world.outside, &web.netns, web.v4());
-    world.sh(&format!("tc qdisc del dev {} root", web.host_ifname()));
+    world.sh(&format!(
+        "tc filter del dev {port} ingress; tc qdisc del dev {port} root",
+        port = web.host_ifname()
+    ));
     comes_to_carry(&into, about(20.0));
     drop(into);
+    comes_to_carry(&out, about(20.0));
+    world.sh(&format!("tc qdisc del dev {queue} root"));
+    comes_to_carry(&out, about(20.0));
     // Without a daemon they stay; a new one puts right what somebody changed meanwhile, and clears up.
     world.kill_netd();
     carries(&out, about(20.0));
     world.sh(&format!("ip link del {queue}"));
     let gone = aside(&other);
-    other.stop();
+    world.sh(&format!("ip link del {}", other.host_ifname()));
     assert!(world.links().contains(&gone), "{gone}");
     world.start_netd();
     carries(&out, about(20.0));
