@@ -97,8 +97,8 @@ pub fn set(ifindex: u32, mtu: u32, limits: Bandwidth) -> Result<Option<u32>, Ban
     if let Some(shape) = limits.ingress {
         port.shape(ifindex, shape, mtu)?;
     }
-    let from_it = limits.egress.map(|shape| port.from_it(shape, mtu));
-    from_it.transpose()
+    let aside = limits.egress.map(|shape| port.queue_aside(shape, mtu));
+    aside.transpose()
 }
 
 /// Takes limits off these directions of a port that goes on. The `ifb` stays, and is to be deleted by whoever has the
@@ -286,7 +286,7 @@ impl Port {
         }
     }
 
-    fn from_it(&mut self, shape: Shape, mtu: u32) -> Result<u32, BandwidthError> {
+    fn queue_aside(&mut self, shape: Shape, mtu: u32) -> Result<u32, BandwidthError> {
         let aside = self.put_aside()?;
         self.shape(aside, shape, mtu)?;
         add_clsact(&mut self.socket, self.ifindex)

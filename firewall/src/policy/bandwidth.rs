@@ -63,7 +63,7 @@ fn rate(text: &str) -> Result<u64, Wrong> {
         }
         return wrong(format!("has an unknown unit {unit:?}"), help);
     };
-    let bits = number.checked_mul(*size).unwrap_or(u64::MAX);
+    let bits = number.saturating_mul(*size);
     if number == 0 {
         return wrong(
             "lets nothing through".into(),
