@@ -221,20 +221,20 @@ fn names_in_rules_come_and_go_with_their_containers() {
     assert_eq!(
         of_web(&lines),
         [
-            "- eg4_allow_peer_range 10.89.0.2 . 10.89.1.9 . tcp . 8050-8200",
-            "+ eg4_allow_peer_range 10.89.0.2 . 10.89.1.9 . tcp . 8000-8200",
+            "- eg4_allow_peer_list 10.89.0.2 . 10.89.1.9 : 6/8050-8200 of web.toml",
+            "+ eg4_allow_peer_list 10.89.0.2 . 10.89.1.9 : 6/8000-8200 of web.toml",
+            "+ eg6_allow_peer_list fd00::2 . fd00:0:0:1::9 : 6/8000-8099 of web.toml",
             "+ eg6_allow_peer_port fd00::2 . fd00:0:0:1::9 . tcp . 80",
-            "+ eg6_allow_peer_range fd00::2 . fd00:0:0:1::9 . tcp . 8000-8099",
         ]
     );
     let (lines, _) = live.after(|f| f.detach(&late.name));
     assert_eq!(
         of_web(&lines),
         [
-            "- eg4_allow_peer_range 10.89.0.2 . 10.89.1.9 . tcp . 8000-8200",
-            "+ eg4_allow_peer_range 10.89.0.2 . 10.89.1.9 . tcp . 8050-8200",
+            "- eg4_allow_peer_list 10.89.0.2 . 10.89.1.9 : 6/8000-8200 of web.toml",
+            "+ eg4_allow_peer_list 10.89.0.2 . 10.89.1.9 : 6/8050-8200 of web.toml",
+            "- eg6_allow_peer_list fd00::2 . fd00:0:0:1::9 : 6/8000-8099 of web.toml",
             "- eg6_allow_peer_port fd00::2 . fd00:0:0:1::9 . tcp . 80",
-            "- eg6_allow_peer_range fd00::2 . fd00:0:0:1::9 . tcp . 8000-8099",
         ]
     );
 }
@@ -249,11 +249,78 @@ fn ranges_of_ports_of_neighbours_come_and_go_alone() {
         addresses: vec!["10.89.0.3".parse().unwrap()],
         ..live.container("web")
     };
-    let own = "eg4_allow_peer_range 10.89.1.3 . 10.89.0.3 . tcp . 1-79";
+    let own = "eg4_allow_peer_list 10.89.1.3 . 10.89.0.3 : 6/1-79 of db.toml";
     let (lines, _) = live.after(|f| f.attach(late.clone()));
     assert_eq!(named(&lines, "10.89.1.3"), [format!("+ {own}")]);
     let (lines, _) = live.after(|f| f.detach(&late.name));
     assert_eq!(named(&lines, "10.89.1.3"), [format!("- {own}")]);
+}
+
+#[test]
+fn who_comes_again_or_like_another_brings_no_ranges() {
+    let rules = r#"
+        applies-to = { zone = "dmz" }
+        [[egress]]
+        to = ["198.51.100.0/24"]
+        ports = ["tcp/443", "tcp/8000-8099"]
+        [[ingress]]
+        from = ["zone:lan"]
+        ports = ["tcp/1-79"]
+    "#;
+    let mut live = Live::new(start().file("all.toml", rules));
+    let web = live.container("web");
+    let ranges = |lines: &[String]| {
+        let ranges = lines
+            .iter()
+            .filter(|line| line.contains("_ports ") || line.contains("_net_"));
+        ranges.count()
+    };
+    let (went, _) = live.after(|f| f.detach(&web.name));
+    assert_eq!(ranges(&went), 0, "{went:?}");
+    let other = Container {
+        name: "other".parse().unwrap(),
+        ifindex: 900,
+        addresses: vec!["10.89.0.77".parse().unwrap()],
+        ..web.clone()
+    };
+    for container in [other, web] {
+        let (came, _) = live.after(|f| f.attach(container));
+        assert_eq!(ranges(&came), 0, "{came:?}");
+        assert!(came.iter().any(|line| line.contains("_nets ")), "{came:?}");
+    }
+    // what stands under a number is replaced, not changed
+    let wider = rules.replace("198.51.100.0/24", "198.51.0.0/16");
+    let (lines, forget) = live.edit("all.toml", &wider);
+    let count = |sign, what: &str| {
+        let lines = lines
+            .iter()
+            .filter(|line| line.starts_with(sign) && line.contains(what));
+        lines.count()
+    };
+    assert!(forget);
+    assert_eq!(
+        (count("-", "_nets "), count("+", "_nets ")),
+        (2, 2),
+        "{lines:?}"
+    );
+    assert_eq!(
+        (count("-", "_net_port "), count("+", "_net_port ")),
+        (1, 1),
+        "{lines:?}"
+    );
+    // the edited rule's list of ports takes another number; that of the other rule stays
+    assert_eq!(
+        (count("-", "_ports "), count("+", "_ports ")),
+        (1, 1),
+        "{lines:?}"
+    );
+    let (lines, _) = live.remove_file("all.toml");
+    assert!(
+        !print::elements(&live.firewall, &live.firewall.elements())
+            .iter()
+            .any(|line| line.contains("of all.toml")),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -266,8 +266,7 @@ proptest! {
         let boxes = story.firewall.elements();
         let boxes = boxes.iter().filter(|element| matches!(
             element.set,
-            SetId::Rule(Direction::Egress, Family::V4, Action::Allow, Shape::PeerRange)
-                | SetId::If(Direction::Egress, Family::V4, Action::Allow, Shape::PeerRange)
+            SetId::Rule(Direction::Egress, Family::V4, Action::Allow, Shape::NetList)
         )).count();
         prop_assert!(boxes <= bound, "{} > {}: {}", boxes, bound, text);
     }

@@ -1,18 +1,20 @@
 //! The rules of one container's address, direction and action → elements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::bundles::{self, Files, PortList};
+use super::nets::{self, address_of, span};
 use super::owner::{Focus, View};
 use super::ranges::{self, EVERYTHING, Interval, Networks, point};
-use crate::model::{Container, second_half_is_zero};
+use crate::model::Container;
 use crate::policy::{self, Peer, Ports, Rule};
 use crate::sets::{Action, Direction, Element, Family, Key, SetId, Shape, group};
 
-/// Numbers of parts are above every number of a step on the way of a packet.
+/// Numbers of parts of conditional rules' networks are above every number of a step on the way of a packet.
 const PART: u32 = 0x8000_0000;
 
 /// Protocols and ports of one entry in one family.
@@ -26,7 +28,7 @@ pub(super) enum Match {
 
 impl Match {
     /// Every entry of a rule that means something in a family.
-    fn all(ports: Option<&[Ports]>, family: Family) -> Vec<Match> {
+    pub(super) fn all(ports: Option<&[Ports]>, family: Family) -> Vec<Match> {
         let Some(ports) = ports else {
             return vec![Match::Everything];
         };
@@ -52,7 +54,7 @@ impl Match {
             .collect()
     }
 
-    fn interval(self) -> Interval {
+    pub(super) fn interval(self) -> Interval {
         match self {
             Match::Everything => EVERYTHING,
             Match::Proto(proto) => (point(proto, 0), point(proto, u16::MAX)),
@@ -72,13 +74,15 @@ pub(super) struct Collected<'a> {
     /// Its number, for a conditional rule.
     number: Option<u32>,
     out: Vec<Element>,
-    group_ranges: BTreeMap<(u32, u8), Vec<Interval>>,
-    peer_ranges: BTreeMap<(IpAddr, u8), Vec<Interval>>,
-    /// Networks, with what has no range of ports.
-    nets: BTreeMap<Match, Vec<(u128, u128)>>,
+    /// Whose lists of ports it has; a conditional rule has none.
+    lists: Option<(View<'a>, &'a Files)>,
+    /// The rule that is being collected.
+    rule: u64,
+    group_ranges: BTreeMap<u32, Said>,
+    peer_ranges: BTreeMap<IpAddr, Said>,
     /// Of a conditional rule: whatever is not one port.
     group_boxes: BTreeMap<u32, Vec<Interval>>,
-    /// Networks with ranges of ports; of a conditional rule all, and what of an address is not one port.
+    /// Of a conditional rule: networks, and what of an address is not one port.
     networks: Networks,
     /// Something was collected, whether or not it is asked for.
     any: bool,
@@ -100,12 +104,21 @@ impl<'a> Collected<'a> {
             focus,
             number: None,
             out: Vec::new(),
+            lists: None,
+            rule: 0,
             group_ranges: BTreeMap::new(),
             peer_ranges: BTreeMap::new(),
-            nets: BTreeMap::new(),
             group_boxes: BTreeMap::new(),
             networks: Networks::default(),
             any: false,
+        }
+    }
+
+    /// Lists of ports are those of a bundle.
+    pub(super) fn sharing(self, view: View<'a>, files: &'a Files) -> Self {
+        Self {
+            lists: Some((view, files)),
+            ..self
         }
     }
 
@@ -182,9 +195,9 @@ impl<'a> Collected<'a> {
                 Match::One(proto, port) => {
                     self.exact(Shape::GroupPort, key.proto(proto).port(port));
                 }
-                Match::Range(proto, ..) => {
-                    let ranges = self.group_ranges.entry((number, proto)).or_default();
-                    ranges.push(what.interval());
+                Match::Range(..) => {
+                    let said = self.group_ranges.entry(number).or_default();
+                    said.add(self.rule, what.interval());
                 }
             }
         }
@@ -210,26 +223,23 @@ impl<'a> Collected<'a> {
                 Match::One(proto, port) => {
                     self.exact(Shape::PeerPort, key.proto(proto).port(port));
                 }
-                Match::Range(proto, ..) => {
-                    let ranges = self.peer_ranges.entry((peer, proto)).or_default();
-                    ranges.push(what.interval());
+                Match::Range(..) => {
+                    let said = self.peer_ranges.entry(peer).or_default();
+                    said.add(self.rule, what.interval());
                 }
             }
         }
     }
 
     fn network(&mut self, net: IpNet, what: &[Match]) {
-        let range = span(net);
-        // the key of a single address would be that of somebody's prefix, were its second half zero
-        if net.prefix_len() == net.max_prefix_len() && !second_half_is_zero(net.addr()) {
-            return self.address(net.addr(), range, what);
+        if !nets::is_wide(net) {
+            return self.address(net.addr(), span(net), what);
         }
         self.any |= !what.is_empty();
-        for &what in what {
-            match what {
-                Match::Range(..) => self.networks.add(range, what.interval()),
-                _ if self.number.is_some() => self.networks.add(range, what.interval()),
-                _ => self.nets.entry(what).or_default().push(range),
+        // others' are those of all containers with the same files
+        if self.number.is_some() {
+            for what in what {
+                self.networks.add(span(net), what.interval());
             }
         }
     }
@@ -237,6 +247,7 @@ impl<'a> Collected<'a> {
     pub(super) fn rule(&mut self, view: View<'_>, rule: &Rule) {
         let family = Family::of(self.own);
         let what = Match::all(rule.ports.as_deref(), family);
+        self.rule = rule_id(rule);
         let boxes = self.number.is_some() && what.iter().any(|what| !self.is_exact(*what));
         for peer in &rule.peers {
             // of denies all must be seen, to know whether there is one
@@ -277,44 +288,39 @@ impl<'a> Collected<'a> {
         }
     }
 
-    /// Protocols and ports as ranges of a line, behind `key`. A range may begin in one protocol and end in
-    /// another: to the kernel both are one number.
-    fn line_of_ports(&mut self, shape: Shape, key: Key, ranges: Vec<Interval>) {
+    fn line_of_ports(&mut self, shape: Shape, key: &Key, ranges: Vec<Interval>) {
         let set = self.set(shape);
-        for (first, last) in ranges::union(ranges) {
-            let key = |at: u32| {
-                let [_, proto, high, low] = at.to_be_bytes();
-                key.clone()
-                    .proto(proto)
-                    .port(u16::from_be_bytes([high, low]))
-            };
-            self.out.push(Element::range(set, key(first), key(last)));
-        }
+        let ranges = ranges::union(ranges).into_iter();
+        self.out
+            .extend(ranges.map(|range| bundles::ports(set, key.clone(), range)));
+    }
+
+    /// An entry that leads to a list of ports.
+    fn list(&mut self, shape: Shape, key: Key, said: Said) {
+        let Some((view, files)) = self.lists else {
+            return;
+        };
+        let list = PortList {
+            side: (self.direction, Family::of(self.own), self.action),
+            rules: said.rules.into_iter().collect(),
+            ports: ranges::union(said.ports),
+        };
+        let number = view.bundles.list(files, list, view.keep);
+        let data = Key::new().mark(number);
+        self.out.push(Element::entry(self.set(shape), key, data));
     }
 
     /// Appends the elements. Tells whether there are any at all, asked for or not.
     pub(super) fn finish(mut self, out: &mut Vec<Element>) -> bool {
         let family = Family::of(self.own);
-        for ((number, _), ranges) in std::mem::take(&mut self.group_ranges) {
-            self.line_of_ports(Shape::GroupRange, self.key().mark(number), ranges);
+        for (number, said) in std::mem::take(&mut self.group_ranges) {
+            self.list(Shape::GroupList, self.key().mark(number), said);
+        }
+        for (peer, said) in std::mem::take(&mut self.peer_ranges) {
+            self.list(Shape::PeerList, self.key().ip(peer), said);
         }
         for (number, ranges) in std::mem::take(&mut self.group_boxes) {
-            self.line_of_ports(Shape::GroupRange, self.key().mark(number), ranges);
-        }
-        for ((peer, _), ranges) in std::mem::take(&mut self.peer_ranges) {
-            self.line_of_ports(Shape::PeerRange, self.key().ip(peer), ranges);
-        }
-        for (what, nets) in std::mem::take(&mut self.nets) {
-            let (shape, key) = match what {
-                Match::Proto(proto) => (Shape::NetProto, self.key().proto(proto)),
-                Match::One(proto, port) => (Shape::NetPort, self.key().proto(proto).port(port)),
-                Match::Everything | Match::Range(..) => (Shape::Net, self.key()),
-            };
-            let set = self.set(shape);
-            for (first, last) in ranges::union(nets) {
-                let key = |number| key.clone().ip(address_of(family, number));
-                self.out.push(Element::range(set, key(first), key(last)));
-            }
+            self.line_of_ports(Shape::GroupRange, &self.key().mark(number), ranges);
         }
         let mut numbers = PartNumbers::default();
         for ((first, last), said) in std::mem::take(&mut self.networks).parts() {
@@ -325,7 +331,7 @@ impl<'a> Collected<'a> {
                 ..Element::range(self.set(Shape::NetPart), key(first), key(last))
             });
             if new {
-                self.line_of_ports(Shape::NetRange, self.key().mark(number), said);
+                self.line_of_ports(Shape::NetRange, &self.key().mark(number), said);
             }
         }
         self.out.sort_unstable();
@@ -333,6 +339,27 @@ impl<'a> Collected<'a> {
         out.append(&mut self.out);
         self.any
     }
+}
+
+/// Ranges of ports, and the rules that say so.
+#[derive(Default)]
+struct Said {
+    rules: BTreeSet<u64>,
+    ports: Vec<Interval>,
+}
+
+impl Said {
+    fn add(&mut self, rule: u64, ports: Interval) {
+        self.rules.insert(rule);
+        self.ports.push(ports);
+    }
+}
+
+/// What tells a rule from others, wherever it stands: whom it is about, and which ports.
+pub(super) fn rule_id(rule: &Rule) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&rule.peers, &rule.ports, rule.action).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Parts of one owner's networks by what is said there. The number follows from that, so that an edit
@@ -357,25 +384,5 @@ impl PartNumbers {
                 Some(_) => number = number.wrapping_add(1) | PART,
             }
         }
-    }
-}
-
-/// First and last address, as numbers.
-fn span(net: IpNet) -> (u128, u128) {
-    (number_of(net.network()), number_of(net.broadcast()))
-}
-
-fn number_of(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(a) => u32::from(a).into(),
-        IpAddr::V6(a) => a.into(),
-    }
-}
-
-fn address_of(family: Family, number: u128) -> IpAddr {
-    match family {
-        // a network of IPv4 has numbers of 32 bits
-        Family::V4 => IpAddr::V4(u32::try_from(number).unwrap_or(u32::MAX).into()),
-        Family::V6 => IpAddr::V6(number.into()),
     }
 }

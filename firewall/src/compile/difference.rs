@@ -35,6 +35,7 @@ pub(super) fn tightens(changes: &Changes) -> bool {
         matches!(
             element.set,
             SetId::Rule(_, _, Action::Allow, _)
+                | SetId::Nets(_, _, Action::Allow)
                 | SetId::PublishedOpen(_)
                 | SetId::PublishedRange(_)
                 | SetId::Uplink
@@ -44,6 +45,7 @@ pub(super) fn tightens(changes: &Changes) -> bool {
         matches!(
             element.set,
             SetId::Rule(_, _, Action::Deny, _)
+                | SetId::Nets(_, _, Action::Deny)
                 | SetId::If(_, _, Action::Deny, _)
                 | SetId::Internal(_)
                 | SetId::Pinned

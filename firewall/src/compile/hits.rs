@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use zone::ContainerName;
 
 use super::Firewall;
-use super::collect::Collected;
-use super::owner::Focus;
+use super::bundles::{PortList, Side};
+use super::collect::{Collected, Match, rule_id};
+use super::nets::Nets;
+use super::owner::{Applying, Focus};
 use crate::diagnostics::Position;
-use crate::policy::{Counts, number};
-use crate::sets::{Direction, Element, SetId, Shape};
+use crate::policy::{Counts, Rule, number};
+use crate::sets::{Direction, Element, Family, SetId, Shape};
 
 /// A rule of a file in force, and the elements that it became for one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +38,9 @@ impl Firewall {
             .into_iter()
             .filter(|element| element.last.is_some() && (is_policy(element) || is_part(element)))
             .collect();
-        let files = self.files_of(container).enforced;
+        let applying = self.files_of(container);
+        let lists = self.bundles.lists(&applying.bundle);
+        let files = &applying.enforced;
         let mut all = Vec::new();
         for direction in Direction::ALL {
             let rules = files.iter().flat_map(|file| {
@@ -61,6 +65,12 @@ impl Firewall {
                     };
                     collected.rule_alone(self.view(), rule, &mut alone);
                 }
+                if counts == Counts::Always {
+                    for family in Family::ALL {
+                        let side = (direction, family, rule.action);
+                        self.under_numbers(&applying, side, rule, &lists, &mut alone);
+                    }
+                }
                 all.push(RuleElements {
                     file: file.file.clone(),
                     at: rule.at,
@@ -71,6 +81,41 @@ impl Firewall {
         }
         all
     }
+
+    /// What stands under the numbers of a container's files because of one rule: its networks, and lists of ports.
+    fn under_numbers(
+        &self,
+        applying: &Applying,
+        side: Side,
+        rule: &Rule,
+        lists: &[(u32, PortList)],
+        out: &mut Vec<Element>,
+    ) {
+        if let Some(nets) = applying.nets.get(&side) {
+            let nets = Nets::of(side, [rule]).elements(
+                nets.number,
+                &self.bundles,
+                &applying.bundle,
+                false,
+            );
+            out.extend(nets);
+        }
+        let id = rule_id(rule);
+        let own = Match::all(rule.ports.as_deref(), side.1);
+        for (number, list) in lists {
+            if list.side != side || !list.rules.contains(&id) {
+                continue;
+            }
+            let mut elements = Vec::new();
+            list.elements(*number, &mut elements);
+            let ports = elements.into_iter().zip(&list.ports);
+            out.extend(ports.filter_map(|(element, (first, last))| {
+                let mut own = own.iter().map(|own| own.interval());
+                let meets = own.any(|(a, b)| a <= *last && *first <= b);
+                meets.then_some(element)
+            }));
+        }
+    }
 }
 
 /// What packets are counted by.
@@ -78,12 +123,9 @@ fn is_policy(element: &Element) -> bool {
     matches!(element.set, SetId::Rule(..) | SetId::If(..)) && !is_part(element)
 }
 
-/// Which part of its owner's networks an address is in.
+/// Which list, or part of its owner's networks, something leads to.
 fn is_part(element: &Element) -> bool {
-    matches!(
-        element.set,
-        SetId::Rule(.., Shape::NetPart) | SetId::If(.., Shape::NetPart)
-    )
+    matches!(element.set, SetId::Rule(.., shape) | SetId::If(.., shape) if shape.is_map())
 }
 
 /// What a rule would be by itself, as it is beside the container's others.
@@ -93,10 +135,7 @@ fn in_force(alone: &[Element], boxes: &[Element]) -> Vec<Element> {
     for element in alone.iter().filter(|element| is_policy(element)) {
         if element.last.is_none() {
             elements.insert(element.clone());
-        } else if matches!(
-            element.set,
-            SetId::Rule(.., Shape::NetRange) | SetId::If(.., Shape::NetRange)
-        ) {
+        } else if matches!(element.set, SetId::If(.., Shape::NetRange)) {
             ranges.extend(in_other_parts(element, alone, boxes));
         } else {
             ranges.push(element.clone());
@@ -114,7 +153,10 @@ fn in_force(alone: &[Element], boxes: &[Element]) -> Vec<Element> {
 /// Ports of a part of the rule's own networks, as ports of the parts that these are cut into beside others.
 fn in_other_parts(range: &Element, alone: &[Element], boxes: &[Element]) -> Vec<Element> {
     let parts = |elements: &[Element]| -> Vec<Element> {
-        let parts = elements.iter().filter(|element| is_part(element));
+        let parts = elements
+            .iter()
+            .filter(|element| matches!(element.set, SetId::If(..)));
+        let parts = parts.filter(|element| is_part(element));
         parts.cloned().collect()
     };
     let mut moved = BTreeSet::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use zone::{ContainerName, ZoneName};
 
+use super::bundles::Files as Bundled;
 use super::identities::Pair;
 use super::numbers::Labels;
 use crate::model::Container;
@@ -84,6 +85,17 @@ impl Targets {
 
     /// The files that apply to a container, in the order of their keys.
     fn applying(&self, policies: &PolicySet, container: &Container) -> Vec<Arc<PolicyFile>> {
+        let keys = self.keys(policies, container);
+        keys.filter_map(|key| policies.0.get(&**key))
+            .cloned()
+            .collect()
+    }
+
+    fn keys<'a>(
+        &'a self,
+        policies: &'a PolicySet,
+        container: &'a Container,
+    ) -> impl Iterator<Item = &'a FileKey> {
         let mut keys: BTreeSet<&FileKey> = BTreeSet::new();
         keys.extend(self.by_container.get(&container.name).into_iter().flatten());
         keys.extend(self.by_zone.get(&container.zone).into_iter().flatten());
@@ -93,11 +105,10 @@ impl Targets {
                 keys.extend(self.by_label.get(&pair).into_iter().flatten());
             }
         }
-        keys.into_iter()
-            .filter_map(|key| policies.0.get(&**key))
-            .filter(|file| file.applies_to.matches(container))
-            .cloned()
-            .collect()
+        keys.into_iter().filter(|key| {
+            let file = policies.0.get(&***key);
+            file.is_some_and(|file| file.applies_to.matches(container))
+        })
     }
 }
 
@@ -160,6 +171,11 @@ impl FileIndex {
         container: &Container,
     ) -> Vec<Arc<PolicyFile>> {
         self.enforced.applying(policies, container)
+    }
+
+    /// The keys of the same.
+    pub(super) fn bundle_of(&self, policies: &PolicySet, container: &Container) -> Bundled {
+        self.enforced.keys(policies, container).cloned().collect()
     }
 
     /// Whether a file on trial applies to a container.

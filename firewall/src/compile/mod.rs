@@ -15,21 +15,25 @@
 //! containers.
 
 mod bandwidth;
+mod bundles;
 mod ceiling;
 mod collect;
 mod condition;
 mod difference;
+mod edit;
 mod hits;
 mod identities;
 mod index;
 mod links;
 mod names;
+mod nets;
 mod numbers;
 mod owner;
 pub(crate) mod publish;
 mod ranges;
 mod renumber;
 mod resolved;
+mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -40,6 +44,7 @@ use zone::{ContainerName, ZoneName};
 use crate::model::{Clock, Container, Publish, World, Zone};
 use crate::policy::{AppliesTo, PolicyFile, PolicySet};
 use crate::sets::{Changes, Element, Limit};
+use bundles::Bundles;
 use condition::Conditions;
 pub use hits::RuleElements;
 use identities::Identities;
@@ -61,6 +66,7 @@ pub struct Firewall {
     labels: Identities,
     conditions: Conditions,
     names: Names,
+    bundles: Bundles,
     /// When addresses of names end: the first of the names of each.
     lapses: BTreeSet<(u64, ContainerName, IpAddr)>,
     /// Containers of each zone, also of zones that do not exist (any more).
@@ -185,7 +191,8 @@ impl Firewall {
         let before = elements(self);
         event(self);
         let mut changes = Changes::default();
-        difference::between(before, elements(self), &mut changes);
+        let after = elements(self);
+        self.settle(before, after, &mut changes);
         // addresses may have become, or ceased to be, the world's
         changes.forget = !changes.is_empty();
         self.note(changes)
@@ -290,10 +297,17 @@ impl Firewall {
         };
         let before = elements(self);
         match new {
-            Some(container) => self.insert(container),
-            None => self.take_out(&subject),
+            Some(container) => {
+                self.insert(container);
+                changes.add = self.enter(&subject.name);
+            }
+            None => {
+                self.take_out(&subject);
+                changes.remove = self.quit(&subject.name);
+            }
         }
-        difference::between(before, elements(self), &mut changes);
+        let after = elements(self);
+        self.settle(before, after, &mut changes);
         changes
     }
 
@@ -318,138 +332,6 @@ impl Firewall {
                 self.members.remove(&container.zone);
             }
         }
-    }
-
-    /// These policies, and no others, are in force.
-    pub fn set_policies(&mut self, policies: PolicySet) -> Changes {
-        let gone = self
-            .policies
-            .0
-            .keys()
-            .filter(|key| !policies.0.contains_key(*key));
-        let mut edits: Vec<(String, Option<Arc<PolicyFile>>)> =
-            gone.map(|key| (key.clone(), None)).collect();
-        for (key, file) in policies.0 {
-            let same = self.policies.0.get(&key).is_some_and(|old| {
-                // cheap for the many that were not read again
-                Arc::ptr_eq(old, &file) || **old == *file
-            });
-            if !same {
-                edits.push((key, Some(file)));
-            }
-        }
-        self.edit_policies(edits)
-    }
-
-    /// Some files are put in force, or not any more (`None`). Costs nothing for all the others.
-    ///
-    /// When they name labels that no file named before, [`Firewall::announce`] has to be in force first; if it was
-    /// not called, the changes hold what it would have said. Numbers of labels that are not used any more are left to
-    /// [`Firewall::tidy`].
-    pub fn edit_policies(
-        &mut self,
-        edits: impl IntoIterator<Item = (String, Option<Arc<PolicyFile>>)>,
-    ) -> Changes {
-        let edits: BTreeMap<String, Option<Arc<PolicyFile>>> = edits.into_iter().collect();
-        let announced = self.announce(edits.values().flatten());
-        let moved = self.move_in();
-        let named = self.named_by(&edits);
-        let mut changes = self.replace(edits);
-        self.unwant(named);
-        let moves = !moved.is_empty();
-        if !announced.is_empty() || moves {
-            changes = renumber::merged([announced, moved, changes]);
-        }
-        // an old number with new rules is nobody's policy
-        changes.forget = moves || difference::tightens(&changes);
-        self.note(changes)
-    }
-
-    fn replace(&mut self, edits: BTreeMap<String, Option<Arc<PolicyFile>>>) -> Changes {
-        let mut concerned: BTreeSet<ContainerName> = BTreeSet::new();
-        for (key, new) in &edits {
-            let old = self.policies.0.get(key);
-            for file in old.into_iter().chain(new) {
-                concerned.extend(self.targets(&file.applies_to));
-            }
-        }
-        let files_of = |firewall: &Self, name: &ContainerName| {
-            let container = firewall.world.containers.get(name);
-            container.map(|c| firewall.files_of(c))
-        };
-        let before: Vec<_> = concerned.iter().map(|name| files_of(self, name)).collect();
-        let mut changes = Changes::default();
-        let went = self.replace_files(edits, &mut changes);
-        for (name, before) in concerned.iter().zip(before) {
-            // one by one: an edit of a file that applies to thousands must not hold all their elements
-            let (Some(container), Some(before), Some(after)) = (
-                self.world.containers.get(name),
-                before,
-                files_of(self, name),
-            ) else {
-                continue;
-            };
-            let elements = |firewall: &Self, files: &Applying| {
-                let mut out = Vec::new();
-                owner::elements(
-                    firewall.view(),
-                    container,
-                    files,
-                    Focus::Everything,
-                    &mut out,
-                );
-                out
-            };
-            let old = elements(self, &before);
-            self.names.remove(name);
-            if let Some(resolved) = self.world.resolved.get(name) {
-                let patterns = names::patterns(&after.enforced);
-                self.names.set(name, patterns, Some(resolved));
-            }
-            difference::between(old, elements(self, &after), &mut changes);
-        }
-        for old in &went {
-            self.conditions.forget(old);
-        }
-        changes
-    }
-
-    /// Puts files in the place of others, with what is the same for all containers: the limits and hours
-    /// of conditional rules. Returns those that went; their marks are still known.
-    fn replace_files(
-        &mut self,
-        edits: BTreeMap<String, Option<Arc<PolicyFile>>>,
-        changes: &mut Changes,
-    ) -> Vec<Arc<PolicyFile>> {
-        let clock = self.world.clock;
-        let (mut before, mut after) = (Vec::new(), Vec::new());
-        let (mut went, mut came) = (Vec::new(), Vec::new());
-        let mut limits = false;
-        for (key, new) in edits {
-            let shared: FileKey = key.as_str().into();
-            if let Some(old) = self.policies.0.remove(&key) {
-                self.conditions.elements(&old, clock, &mut before);
-                limits |= self.conditions.release(&old);
-                self.files.remove(&shared, &old);
-                went.push(old);
-            }
-            if let Some(new) = new {
-                self.files.add(&shared, &new);
-                self.policies.0.insert(key, new.clone());
-                came.push(new);
-            }
-        }
-        // only now, so that a mark that one file gives up is free for the next
-        for new in &came {
-            limits |= self.conditions.add(new);
-        }
-        for new in &came {
-            self.conditions.elements(new, clock, &mut after);
-        }
-        difference::between(before, after, changes);
-        changes.limits = limits.then(|| self.conditions.limits());
-        went.retain(|old| !came.iter().any(|new| Arc::ptr_eq(old, new)));
-        went
     }
 
     /// The time of the week moves on, or jumps. Rules with hours come and go.
@@ -506,15 +388,22 @@ impl Firewall {
         for container in self.world.containers.values() {
             self.all_of(container, &mut all);
         }
+        for files in self.bundles.all() {
+            self.bundle(files, &mut all);
+        }
+        self.bundles.nothing_fresh();
         all
     }
 
     /// The elements that exist because of one container: guard, membership, translations and its own
-    /// policy. None when it is not attached.
+    /// policy, also what it shares with others that have the same files. None when it is not attached.
     pub fn elements_of(&self, name: &ContainerName) -> Vec<Element> {
         let mut elements = Vec::new();
         if let Some(container) = self.world.containers.get(name) {
             self.all_of(container, &mut elements);
+        }
+        if let Some(files) = self.bundles.files_of(name) {
+            self.bundle(files, &mut elements);
         }
         elements
     }
@@ -531,14 +420,21 @@ impl Firewall {
             labels: &self.labels,
             conditions: &self.conditions,
             names: &self.names,
+            bundles: &self.bundles,
+            keep: true,
         }
     }
 
     /// What a container's policy is made of.
     fn files_of(&self, container: &Container) -> Applying {
+        let bundle = self.bundles.files_of(&container.name);
         Applying {
             enforced: self.files.applying(&self.policies, container),
             trial: self.files.on_trial(&self.policies, container),
+            nets: bundle
+                .map(|files| self.bundles.nets(files))
+                .unwrap_or_default(),
+            bundle: bundle.cloned().unwrap_or_else(|| Arc::new([])),
         }
     }
 

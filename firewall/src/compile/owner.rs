@@ -1,9 +1,10 @@
 //! What the files and defaults say about one container → its elements of the policy sets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::bundles::{Bundles, Files, Numbered, Side};
 use super::collect::{Collected, Match};
 use super::condition::Conditions;
 use super::identities::Identities;
@@ -21,6 +22,9 @@ pub(super) struct View<'a> {
     pub(super) labels: &'a Identities,
     pub(super) conditions: &'a Conditions,
     pub(super) names: &'a Names,
+    pub(super) bundles: &'a Bundles,
+    /// Lists of ports that are asked for are in use from now on.
+    pub(super) keep: bool,
 }
 
 /// The files that have a say about a container.
@@ -29,6 +33,10 @@ pub(super) struct Applying {
     pub(super) enforced: Vec<Arc<PolicyFile>>,
     /// Whether there are some on trial.
     pub(super) trial: bool,
+    /// The keys of those in force.
+    pub(super) bundle: Files,
+    /// What they say about networks.
+    pub(super) nets: BTreeMap<Side, Numbered>,
 }
 
 /// Which elements are asked for.
@@ -108,8 +116,20 @@ pub(super) fn elements(
         };
         let mentioned = sections().next().is_some();
         for own in view.world.keys(container) {
-            let mut allow = Collected::new(container, own, direction, Action::Allow, focus);
-            let mut deny = Collected::new(container, own, direction, Action::Deny, focus);
+            let collected = |action| {
+                let collected = Collected::new(container, own, direction, action, focus);
+                collected.sharing(view, &applying.bundle)
+            };
+            let mut allow = collected(Action::Allow);
+            let mut deny = collected(Action::Deny);
+            for action in [Action::Allow, Action::Deny] {
+                let side = (direction, Family::of(own), action);
+                if let Some(nets) = applying.nets.get(&side) {
+                    let set = SetId::Nets(direction, Family::of(own), action);
+                    let data = Key::new().mark(nets.number);
+                    out.push(Element::entry(set, Key::new().ip(own), data));
+                }
+            }
             let mut steady = true;
             if mentioned {
                 let rules = sections().flat_map(|(file, section)| {

@@ -109,7 +109,8 @@ impl Firewall {
         };
         let before = elements(self);
         self.labels.move_in(&self.world);
-        difference::between(before, elements(self), &mut changes);
+        let after = elements(self);
+        self.settle(before, after, &mut changes);
         changes
     }
 
@@ -122,7 +123,8 @@ impl Firewall {
         let before = self.of_groups(&owners, &BTreeSet::new());
         let numbers = self.labels.number(missing);
         let mut changes = Changes::default();
-        difference::between(before, self.of_groups(&owners, &numbers), &mut changes);
+        let after = self.of_groups(&owners, &numbers);
+        self.settle(before, after, &mut changes);
         changes
     }
 
@@ -135,7 +137,8 @@ impl Firewall {
         let before = self.of_groups(&owners, &empty);
         self.labels.sweep();
         let mut changes = Changes::default();
-        difference::between(before, self.of_groups(&owners, &empty), &mut changes);
+        let after = self.of_groups(&owners, &empty);
+        self.settle(before, after, &mut changes);
         changes
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use zone::ContainerName;
 
 use super::owner::Focus;
-use super::{Firewall, View, difference, names};
+use super::{Firewall, View, names};
 use crate::model::{Container, Resolved};
 use crate::sets::{Changes, Element, Family, Key, Life, SetId};
 
@@ -185,7 +185,8 @@ impl Firewall {
         {
             self.world.resolved.remove(owner);
         }
-        difference::between(before, elements(self), &mut changes);
+        let after = elements(self);
+        self.settle(before, after, &mut changes);
         changes
     }
 

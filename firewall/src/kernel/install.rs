@@ -30,6 +30,7 @@ fn is_common(id: SetId) -> bool {
     use crate::sets::{Action, Shape};
     match id {
         SetId::Own(_)
+        | SetId::Nets(_, _, Action::Allow)
         | SetId::ZoneOf(_)
         | SetId::LabelsOf(_)
         | SetId::NoDeny(..)
@@ -37,7 +38,11 @@ fn is_common(id: SetId) -> bool {
         | SetId::Remember => true,
         SetId::Rule(_, _, Action::Allow, shape) => matches!(
             shape,
-            Shape::PeerPort | Shape::GroupPort | Shape::Group | Shape::NetPort | Shape::GroupProto
+            Shape::PeerPort
+                | Shape::GroupPort
+                | Shape::Group
+                | Shape::GroupList
+                | Shape::GroupProto
         ),
         _ => false,
     }
@@ -239,7 +244,7 @@ impl Tables {
 /// Whether a set with a twin is the one that packets of the next generation look into.
 fn is_of(set: SetId, next_odd: bool) -> Option<bool> {
     match set {
-        SetId::RuleOdd(..) | SetId::IfOdd(..) => Some(next_odd),
+        SetId::IfOdd(..) => Some(next_odd),
         _ => set.twin().map(|_| !next_odd),
     }
 }

@@ -8,6 +8,9 @@
 //! 2. everything else, with the new generation;
 //! 3. the ranges again, in the set that no packet looks into any more.
 //!
+//! Ranges under numbers ([`SetId::is_numbered`]) have no second set: new ones come with the first, and old ones go
+//! with the third.
+//!
 //! A change that forgets nothing keeps the generation, and both sets change. It only opens, or says
 //! something about newcomers: denied ranges come first, all else after them.
 
@@ -93,6 +96,12 @@ fn replacing(changes: &Changes, next_odd: bool) -> (Step, Step, Step) {
         if element.set.twin().is_some() {
             list(&mut before, of_generation(element, next_odd));
             list(&mut after, of_generation(element, !next_odd));
+        } else if element.set.is_numbered() {
+            let step = match is_added {
+                true => &mut before,
+                false => &mut after,
+            };
+            list(step, element.clone());
         } else if closes(element, is_added) {
             list(&mut before, element.clone());
         } else {
@@ -152,6 +161,11 @@ mod tests {
         Element::new(set, Key::new().mark(number))
     }
 
+    fn conditional(action: Action, shape: Shape, number: u32) -> Element {
+        let set = SetId::If(Direction::Ingress, Family::V4, action, shape);
+        Element::new(set, Key::new().mark(number))
+    }
+
     fn odd(element: &Element) -> Element {
         of_generation(element, true)
     }
@@ -175,8 +189,8 @@ mod tests {
 
     #[test]
     fn ranges_of_the_next_generation_stand_before_it() {
-        let range = element(Action::Deny, Shape::Net, 1);
-        let old = element(Action::Allow, Shape::GroupRange, 2);
+        let range = conditional(Action::Deny, Shape::NetPart, 1);
+        let old = conditional(Action::Allow, Shape::GroupRange, 2);
         let exact = element(Action::Allow, Shape::Group, 3);
         let changes = Changes {
             remove: vec![old.clone()],
@@ -205,9 +219,29 @@ mod tests {
     }
 
     #[test]
+    fn ranges_under_numbers_stand_before_and_go_after() {
+        let (new, old) = (
+            element(Action::Allow, Shape::Net, 1),
+            element(Action::Deny, Shape::Ports, 2),
+        );
+        let leads = element(Action::Deny, Shape::GroupList, 3);
+        let changes = Changes {
+            remove: vec![old.clone()],
+            add: vec![new.clone(), leads.clone()],
+            forget: true,
+            ..Changes::default()
+        };
+        let steps = plan(&changes, true);
+        let (before, after) = (steps.before.unwrap(), steps.after.unwrap());
+        assert_eq!((before.remove, before.add), (vec![], vec![new]));
+        assert_eq!(steps.decisive.add, [leads]);
+        assert_eq!((after.remove, after.add), (vec![old], vec![]));
+    }
+
+    #[test]
     fn what_a_newcomer_is_denied_comes_first() {
-        let deny = element(Action::Deny, Shape::Net, 1);
-        let allow = element(Action::Allow, Shape::Net, 2);
+        let deny = conditional(Action::Deny, Shape::NetPart, 1);
+        let allow = conditional(Action::Allow, Shape::NetPart, 2);
         let steps = plan(
             &Changes {
                 add: vec![allow.clone(), deny.clone()],

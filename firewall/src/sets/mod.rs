@@ -78,6 +78,10 @@ impl Action {
 
 /// The shape of a policy key. Exact shapes live in hash sets, ranges in interval sets.
 ///
+/// Elements of a container are exact. Ranges stand under numbers that its elements lead to, and are shared by all
+/// containers with the same files (`compile/bundles.rs`): a transaction that touches a set of ranges costs the kernel
+/// a walk over all of it, and an attach or a detach mostly touches none.
+///
 /// Interval sets are *lines*: only what stands last in the key is a range, so to the
 /// kernel the key is one long number, and the set a tree (nft_set_rbtree.c) in which an element comes or
 /// goes without regard to the others. The kind for ranges in several fields (nft_set_pipapo.c) is copied
@@ -86,7 +90,8 @@ impl Action {
 /// so that a packet could meet its old elements with the new ones of others. No verdict depends on one.
 ///
 /// `own` is the address of the container whose rule it is, `peer` the other side's address, `group` a
-/// mark that stands for a class of peers (see [`group`]). `port` is the server's port of TCP, UDP,
+/// mark that stands for a class of peers (see [`group`]), `nets` the number that [`SetId::Nets`] leads to and `list`
+/// one that a list leads to. Conditional rules have `own . number` in the place of `own`, and no lists. `port` is the server's port of TCP, UDP,
 /// SCTP, DCCP or UDP-Lite after address translation, or the type of an ICMP or ICMPv6 message in the
 /// first byte and zero in the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,38 +108,44 @@ pub enum Shape {
     GroupProto,
     /// own . group . protocol . port
     GroupPort,
-    /// own . peer . protocol . port range (a line; disjoint for one owner and peer)
-    PeerRange,
-    /// own . group . protocol . port range (a line; disjoint for one owner and group)
-    GroupRange,
-    /// own . peer range: every protocol and port (a line).
+    /// Map: own . peer → list of ports.
+    PeerList,
+    /// Map: own . group → list of ports.
+    GroupList,
+    /// nets . peer range: every protocol and port (a line).
     Net,
-    /// own . protocol . peer range (a line).
+    /// nets . protocol . peer range (a line).
     NetProto,
-    /// own . protocol . port . peer range (a line).
+    /// nets . protocol . port . peer range (a line).
     NetPort,
-    /// Map: own . peer range → the part of the owner's networks with port ranges that the peer is in (a line).
+    /// Map: nets . peer range → list of ports (a line).
+    NetList,
+    /// list . protocol . port range (a line).
+    Ports,
+    /// Conditional only: own . group . protocol . port range (a line; disjoint for one owner and group)
+    GroupRange,
+    /// Conditional only, a map: own . peer range → the part of the owner's networks that the peer is in (a line).
     NetPart,
-    /// own . part . protocol . port range (a line).
+    /// Conditional only: own . part . protocol . port range (a line).
     NetRange,
 }
 
 impl Shape {
-    /// All of them.
-    pub const ALL: [Shape; 13] = [
+    /// Those of rules that count always.
+    pub const RULE: [Shape; 13] = [
         Shape::Peer,
         Shape::PeerProto,
         Shape::PeerPort,
         Shape::Group,
         Shape::GroupProto,
         Shape::GroupPort,
-        Shape::PeerRange,
-        Shape::GroupRange,
+        Shape::PeerList,
+        Shape::GroupList,
         Shape::Net,
         Shape::NetProto,
         Shape::NetPort,
-        Shape::NetPart,
-        Shape::NetRange,
+        Shape::NetList,
+        Shape::Ports,
     ];
 }
 
@@ -186,8 +197,10 @@ pub mod group {
 /// Every set and map of netd's two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetId {
-    /// Policy: keys of one direction, family, action and shape.
+    /// Policy: keys of one direction, family, action and shape (one of [`Shape::RULE`]).
     Rule(Direction, Family, Action, Shape),
+    /// Map: own → number of the networks that its rules of a direction and action name. None where they name none.
+    Nets(Direction, Family, Action),
     /// Conditional rules (rate, connections at one time, hours): keys of one direction, family, action and
     /// shape (one of [`Shape::CONDITIONAL`]), with the number of the rule among the conditional ones of
     /// its owner after the owner's address.
@@ -266,8 +279,6 @@ pub enum SetId {
     /// Holds nfproto 2 and 10 while the generation is odd.
     Odd,
     /// See [`SetId::twin`].
-    RuleOdd(Direction, Family, Action, Shape),
-    /// See [`SetId::twin`].
     IfOdd(Direction, Family, Action, Shape),
 }
 
@@ -284,13 +295,18 @@ impl SetId {
     /// The second of the two sets that hold the same ranges of policies. The kernel puts the elements of
     /// interval sets in force a moment after all others of a transaction. So packets of even generations
     /// look into the one and those of odd generations into the other: the set of the next generation is
-    /// changed before it, and the set of the last one after it.
+    /// changed before it, and the set of the last one after it. Ranges under numbers need none: what stands under a
+    /// number never changes ([`SetId::is_numbered`]).
     pub fn twin(self) -> Option<SetId> {
         match self {
-            SetId::Rule(d, f, a, s) if s.is_range() => Some(SetId::RuleOdd(d, f, a, s)),
             SetId::If(d, f, a, s) if s.is_range() => Some(SetId::IfOdd(d, f, a, s)),
             _ => None,
         }
+    }
+
+    /// Ranges under a number that exact elements lead to. They stand before these, and go after them.
+    pub fn is_numbered(self) -> bool {
+        matches!(self, SetId::Rule(.., shape) if shape.is_range())
     }
 
     /// The set that packets of even or of odd generations look into.
@@ -307,9 +323,10 @@ impl SetId {
         for direction in Direction::ALL {
             for family in Family::ALL {
                 for action in [Action::Allow, Action::Deny] {
-                    for shape in Shape::ALL {
+                    for shape in Shape::RULE {
                         all.push(SetId::Rule(direction, family, action, shape));
                     }
+                    all.push(SetId::Nets(direction, family, action));
                 }
                 for action in [Action::Allow, Action::Deny] {
                     for shape in Shape::CONDITIONAL {

@@ -103,11 +103,11 @@ impl SetSpec {
         Self {
             interval: shape.is_range(),
             line: shape.is_range(),
-            data: match shape {
-                Shape::NetPart => vec![Field::Mark],
-                _ => Vec::new(),
+            data: match shape.is_map() {
+                true => vec![Field::Mark],
+                false => Vec::new(),
             },
-            counted: shape != Shape::NetPart,
+            counted: !shape.is_map(),
             ..self
         }
     }
@@ -159,7 +159,7 @@ fn way(direction: Direction, family: Family) -> String {
 }
 
 impl Shape {
-    /// Its name, and what follows the owner's address in its key.
+    /// Its name, and what follows the owner, or the number, in its key.
     fn spec(self, f: Family) -> (&'static str, Vec<Field>) {
         use Field::{Mark, Port, Proto};
         match self {
@@ -169,7 +169,10 @@ impl Shape {
             Shape::Group => ("group", vec![Mark]),
             Shape::GroupProto => ("group_proto", vec![Mark, Proto]),
             Shape::GroupPort => ("group_port", vec![Mark, Proto, Port]),
-            Shape::PeerRange => ("peer_range", vec![ip(f), Proto, Port]),
+            Shape::PeerList => ("peer_list", vec![ip(f)]),
+            Shape::GroupList => ("group_list", vec![Mark]),
+            Shape::NetList => ("net_list", vec![ip(f)]),
+            Shape::Ports => ("ports", vec![Proto, Port]),
             Shape::GroupRange => ("group_range", vec![Mark, Proto, Port]),
             Shape::Net => ("net", vec![ip(f)]),
             Shape::NetProto => ("net_proto", vec![Proto, ip(f)]),
@@ -182,12 +185,19 @@ impl Shape {
     /// Whether its keys are ranges.
     pub fn is_range(self) -> bool {
         match self {
-            Shape::Peer | Shape::PeerProto | Shape::PeerPort => false,
-            Shape::Group | Shape::GroupProto | Shape::GroupPort => false,
-            Shape::PeerRange | Shape::GroupRange => true,
-            Shape::Net | Shape::NetProto | Shape::NetPort => true,
-            Shape::NetPart | Shape::NetRange => true,
+            Shape::Peer | Shape::PeerProto | Shape::PeerPort | Shape::PeerList => false,
+            Shape::Group | Shape::GroupProto | Shape::GroupPort | Shape::GroupList => false,
+            Shape::Net | Shape::NetProto | Shape::NetPort | Shape::NetList | Shape::Ports => true,
+            Shape::GroupRange | Shape::NetPart | Shape::NetRange => true,
         }
+    }
+
+    /// Whether its elements lead to a number.
+    pub fn is_map(self) -> bool {
+        matches!(
+            self,
+            Shape::PeerList | Shape::GroupList | Shape::NetList | Shape::NetPart
+        )
     }
 }
 
@@ -201,8 +211,16 @@ impl SetId {
             SetId::Rule(d, f, a, s) => {
                 let (shape, rest) = s.spec(f);
                 let name = format!("{}_{}_{shape}", way(d, f), a.as_str());
-                let key = [vec![ip(f)], rest].concat();
+                let owner = match s.is_range() {
+                    true => Mark,
+                    false => ip(f),
+                };
+                let key = [vec![owner], rest].concat();
                 SetSpec::new(name, key).shaped(s)
+            }
+            SetId::Nets(d, f, a) => {
+                let name = format!("{}_{}_nets", way(d, f), a.as_str());
+                SetSpec::new(name, vec![ip(f)]).to(vec![Mark])
             }
             SetId::If(d, f, a, s) => {
                 let (shape, rest) = s.spec(f);
@@ -247,7 +265,6 @@ impl SetId {
             SetId::Changing => inet("changing", vec![Mark]).timed(),
             SetId::Remember => inet("remember", vec![NfProto]).to(vec![Mark]),
             SetId::Odd => inet("odd", vec![NfProto]),
-            SetId::RuleOdd(d, f, a, s) => SetId::Rule(d, f, a, s).spec().odd(),
             SetId::IfOdd(d, f, a, s) => SetId::If(d, f, a, s).spec().odd(),
             SetId::GuardPorts => SetSpec::bridge("ports", vec![IfIndex]),
             SetId::GuardMac => SetSpec::bridge("mac", vec![IfIndex, Mac]),

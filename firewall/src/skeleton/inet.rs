@@ -10,7 +10,7 @@
 use super::ir::*;
 use super::lane::Side;
 use super::{GUARDED, JUDGED};
-use super::{condition, judge, record};
+use super::{condition, judge, record, verdict};
 use crate::sets::{Family, Field, SetId};
 
 const IIFNAME: Load = Load::Meta(Meta::Iifname);
@@ -46,7 +46,7 @@ pub(super) fn meters() -> Vec<MeterSpec> {
 }
 
 pub(super) fn chains() -> Vec<Chain> {
-    let mut chains = vec![judge::answer()];
+    let mut chains = vec![verdict::answer()];
     chains.extend(record::chains());
     chains.extend(condition::chains());
     chains.extend(judge::chains());

@@ -20,9 +20,12 @@
 //! judge4 ─► judge4_once ─► still this generation: pass ─► else judge4_again ─► judge4_once ─► pass or drop
 //! ```
 //!
-//! The kernel puts ranges in force a moment after everything else of a batch. They are in two sets each,
-//! one for even generations and one for odd ones (see [`SetId::twin`]), so that those of a generation
-//! stand before it comes.
+//! The kernel puts ranges in force a moment after everything else of a batch. So what stands under a number never changes
+//! ([`SetId::is_numbered`]): new ranges stand before anything leads to them. Those of conditional rules are in two sets
+//! each, one for even generations and one for odd ones (see [`SetId::twin`]), so that those of a generation stand before
+//! it comes.
+//!
+//! A packet that misses what a batch replaces under its eyes is not refused but dropped in silence: it comes again.
 //!
 //! # Lanes
 //!
@@ -39,7 +42,8 @@
 
 use super::ir::*;
 use super::lane::{Lane, Side, own_side, peer, peer_prefix, prefix, sides};
-use super::{COUNTED, JUDGED, PASSED_MASK, REMEMBERED, condition, record};
+use super::verdict::{pass, refuse};
+use super::{COUNTED, condition};
 use crate::sets::{Action, Direction, Family, SetId, Shape, group};
 
 const MARK: Load = Load::Meta(Meta::Mark);
@@ -52,7 +56,7 @@ pub(super) fn chains() -> Vec<Chain> {
         for d in Direction::ALL {
             chains.push(class(d, f));
             for a in [Action::Deny, Action::Allow] {
-                chains.extend([by_range(d, f, a, false), by_range(d, f, a, true)]);
+                chains.extend([by_range(d, f, a), by_list(d, f, a)]);
                 chains.push(by_group(d, f, a));
                 chains.push(by_container(d, f, a, peer(d, f.family()), "_container"));
                 chains.extend(by_prefix(d, f, a));
@@ -61,6 +65,7 @@ pub(super) fn chains() -> Vec<Chain> {
             chains.push(direction(d, f));
         }
         chains.push(by_name(f, &name(Direction::Egress, f, Action::Allow, "")));
+        chains.push(by_world(Direction::Egress, f, Action::Allow));
         chains.extend(judge_of(f));
     }
     for f in Family::ALL {
@@ -234,23 +239,6 @@ fn lookups(f: Family, key: [Load; 2], sets: [SetId; 3], end: &[Step]) -> Vec<Rul
     rules
 }
 
-/// The packet is of an even, or an odd, generation: its ranges are in the one set or in its twin.
-fn is_odd(odd: bool) -> Step {
-    Step::Masked(PRIORITY, 1, u32::from(odd))
-}
-
-/// The lookups of networks that the peer may be in. The mark is 0 before.
-fn net_lookups(f: Family, [own, peer]: [Load; 2], sets: [SetId; 5], end: &[Step]) -> Vec<Rule> {
-    let [port, proto, all, part, range] = sets;
-    let mut rules = Vec::from(by_port_of(f, &[own], &[peer], port, end));
-    let with_proto = vec![own, Load::Ct(Ct::Protocol), peer];
-    rules.push(lookup(with_proto, proto, end));
-    rules.push(lookup(vec![own, peer], all, end));
-    rules.push(rule([Step::SetFrom(Meta::Mark, vec![own, peer], part)]));
-    rules.extend(by_port(f, &[own, MARK], range, end));
-    rules
-}
-
 fn lookup(key: Vec<Load>, set: SetId, end: &[Step]) -> Rule {
     let mut steps = vec![Step::In(key, set)];
     steps.extend_from_slice(end);
@@ -279,9 +267,7 @@ fn by_peer(d: Direction, lane: Lane, a: Action) -> Chain {
     ];
     let mut rules = lookups(f, [own, peer], sets, &[verdict(a)]);
     rules.push(rule([Step::Set(Meta::Mark, 0)]));
-    for odd in [false, true] {
-        rules.push(rule([is_odd(odd), jump(name(d, lane, a, ranges(odd)))]));
-    }
+    rules.push(rule([jump(name(d, lane, a, "_ranges"))]));
     rules.push(rule([is_group(group::ALLOWED), verdict(a)]));
     rules.push(rule([jump(format!("{}_class", prefix(d, lane)))]));
     rules.push(match a {
@@ -307,43 +293,70 @@ fn by_peer(d: Direction, lane: Lane, a: Action) -> Chain {
             );
         }
     }
-    rules.extend(ask_group(d, lane, a));
     if has_names(d, a) {
         rules.push(rule([
             is_group(group::WORLD),
-            jump(name(d, lane, a, "_resolved")),
+            goto(name(d, lane, a, "_world")),
         ]));
-        rules.push(rule([is_group(group::ALLOWED), Step::Return]));
     }
-    rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
     rules.extend(ask_group(d, lane, a));
-    rules.extend(the_end(d, lane, a));
+    rules.extend(any_group(d, lane, a));
     chain(name(d, lane, a, ""), rules)
 }
 
-fn ranges(odd: bool) -> &'static str {
-    match odd {
-        false => "_ranges",
-        true => "_ranges_odd",
-    }
+/// The peer is in the world, where names may have been resolved to it.
+fn by_world(d: Direction, lane: Lane, a: Action) -> Chain {
+    let mut rules = Vec::from(ask_group(d, lane, a));
+    rules.push(rule([jump(name(d, lane, a, "_resolved"))]));
+    rules.push(rule([is_group(group::ALLOWED), verdict(a)]));
+    rules.extend(any_group(d, lane, a));
+    chain(name(d, lane, a, "_world"), rules)
 }
 
-/// Ranges of ports of the peer, and networks that it may be in; a match leaves [`group::ALLOWED`] in the
-/// mark, for denies too.
-fn by_range(d: Direction, lane: Lane, a: Action, odd: bool) -> Chain {
+/// Lists of ports of the peer, and networks that it may be in; a match leaves [`group::ALLOWED`] in the
+/// mark, for denies too. The mark is 0 before.
+fn by_range(d: Direction, lane: Lane, a: Action) -> Chain {
     let (own, peer) = sides(d, lane);
     let f = lane.family();
-    let set = |shape| SetId::Rule(d, f, a, shape).in_generation(odd);
-    let nets = [
-        set(Shape::NetPort),
-        set(Shape::NetProto),
-        set(Shape::Net),
-        set(Shape::NetPart),
-        set(Shape::NetRange),
+    let set = |shape| SetId::Rule(d, f, a, shape);
+    let list = || name(d, lane, a, "_list");
+    let mut rules = vec![
+        rule([Step::SetFrom(
+            Meta::Mark,
+            vec![own, peer],
+            set(Shape::PeerList),
+        )]),
+        rule([Step::IsNot(MARK, Value::host32(0)), jump(list())]),
+        rule([is_group(group::ALLOWED), Step::Return]),
+        rule([Step::Set(Meta::Mark, 0)]),
+        rule([Step::SetFrom(Meta::Mark, vec![own], SetId::Nets(d, f, a))]),
+        rule([is_group(0), Step::Return]),
     ];
-    let mut rules = Vec::from(by_port(f, &[own, peer], set(Shape::PeerRange), &found()));
-    rules.extend(net_lookups(f, [own, peer], nets, &found()));
-    chain(name(d, lane, a, ranges(odd)), rules)
+    rules.extend(by_port_of(
+        f,
+        &[MARK],
+        &[peer],
+        set(Shape::NetPort),
+        &found(),
+    ));
+    let with_proto = vec![MARK, Load::Ct(Ct::Protocol), peer];
+    rules.push(lookup(with_proto, set(Shape::NetProto), &found()));
+    rules.push(lookup(vec![MARK, peer], set(Shape::Net), &found()));
+    rules.push(rule([Step::SetFrom(
+        Meta::Mark,
+        vec![MARK, peer],
+        set(Shape::NetList),
+    )]));
+    rules.push(rule([goto(list())]));
+    chain(name(d, lane, a, "_ranges"), rules)
+}
+
+/// The list of ports in the mark, where it is one.
+fn by_list(d: Direction, lane: Lane, a: Action) -> Chain {
+    let f = lane.family();
+    let ports = SetId::Rule(d, f, a, Shape::Ports);
+    let rules = by_port(f, &[MARK], ports, &found());
+    chain(name(d, lane, a, "_list"), rules.into())
 }
 
 fn found() -> [Step; 2] {
@@ -382,9 +395,7 @@ fn by_container(d: Direction, lane: Lane, a: Action, peer: Load, end: &str) -> C
         rules.extend(group_of(peer, map));
         rules.extend(ask_group(d, lane, a));
     }
-    rules.push(rule([Step::Set(Meta::Mark, group::ANY)]));
-    rules.extend(ask_group(d, lane, a));
-    rules.extend(the_end(d, lane, a));
+    rules.extend(any_group(d, lane, a));
     chain(name(d, lane, a, end), rules)
 }
 
@@ -400,15 +411,16 @@ fn by_prefix(d: Direction, lane: Lane, a: Action) -> Option<Chain> {
         set(Shape::Peer),
     ];
     let mut rules = lookups(f, [own, peer], sets, &[verdict(a)]);
-    for odd in [false, true] {
-        let set = set(Shape::PeerRange).in_generation(odd);
-        rules.extend(
-            by_port(f, &[own, peer], set, &[verdict(a)]).map(|mut rule| {
-                rule.steps.insert(0, is_odd(odd));
-                rule
-            }),
-        );
-    }
+    rules.extend([
+        rule([Step::Set(Meta::Mark, 0)]),
+        rule([Step::SetFrom(
+            Meta::Mark,
+            vec![own, peer],
+            set(Shape::PeerList),
+        )]),
+        rule([jump(name(d, lane, a, "_list"))]),
+        rule([is_group(group::ALLOWED), verdict(a)]),
+    ]);
     let mut chain = by_container(d, lane, a, peer, "_prefix");
     rules.append(&mut chain.rules);
     Some(Chain { rules, ..chain })
@@ -424,7 +436,7 @@ pub(super) fn group_of(peer: Load, map: SetId) -> Vec<Rule> {
     ]
 }
 
-/// Looks the group in the mark up; a match leaves [`group::ALLOWED`] in the mark, for denies too.
+/// Looks the group in the mark up; a match leaves [`group::ALLOWED`] in the mark, for denies too. Else the mark is lost.
 fn by_group(d: Direction, lane: Lane, a: Action) -> Chain {
     let (own, _) = sides(d, lane);
     let f = lane.family();
@@ -435,13 +447,12 @@ fn by_group(d: Direction, lane: Lane, a: Action) -> Chain {
         set(Shape::Group),
     ];
     let mut rules = lookups(f, [own, MARK], sets, &found());
-    for odd in [false, true] {
-        let set = set(Shape::GroupRange).in_generation(odd);
-        rules.extend(by_port(f, &[own, MARK], set, &found()).map(|mut rule| {
-            rule.steps.insert(0, is_odd(odd));
-            rule
-        }));
-    }
+    rules.push(rule([Step::SetFrom(
+        Meta::Mark,
+        vec![own, MARK],
+        set(Shape::GroupList),
+    )]));
+    rules.push(rule([goto(name(d, lane, a, "_list"))]));
     chain(name(d, lane, a, "_group"), rules)
 }
 
@@ -452,9 +463,12 @@ fn ask_group(d: Direction, f: Lane, a: Action) -> [Rule; 2] {
     ]
 }
 
-/// What no unconditional rule allows, a conditional one may.
-fn the_end(d: Direction, f: Lane, a: Action) -> Option<Rule> {
-    (a == Action::Allow).then(|| rule([goto(condition::name(d, f, a))]))
+/// The last group; and what no unconditional rule allows, a conditional one may.
+fn any_group(d: Direction, f: Lane, a: Action) -> Vec<Rule> {
+    let mut rules = vec![rule([Step::Set(Meta::Mark, group::ANY)])];
+    rules.extend(ask_group(d, f, a));
+    rules.extend((a == Action::Allow).then(|| rule([goto(condition::name(d, f, a))])));
+    rules
 }
 
 pub(super) fn is_group(number: u32) -> Step {
@@ -514,87 +528,4 @@ fn class(d: Direction, lane: Lane) -> Chain {
     ]));
     rules.push(rule([Step::Set(Meta::Mark, group::WORLD)]));
     chain(format!("{}_class", prefix(d, lane)), rules)
-}
-
-/// Packets a second, and at once, that one sender is told about; the rest is dropped in silence.
-const REFUSALS: Bucket = Bucket::a_second(100, 200);
-
-/// Tells containers and the host at once; what comes from elsewhere is dropped in silence.
-fn refuse() -> Chain {
-    let told = |f: Family, side: Option<Step>, name, key| {
-        let mut steps = vec![family(f)];
-        steps.extend(side);
-        steps.push(Step::Meter {
-            name,
-            key: vec![key],
-            bucket: REFUSALS,
-        });
-        steps.push(goto("answer"));
-        Rule {
-            steps,
-            comment: None,
-        }
-    };
-    let from_zone = || Step::In(vec![Load::Meta(Meta::Iifname)], SetId::Bridges);
-    let from_host = || Step::Is(Load::Meta(Meta::Iif), Value::host32(0));
-    chain(
-        "refuse",
-        vec![
-            record::deny(),
-            rule([
-                Step::IsNot(Load::Meta(Meta::Iif), Value::host32(0)),
-                Step::NotIn(vec![Load::Meta(Meta::Iifname)], SetId::Bridges),
-                Step::Count,
-                Step::Drop,
-            ])
-            .because("from the world: in silence"),
-            told(Family::V4, None, "rate_refuse4", IP_SADDR),
-            told(Family::V6, Some(from_zone()), "rate_refuse6", ETHER_SADDR)
-                .because("by port: it may have many addresses"),
-            told(
-                Family::V6,
-                Some(from_host()),
-                "rate_refuse6_host",
-                IP6_SADDR,
-            ),
-            rule([Step::Count, Step::Drop]).because("told often enough"),
-        ],
-    )
-}
-
-/// The answer of a refusal.
-pub(super) fn answer() -> Chain {
-    chain(
-        "answer",
-        vec![
-            rule([l4proto(6), Step::Count, Step::Reject(Refusal::TcpReset)]),
-            rule([Step::Count, Step::Reject(Refusal::AdminProhibited)]),
-        ],
-    )
-}
-
-/// Both sides pass: the verdict is remembered and the packet marked.
-fn pass() -> Chain {
-    let ct_mark = Load::Ct(Ct::Mark);
-    chain(
-        "pass",
-        vec![
-            record::pass(),
-            rule([
-                Step::Is(ct_mark, Value::host32(0)),
-                Step::CtMarkFromPriority,
-            ]),
-            rule([
-                Step::Masked(ct_mark, PASSED_MASK, REMEMBERED),
-                Step::CtMarkFromPriority,
-            ]),
-            rule([Step::Set(Meta::Priority, 0)]),
-            rule([Step::Set(Meta::Mark, 0)]),
-            rule([
-                Step::IsNot(Load::Meta(Meta::Oif), Value::host32(0)),
-                Step::Set(Meta::Mark, JUDGED),
-            ]),
-            rule([Step::Accept]),
-        ],
-    )
 }

@@ -27,6 +27,7 @@ mod judge;
 mod lane;
 mod record;
 pub mod text;
+mod verdict;
 
 pub use element::element as render_element;
 pub use json::render as render_nft_json;

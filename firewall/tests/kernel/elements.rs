@@ -1,5 +1,6 @@
 //! Elements by hand, as the compiler would make them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use firewall::sets::{Action, Direction, Element, Family, Key, SetId, Shape, group};
@@ -148,21 +149,18 @@ impl Container {
         ports: (u16, u16),
     ) -> [Element; 2] {
         let net: IpNet = net.parse().unwrap();
-        let octets = net.to_string().into_bytes();
-        let part = octets.iter().fold(0x8000_0000, |sum: u32, byte| {
-            sum.rotate_left(3) ^ u32::from(*byte) | 0x8000_0000
-        });
         let own = self.ips()[usize::from(net.addr().is_ipv6())];
+        let list = number_of(&(own, d, a, net));
         let set = |shape| SetId::Rule(d, Family::of(own), a, shape);
-        let peer = |address| Key::new().ip(own).ip(address);
-        let port = |port| Key::new().ip(own).mark(part).proto(proto).port(port);
+        let peer = |address| Key::new().mark(nets_number(own, d, a)).ip(address);
+        let port = |port| Key::new().mark(list).proto(proto).port(port);
         let (first, last) = (peer(net.network()), peer(net.broadcast()));
         [
             Element {
-                data: Some(Key::new().mark(part)),
-                ..Element::range(set(Shape::NetPart), first, last)
+                data: Some(Key::new().mark(list)),
+                ..Element::range(set(Shape::NetList), first, last)
             },
-            Element::range(set(Shape::NetRange), port(ports.0), port(ports.1)),
+            Element::range(set(Shape::Ports), port(ports.0), port(ports.1)),
         ]
     }
 
@@ -232,6 +230,9 @@ impl Lab {
                 for own in c.ips() {
                     let set = SetId::NoDeny(d, Family::of(own));
                     all.push(element(set, Key::new().ip(own)));
+                    for a in [Action::Allow, Action::Deny] {
+                        all.push(nets(own, d, a, nets_number(own, d, a)));
+                    }
                 }
             }
         }
@@ -245,4 +246,22 @@ impl Lab {
             .map(|own| element(SetId::NoDeny(d, Family::of(own)), Key::new().ip(own)))
             .into()
     }
+}
+
+/// A number under which ranges stand.
+pub(crate) fn number_of(what: &impl Hash) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    u32::try_from(hasher.finish() >> 32).unwrap() | 0x8000_0000
+}
+
+/// The number of networks that [`Lab::base`] gives to each address.
+pub(crate) fn nets_number(own: IpAddr, d: Direction, a: Action) -> u32 {
+    number_of(&(own, d, a))
+}
+
+/// Leads an address to networks.
+pub(crate) fn nets(own: IpAddr, d: Direction, a: Action, number: u32) -> Element {
+    let set = SetId::Nets(d, Family::of(own), a);
+    Element::entry(set, Key::new().ip(own), Key::new().mark(number))
 }

@@ -61,7 +61,7 @@ fn nft_can_read_what_we_write() {
     let text = sh("nft list ruleset");
     for line in [
         "10.99.0.11 . 10.99.0.12 . tcp . 80",
-        "set eg4_allow_net_range_odd",
+        "set eg4_if_allow_net_range_odd",
         "10.99.0.0/24",
         "fd99::/64",
         "tcp . 8080 : 10.99.0.11 . 80",

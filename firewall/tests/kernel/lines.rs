@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use firewall::sets::{Action, Changes, Element, Family, Key, SetId, Shape, group};
 
-use crate::elements::{EGRESS, INGRESS, zone};
+use crate::elements::{EGRESS, INGRESS, nets, nets_number, number_of, zone};
 use crate::lab::{Lab, WORLD4, WORLD6, sh};
 use crate::live::{Blast, Probe};
 use crate::probe::{serve, tcp, udp};
@@ -26,9 +26,19 @@ fn range(action: Action, shape: Shape, first: Key, last: Key, family: Family) ->
 }
 
 fn net(own: IpAddr, action: Action, shape: Shape, what: Option<(u8, u16)>, net: &str) -> Element {
+    net_under(nets_number(own, EGRESS, action), action, shape, what, net)
+}
+
+fn net_under(
+    number: u32,
+    action: Action,
+    shape: Shape,
+    what: Option<(u8, u16)>,
+    net: &str,
+) -> Element {
     let net: ipnet::IpNet = net.parse().unwrap();
     let key = |address| {
-        let key = Key::new().ip(own);
+        let key = Key::new().mark(number);
         let key = match (shape, what) {
             (Shape::NetProto, Some((proto, _))) => key.proto(proto),
             (Shape::NetPort, Some((proto, port))) => key.proto(proto).port(port),
@@ -37,31 +47,29 @@ fn net(own: IpAddr, action: Action, shape: Shape, what: Option<(u8, u16)>, net: 
         key.ip(address)
     };
     let (first, last) = (key(net.network()), key(net.broadcast()));
-    range(action, shape, first, last, Family::of(own))
+    range(action, shape, first, last, Family::of(net.addr()))
 }
 
-fn ports(own: IpAddr, peer: IpAddr, first: (u8, u16), last: (u8, u16)) -> Element {
-    let key = |(proto, port)| Key::new().ip(own).ip(peer).proto(proto).port(port);
-    let (first, last) = (key(first), key(last));
-    range(
-        Action::Allow,
-        Shape::PeerRange,
-        first,
-        last,
-        Family::of(own),
-    )
+/// A list of ports, and what leads there.
+fn list(own: IpAddr, shape: Shape, lead: Key, first: (u8, u16), last: (u8, u16)) -> [Element; 2] {
+    let number = number_of(&(own, &lead, first, last));
+    let key = |(proto, port)| Key::new().mark(number).proto(proto).port(port);
+    let set = SetId::Rule(EGRESS, Family::of(own), Action::Allow, shape);
+    let (allow, family) = (Action::Allow, Family::of(own));
+    [
+        Element::entry(set, lead, Key::new().mark(number)),
+        range(allow, Shape::Ports, key(first), key(last), family),
+    ]
 }
 
-fn group_ports(own: IpAddr, group: u32, first: (u8, u16), last: (u8, u16)) -> Element {
-    let key = |(proto, port)| Key::new().ip(own).mark(group).proto(proto).port(port);
-    let (first, last) = (key(first), key(last));
-    range(
-        Action::Allow,
-        Shape::GroupRange,
-        first,
-        last,
-        Family::of(own),
-    )
+fn ports(own: IpAddr, peer: IpAddr, first: (u8, u16), last: (u8, u16)) -> [Element; 2] {
+    let lead = Key::new().ip(own).ip(peer);
+    list(own, Shape::PeerList, lead, first, last)
+}
+
+fn group_ports(own: IpAddr, group: u32, first: (u8, u16), last: (u8, u16)) -> [Element; 2] {
+    let lead = Key::new().ip(own).mark(group);
+    list(own, Shape::GroupList, lead, first, last)
 }
 
 #[test]
@@ -72,16 +80,19 @@ fn each_owner_and_protocol_has_its_own_ranges_up_to_both_ends() {
     }
     let (one, other) = (lab.c(1).ip4, lab.c(2).ip4);
     let allow = Action::Allow;
-    let everything = [
+    let all = [
         // the end of one is the beginning of the other
         net(one, allow, Shape::Net, None, "0.0.0.0/0"),
         net(other, allow, Shape::Net, None, "0.0.0.0/0"),
         net(lab.c(1).ip6, allow, Shape::Net, None, "::/0"),
         net(other, allow, Shape::NetProto, Some((255, 0)), "255.0.0.0/8"),
+    ];
+    let lists = [
         group_ports(one, u32::MAX, (0, 0), (255, 65535)),
         ports(one, ip("255.255.255.255"), (TCP, 1), (TCP, 65535)),
     ];
-    let elements = [lab.base(), everything.to_vec()].concat();
+    let everything = [all.to_vec(), lists.concat()].concat();
+    let elements = [lab.base(), everything.clone()].concat();
     lab.tables.install(&elements, &[]).unwrap();
     assert_eq!(lab.tables.verify(&elements).unwrap(), [""; 0]);
     for n in [1, 2] {
@@ -89,7 +100,7 @@ fn each_owner_and_protocol_has_its_own_ranges_up_to_both_ends() {
     }
     assert!(!tcp(&lab.c(3).ns, ip(WORLD4), 80).is_open());
     assert!(tcp(&lab.c(1).ns, ip(WORLD6), 80).is_open());
-    lab.tighten(everything.to_vec());
+    lab.tighten(everything);
     assert!(!tcp(&lab.c(1).ns, ip(WORLD4), 80).is_open());
 
     // One port of a network, its neighbours closed; then the network without the host in question.
@@ -104,23 +115,21 @@ fn each_owner_and_protocol_has_its_own_ranges_up_to_both_ends() {
         );
     }
     assert!(!udp(&lab.c(1).ns, ip(WORLD4), 80).is_open());
-    let narrow = net(
-        own,
-        allow,
-        Shape::NetPort,
-        Some((TCP, 80)),
-        "192.0.2.128/25",
-    );
+    let what = Some((TCP, 80));
+    let narrow = net_under(7, allow, Shape::NetPort, what, "192.0.2.128/25");
+    let (old, new) = (nets_number(own, EGRESS, allow), 7);
+    let leads = |number| nets(own, EGRESS, allow, number);
     lab.tables
         .apply(&Changes {
-            remove: vec![wide],
-            add: vec![narrow.clone()],
+            remove: vec![wide, leads(old)],
+            add: vec![narrow.clone(), leads(new)],
             forget: true,
             ..Default::default()
         })
         .unwrap();
     assert!(!tcp(&lab.c(1).ns, ip(WORLD4), 80).is_open());
-    let elements = [lab.base(), vec![narrow]].concat();
+    let mut elements = [lab.base(), vec![narrow, leads(new)]].concat();
+    elements.retain(|element| *element != leads(old));
     assert_eq!(lab.tables.verify(&elements).unwrap(), [""; 0]);
 }
 
@@ -132,7 +141,7 @@ fn a_range_may_begin_in_one_protocol_and_end_in_another() {
     }
     let own = lab.c(1).ip4;
     // from tcp/80 to udp/79
-    lab.add(vec![group_ports(own, group::WORLD, (TCP, 80), (UDP, 79))]);
+    lab.add(group_ports(own, group::WORLD, (TCP, 80), (UDP, 79)).to_vec());
     let (c1, to) = (&lab.c(1).ns, ip(WORLD4));
     for (port, by_tcp, by_udp) in [(79, false, true), (80, true, false), (81, true, false)] {
         assert_eq!(tcp(c1, to, port).is_open(), by_tcp, "tcp {port}");
@@ -145,6 +154,12 @@ fn nft_can_list_them() {
     let Some(mut lab) = Lab::new() else { return };
     let (own, six) = (lab.c(1).ip4, lab.c(1).ip6);
     let allow = Action::Allow;
+    let lists = [
+        ports(own, lab.c(2).ip4, (TCP, 80), (TCP, 90)),
+        group_ports(own, zone(0), (TCP, 8000), (TCP, 8099)),
+        group_ports(six, zone(0), (TCP, 8000), (TCP, 8099)),
+    ];
+    lab.add(lists.concat());
     lab.add(vec![
         net(own, allow, Shape::Net, None, "198.51.100.0/24"),
         net(own, allow, Shape::Net, None, "203.0.113.0/24"),
@@ -152,21 +167,23 @@ fn nft_can_list_them() {
         net(own, allow, Shape::NetProto, Some((TCP, 0)), "0.0.0.0/0"),
         net(own, allow, Shape::NetPort, Some((TCP, 80)), "0.0.0.0/0"),
         net(six, allow, Shape::NetPort, Some((TCP, 80)), "2001:db8::/32"),
-        ports(own, lab.c(2).ip4, (TCP, 80), (TCP, 90)),
-        group_ports(own, zone(0), (TCP, 8000), (TCP, 8099)),
-        group_ports(six, zone(0), (TCP, 8000), (TCP, 8099)),
     ]);
     // As numbers: `netd policy show --nft` is for people.
     let json = sh("nft -j list ruleset");
-    for range in [
-        r#""0xa63000b0600000000500000ffffffff""#,
-        r#""0xfd990000000000000000000000000011060000000050000020010db8ffffffffffffffffffffffff""#,
+    for (own, rest) in [
+        (own, "0600000000500000ffffffff"),
+        (six, "060000000050000020010db8ffffffffffffffffffffffff"),
     ] {
-        assert!(json.contains(range), "no {range} in {json}");
+        let number = nets_number(own, EGRESS, allow).to_ne_bytes();
+        let number: String = number.iter().map(|byte| format!("{byte:02x}")).collect();
+        let range = format!(
+            "\"0x{}\"",
+            format!("{number}{rest}").trim_start_matches('0')
+        );
+        assert!(json.contains(&range), "no {range} in what nft lists");
     }
     let text = sh("nft list ruleset");
-    let lookup =
-        "ct original ip saddr . ct protocol . ct reply ip saddr @eg4_allow_net_proto meta mark set";
+    let lookup = "meta mark . ct protocol . ct reply ip saddr @eg4_allow_net_proto meta mark set";
     assert!(text.contains(lookup), "no {lookup:?} in {text}");
 }
 
@@ -186,10 +203,12 @@ fn what_is_cut_anew_is_denied_all_the_while() {
     for n in [2, 3] {
         elements.extend(lab.c(n).group(INGRESS, Action::Allow, zone(0), None));
     }
-    let cut = |action, port, nets: &[&str]| -> Vec<Element> {
-        nets.iter()
-            .map(|n| net(own, action, Shape::NetPort, Some((UDP, port)), n))
-            .collect()
+    elements.retain(|element| !matches!(element.set, SetId::Nets(..)));
+    let cut = |action, port, cut: &[&str]| -> Vec<Element> {
+        let number = number_of(&(action, cut));
+        let under = |n: &&str| net_under(number, action, Shape::NetPort, Some((UDP, port)), n);
+        let leads = [nets(own, EGRESS, action, number)];
+        leads.into_iter().chain(cut.iter().map(under)).collect()
     };
     let whole = ["10.99.0.0/24"];
     let parts = [

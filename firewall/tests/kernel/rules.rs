@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use firewall::sets::{Action, Direction, Family, Key, SetId, Shape, group};
 
-use crate::elements::{EGRESS, INGRESS, element, zone};
+use crate::elements::{EGRESS, INGRESS, element, number_of, zone};
 use crate::lab::{GATEWAY4, GATEWAY6, Lab, WORLD4, WORLD6};
 use crate::probe::{Fate, ping, serve, serve_here, tcp, tcp_here, udp};
 
@@ -135,11 +135,15 @@ fn ranges_of_ports_and_addresses() {
     .concat();
     // Ports of a group, and only those.
     for own in lab.c(2).ips() {
-        let key = |port| Key::new().ip(own).mark(zone(0)).proto(TCP).port(port);
-        let set = SetId::Rule(INGRESS, Family::of(own), Action::Allow, Shape::GroupRange);
-        let mut range = element(set, key(85));
+        let set = |shape| SetId::Rule(INGRESS, Family::of(own), Action::Allow, shape);
+        let list = number_of(&own);
+        let key = |port| Key::new().mark(list).proto(TCP).port(port);
+        let mut range = element(set(Shape::Ports), key(85));
         range.last = Some(key(90));
         rules.push(range);
+        let mut leads = element(set(Shape::GroupList), Key::new().ip(own).mark(zone(0)));
+        leads.data = Some(Key::new().mark(list));
+        rules.push(leads);
     }
     lab.add(rules);
     let c1 = &lab.c(1).ns;

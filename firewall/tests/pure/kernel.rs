@@ -389,22 +389,25 @@ impl Kernel {
     ) -> bool {
         let set = |shape| SetId::Rule(direction, family, action, shape);
         let key = || Key::new().ip(own).ip(peer);
-        let proto = || Key::new().ip(own).proto(packet.proto);
         let ported = key().proto(packet.proto).port(packet.port);
+        let listed = |list: Option<u32>| {
+            let ports = |list| Key::new().mark(list).proto(packet.proto).port(packet.port);
+            list.is_some_and(|list| self.has(set(Shape::Ports), &ports(list)))
+        };
+        let in_nets = |nets: u32| {
+            let nets = || Key::new().mark(nets);
+            let proto = || nets().proto(packet.proto);
+            self.has(set(Shape::Net), &nets().ip(peer))
+                || self.has(set(Shape::NetProto), &proto().ip(peer))
+                || self.has(set(Shape::NetPort), &proto().port(packet.port).ip(peer))
+                || listed(self.map(set(Shape::NetList), &nets().ip(peer)))
+        };
+        let nets = SetId::Nets(direction, family, action);
         if self.has(set(Shape::PeerPort), &ported)
             || self.has(set(Shape::PeerProto), &key().proto(packet.proto))
             || self.has(set(Shape::Peer), &key())
-            || self.has(set(Shape::PeerRange), &ported)
-            || self.has(set(Shape::Net), &key())
-            || self.has(set(Shape::NetProto), &proto().ip(peer))
-            || self.has(set(Shape::NetPort), &proto().port(packet.port).ip(peer))
-            || self.map(set(Shape::NetPart), &key()).is_some_and(|part| {
-                let key = Key::new().ip(own).mark(part);
-                self.has(
-                    set(Shape::NetRange),
-                    &key.proto(packet.proto).port(packet.port),
-                )
-            })
+            || listed(self.map(set(Shape::PeerList), &key()))
+            || self.map(nets, &Key::new().ip(own)).is_some_and(in_nets)
         {
             return true;
         }
@@ -414,7 +417,7 @@ impl Kernel {
             self.has(set(Shape::GroupPort), &ported)
                 || self.has(set(Shape::Group), &key())
                 || self.has(set(Shape::GroupProto), &key().proto(packet.proto))
-                || self.has(set(Shape::GroupRange), &ported)
+                || listed(self.map(set(Shape::GroupList), &key()))
         };
         let known = self.known(peer).unwrap_or(peer);
         let key = || Key::new().ip(own).ip(known);
@@ -423,7 +426,7 @@ impl Kernel {
             self.has(set(Shape::PeerPort), &ported)
                 || self.has(set(Shape::PeerProto), &key().proto(packet.proto))
                 || self.has(set(Shape::Peer), &key())
-                || self.has(set(Shape::PeerRange), &ported)
+                || listed(self.map(set(Shape::PeerList), &key()))
         };
         let peer_key = Key::new().ip(known);
         match self.class(family, own, peer, packet.hook) {

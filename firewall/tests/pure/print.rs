@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use firewall::compile::Firewall;
-use firewall::sets::{Element, Field, Key, SetId, group, limit};
+use firewall::sets::{Element, Field, Key, SetId, Shape, group, limit};
 
 /// The names of the groups of a firewall.
 fn group_name(firewall: &Firewall, mark: u32) -> String {
@@ -12,6 +12,9 @@ fn group_name(firewall: &Firewall, mark: u32) -> String {
         group::WORLD => return "world".into(),
         group::ANY => return "any".into(),
         _ => {}
+    }
+    if let Some(shared) = firewall.shared(mark) {
+        return shared;
     }
     if mark >= 0x8000_0000 {
         return format!("{mark:#x}");
@@ -127,4 +130,24 @@ pub fn elements(firewall: &Firewall, elements: &[Element]) -> Vec<String> {
     let mut lines: Vec<String> = elements.iter().map(|e| element(firewall, e)).collect();
     lines.sort();
     lines
+}
+
+/// Those that a packet may meet: ranges to which nothing leads stay for a while.
+pub fn in_use(elements: &[Element]) -> Vec<Element> {
+    use std::collections::BTreeSet;
+    let data = |e: &Element| Some(e.data.as_ref()?.0.clone());
+    let number = |e: &Element| e.key.0[..4].to_vec();
+    let is_net = |e: &Element| match e.set {
+        SetId::Rule(.., shape) => e.set.is_numbered() && shape != Shape::Ports,
+        _ => false,
+    };
+    let is_list = |e: &Element| matches!(e.set, SetId::Rule(.., Shape::Ports));
+    let leads = elements.iter().filter(|e| matches!(e.set, SetId::Nets(..)));
+    let nets: BTreeSet<_> = leads.filter_map(data).collect();
+    let mut used = elements.to_vec();
+    used.retain(|e| !is_net(e) || nets.contains(&number(e)));
+    let leads = used.iter().filter(|e| matches!(e.set, SetId::Rule(..)));
+    let lists: BTreeSet<_> = leads.filter_map(data).collect();
+    used.retain(|e| !is_list(e) || lists.contains(&number(e)));
+    used
 }
