@@ -27,6 +27,9 @@ pub(crate) const INTERFACE: &str = "io.netd.Control";
 /// What `zone create` and `zone set` say of a zone; absent fields keep the default or what is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct ZoneSettings {
+    /// Somebody else's bridge, or absent for one of netd's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bridge: Option<String>,
     /// CIDR, or absent for the next free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) subnet4: Option<String>,
@@ -152,6 +155,10 @@ pub(crate) struct AttachRequest {
     /// The key under which a door finds it again, unique: see `DetachOwned`, `Reclaim`, `Check`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
+    /// Whether its port is there already, the other end of `ifname`, made and configured by somebody else: in zones
+    /// on a bridge that is not netd's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) take: Option<bool>,
 }
 
 /// An attached container.

@@ -12,7 +12,9 @@ use std::os::fd::OwnedFd;
 
 use super::socket::{Socket, SocketError};
 use super::sys;
-use super::tc::{EGRESS, INGRESS, add_clsact, add_program, filters, insn};
+use super::tc::{
+    EGRESS, INGRESS, add_clsact, add_program, filters, insn, remove_clsact, remove_program,
+};
 use crate::skeleton::{FROM_BRIDGE, GUARDED, JUDGED};
 
 /// The gate could not be put up.
@@ -52,6 +54,29 @@ pub fn install(bridge_ifindex: u32) -> Result<(), GateError> {
         ifindex: bridge_ifindex,
         source,
     })
+}
+
+/// Takes the gate off a bridge that goes on without netd; what others put there stays.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove(bridge_ifindex: u32) -> Result<(), GateError> {
+    let failed = |source| GateError::Attach {
+        ifindex: bridge_ifindex,
+        source,
+    };
+    let mut socket = Socket::open(None).map_err(failed)?;
+    for (parent, name) in [(INGRESS, IN), (EGRESS, OUT)] {
+        let there = filters(bridge_ifindex, parent).map_err(failed)?;
+        if there.iter().any(|there| there == name) {
+            remove_program(&mut socket, bridge_ifindex, parent).map_err(failed)?;
+        }
+    }
+    let bare = |parent| filters(bridge_ifindex, parent).is_ok_and(|names| names.is_empty());
+    if bare(INGRESS) && bare(EGRESS) {
+        remove_clsact(&mut socket, bridge_ifindex).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Whether both programs are on the interface.

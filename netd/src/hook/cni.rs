@@ -12,6 +12,7 @@ mod bandwidth;
 mod call;
 mod failure;
 mod network;
+mod policy;
 mod result;
 mod wishes;
 
@@ -80,6 +81,9 @@ fn serve(
     let context = &network.instance(context)?;
     match verb {
         Verb::Version => Ok(None),
+        Verb::Add if network.is_chained()? => {
+            policy::add(context, &Call::read(variable, true)?, &network)
+        }
         Verb::Add => add(context, &Call::read(variable, true)?, &network, *version),
         Verb::Del => del(context, &Call::read(variable, false)?, &network),
         Verb::Check => check(context, &Call::read(variable, true)?, &network),

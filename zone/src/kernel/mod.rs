@@ -12,6 +12,7 @@ mod bridge;
 mod check;
 mod encode;
 mod error;
+mod foreign;
 mod forwarding;
 mod inside;
 mod links;
@@ -30,6 +31,7 @@ mod wire;
 
 pub use check::Flaw;
 pub use error::{KernelError, LinkError};
+pub use foreign::Inside;
 pub use forwarding::{Forwarding, SysctlChange};
 pub use links::{Links, Port};
 pub use look::PortLook;

@@ -57,7 +57,11 @@ impl Engine {
             )));
         }
         let what = format!("attach {} to zone {}", request.container, request.zone);
+        self.refuse_other_way(&request, &what)?;
         self.refuse_without_policy(&asked_for(&request), &what)?;
+        if request.take {
+            return self.take_port(&request, &what);
+        }
         self.refuse_published(&request, &what)?;
         let mac = request.mac.unwrap_or_else(|| request.container.mac());
         self.promise_by_mac(&request.zone, &request.container, mac);
@@ -101,7 +105,7 @@ impl Engine {
                 differences.push(format!("{what} is {has}, asked for is {asked}"));
             }
         };
-        if record.adopted {
+        if record.adopted && !request.take {
             let port = record.host_ifname.as_str();
             differ(
                 "port",
@@ -115,11 +119,13 @@ impl Engine {
             record.ifname.to_string(),
             request.ifname.to_string(),
         );
-        differ(
-            "configure",
-            format!("{:?}", record.configure).to_lowercase(),
-            format!("{:?}", request.configure).to_lowercase(),
-        );
+        if !request.take {
+            differ(
+                "configure",
+                format!("{:?}", record.configure).to_lowercase(),
+                format!("{:?}", request.configure).to_lowercase(),
+            );
+        }
         differ(
             "labels",
             format!("{:?}", record.labels),
@@ -175,6 +181,22 @@ impl Engine {
             request.container,
             differences.join("; ")
         )))
+    }
+
+    /// Containers of a bridge of somebody else's come with their port; others have none yet.
+    fn refuse_other_way(&self, request: &Request, what: &str) -> Result<(), api::Error> {
+        let zone = &self.zone(&request.zone)?.zone;
+        match (zone.is_foreign(), request.take) {
+            (true, false) => Err(refused(format!(
+                "{what}: the zone stands on bridge {}, which is not netd's: its containers come by the plugin chain of a CNI network, with netd-policy in it",
+                zone.bridge
+            ))),
+            (false, true) => Err(refused(format!(
+                "{what}: the zone has a bridge of its own, on which netd makes the ports (a zone for netd-policy says on which bridge it stands: `netd zone create {} --bridge NAME`)",
+                zone.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// A policy file that is bad, with no last good one, refuses the containers it may be about.

@@ -48,6 +48,7 @@ impl Engine {
             false => self.close_link(record),
         }
         self.unlimit(record);
+        self.forget_given(record);
         let changes = self.firewall.detach(&record.container);
         let outcome = self.apply(&changes);
         self.ports.remove(&record.container);
@@ -144,6 +145,7 @@ impl Engine {
         }
         self.remove_ways(&record);
         self.unlimit(&record);
+        self.forget_given(&record);
         self.closed_ports.remove(name);
         if !record.publish.is_empty() {
             self.follow_doors();

@@ -15,6 +15,7 @@ mod diff;
 mod doors;
 mod explain;
 mod fold;
+mod foreign;
 mod forward;
 mod lease;
 mod named;

@@ -40,6 +40,8 @@ pub(super) struct Request {
     pub(super) aliases: Vec<String>,
     pub(super) bandwidth: Bandwidth,
     pub(super) owner: Option<String>,
+    /// Whether its port is there already.
+    pub(super) take: bool,
 }
 
 impl Request {
@@ -160,6 +162,7 @@ impl Request {
             aliases: request.aliases,
             bandwidth,
             owner: request.owner,
+            take: request.take.unwrap_or(false),
         })
     }
 }

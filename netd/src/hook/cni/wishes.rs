@@ -84,10 +84,6 @@ impl Wishes {
 /// Reads what is asked for.
 pub(super) fn read(call: &Call, network: &Network) -> Result<Wishes, Failure> {
     network.only_known_keys()?;
-    if network.one::<String>("type")?.as_deref() == Some("netd-policy") {
-        let why = "netd cannot put another plugin's containers under policy yet: use type netd as the main plugin";
-        return Err(Failure::unsupported("type", &json!("netd-policy"), why));
-    }
     let zone = network.zone()?;
     let ipam = network.object("ipam")?;
     if !ipam.is_empty() {
@@ -176,7 +172,7 @@ fn capabilities(runtime: &Map<String, Value>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn known_args(call: &Call) -> Result<(), Failure> {
+pub(super) fn known_args(call: &Call) -> Result<(), Failure> {
     let ignore = call.args.get("IgnoreUnknown");
     if ignore.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true")) {
         return Ok(());
@@ -190,7 +186,7 @@ fn known_args(call: &Call) -> Result<(), Failure> {
 }
 
 /// The pod's name where there is one, else the id.
-fn container(call: &Call, network: &Network) -> Result<ContainerName, Failure> {
+pub(super) fn container(call: &Call, network: &Network) -> Result<ContainerName, Failure> {
     let given = |key: &str| call.args.get(key).filter(|value| !value.is_empty());
     let with_namespace = network.one("namespaces")?.unwrap_or(false);
     let name = match (given("K8S_POD_NAME"), given("K8S_POD_NAMESPACE")) {
@@ -208,7 +204,7 @@ fn container(call: &Call, network: &Network) -> Result<ContainerName, Failure> {
 }
 
 /// Those of the configuration, those of the runtime, and the pod's namespace. None of them can be overruled.
-fn labels(
+pub(super) fn labels(
     call: &Call,
     network: &Network,
     args: &Map<String, Value>,
