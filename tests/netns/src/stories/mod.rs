@@ -7,6 +7,7 @@ mod attach;
 mod bad_input;
 mod bandwidth;
 mod cni;
+mod cni_chain;
 mod cni_runtimes;
 mod crash;
 mod decisions;
@@ -130,6 +131,7 @@ stories! {
     cni: a_whole_life_in_every_version, what_is_asked_for_is_given_or_refused, check_sees_what_is_missing,
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;
+    cni_chain: containers_of_a_foreign_bridge_are_under_policy, nothing_passes_before_netd_policy_whoever_is_dead;
     cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
