@@ -367,6 +367,11 @@ pub fn nothing_passes_before_netd_policy_whoever_is_dead() {
     let bare = Chain::bare(&world);
     let mut early = bare.add("shop", &json!({}));
     let web = bare.add("web", &json!({}));
+    let no_way_out = |pods: [&Pod; 2]| {
+        for pod in pods {
+            assert!(!pings(pod, GATEWAY) && !pings(pod, HOST[0]), "{}", pod.id);
+        }
+    };
     let closed = |pods: [&Pod; 2]| {
         for (from, to) in [(pods[0], pods[1]), (pods[1], pods[0])] {
             assert!(
