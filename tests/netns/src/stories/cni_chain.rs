@@ -381,14 +381,11 @@ pub fn nothing_passes_before_netd_policy_whoever_is_dead() {
                 to.id
             );
             assert!(!pings(from, &to.address().to_string()));
-            assert!(
-                !pings(from, GATEWAY) && !pings(from, HOST[0]),
-                "{}",
-                from.id
-            );
         }
+        no_way_out(pods);
     };
-    closed([&early, &web]);
+    // Who was plugged in while nobody looked is not held yet; no process runs in there before its chain is through.
+    no_way_out([&early, &web]);
     // The plugin of a chain that finds no daemon fails, and what its runtime deletes then is gone.
     let policy = chain.plugins.last().unwrap();
     let previous = |pod: &Pod| json!({ "prevResult": pod.result });
@@ -397,7 +394,7 @@ pub fn nothing_passes_before_netd_policy_whoever_is_dead() {
         refused.code == 1 && refused.stdout.contains("\"code\":11"),
         "{refused}"
     );
-    closed([&early, &web]);
+    no_way_out([&early, &web]);
     world.start_netd();
     closed([&early, &web]);
     assert_eq!(names(&world), [] as [&str; 0]);
