@@ -10,7 +10,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use zone::ContainerName;
+use zone::PortName;
 
 use crate::diagnostics::Position;
 use crate::model::World;
@@ -188,8 +188,8 @@ pub fn felt<'a>(files: impl IntoIterator<Item = &'a PolicyFile>) -> Vec<Felt<'a>
 /// What becomes of one direction of a container under other policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The container.
-    pub container: ContainerName,
+    /// The container, by its port.
+    pub container: PortName,
     /// Which way.
     pub direction: Direction,
     /// Now; `None`: as much as there is.

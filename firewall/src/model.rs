@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Bound;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 pub use zone::DefaultPolicy;
-use zone::{ContainerName, IfName, MacAddr, ZoneName};
+use zone::{IfName, MacAddr, PortName, ZoneName};
 
 /// A zone, as far as packets are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,11 +94,12 @@ pub struct Publish {
     pub port: u16,
 }
 
-/// An attached container.
+/// A container attached to a zone. One that is in several zones is there once for each: everything but the name that
+/// rules call it by differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
-    /// Its name.
-    pub name: ContainerName,
+    /// Its name; for a further network of it, that of the port ([`PortName::container`] is what rules name).
+    pub name: PortName,
     /// The zone it is in.
     pub zone: ZoneName,
     /// Index of the host end of its link.
@@ -119,14 +121,14 @@ pub struct World {
     /// Zones by name.
     pub zones: BTreeMap<ZoneName, Zone>,
     /// Attached containers by name.
-    pub containers: BTreeMap<ContainerName, Container>,
+    pub containers: BTreeMap<PortName, Container>,
     /// The host's own addresses outside the zones. Used by `explain` and the oracle only: in the
     /// kernel the hook that sees a packet tells whether it is the host's.
     pub host: Vec<IpAddr>,
     /// What time it is, for rules that count at some times only.
     pub clock: Clock,
     /// What names of the world were resolved to, for each container.
-    pub resolved: BTreeMap<ContainerName, Resolved>,
+    pub resolved: BTreeMap<PortName, Resolved>,
 }
 
 /// Addresses of the world that the gateway's resolver gave one container, with the names it gave them for, each until a
@@ -160,6 +162,15 @@ impl Clock {
 }
 
 impl World {
+    /// All ports of a container, by its name.
+    pub fn ports_of(&self, container: &str) -> impl Iterator<Item = &Container> {
+        let (from, to) = PortName::further(container);
+        let between = (Bound::Included(from.as_str()), Bound::Excluded(to.as_str()));
+        let first = self.containers.get(container);
+        let further = self.containers.range::<str, _>(between).map(|(_, c)| c);
+        first.into_iter().chain(further)
+    }
+
     /// The addresses at which a container can be met: those in the subnets of its zone. One that lost
     /// its zone, or whose zone lost the subnet, has none: nothing passes, rather than something unruled.
     pub fn addresses<'a>(&'a self, container: &'a Container) -> impl Iterator<Item = IpAddr> + 'a {
@@ -213,8 +224,8 @@ impl World {
 /// An endpoint of a flow, as `explain` and the oracle take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A container by name.
-    Container(ContainerName),
+    /// A container by name: its port in one zone.
+    Container(PortName),
     /// The host, by its gateway address in the other side's zone.
     Host,
     /// Some address of the world.

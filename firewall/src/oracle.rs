@@ -46,7 +46,7 @@ pub struct Party<'a> {
 pub enum NoParty {
     /// No such container.
     #[error("{0} is not attached")]
-    NotAttached(zone::ContainerName),
+    NotAttached(zone::PortName),
     /// It has no address of the flow's family.
     #[error("{0} has no IPv{1} address")]
     NoAddress(String, u8),
@@ -417,7 +417,7 @@ pub(crate) fn peer_matches(wanted: &Peer, peer: Party<'_>, family: Family) -> bo
         _ => None,
     };
     match wanted {
-        Peer::Container(name) => container.is_some_and(|c| c.name == *name),
+        Peer::Container(name) => container.is_some_and(|c| c.name.container() == name.as_str()),
         Peer::Zone(zone) => container.is_some_and(|c| c.zone == *zone),
         Peer::Label(key, value) => container.is_some_and(|c| c.labels.get(key) == Some(value)),
         Peer::Host => is_host(peer),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use crate::model::{Container, DefaultPolicy, Endpoint, Flow, Traffic, World, Zone};
 use crate::oracle;
@@ -100,12 +100,7 @@ fn within_a_zone(world: &World, net: ipnet::IpNet) -> bool {
 }
 
 /// Whether some connection from one container to another passes.
-pub fn reaches(
-    world: &World,
-    policies: &PolicySet,
-    from: &ContainerName,
-    to: &ContainerName,
-) -> bool {
+pub fn reaches(world: &World, policies: &PolicySet, from: &PortName, to: &PortName) -> bool {
     let ends = [from, to].map(|name| world.containers.get(name));
     let [Some(client), Some(server)] = ends else {
         return false;
@@ -232,7 +227,7 @@ mod tests {
     fn asks(name: &str, text: Option<&str>) -> Outside {
         let world = world();
         let files: Vec<_> = text.map(|text| (name, text)).into_iter().collect();
-        let name: ContainerName = name.parse().unwrap();
+        let name: PortName = name.parse().unwrap();
         outside(&world, &policies(&files), &world.containers[&name])
     }
 
@@ -292,7 +287,7 @@ mod tests {
     #[test]
     fn containers_reach_one_another_where_both_sides_leave_some_port_open() {
         let world = world();
-        let name = |text: &str| text.parse::<ContainerName>().unwrap();
+        let name = |text: &str| text.parse::<PortName>().unwrap();
         let egress = |ports: &str| format!("[[egress]]\nto = [\"zone:shut\"]\nports = [{ports}]\n");
         let ingress =
             |ports: &str| format!("[[ingress]]\nfrom = [\"zone:dmz\"]\nports = [{ports}]\n");

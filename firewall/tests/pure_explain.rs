@@ -9,7 +9,7 @@ use firewall::explain::{Answer, Question, StepKind, Surroundings, Way, answer, m
 use firewall::model::{Container, DefaultPolicy, Endpoint, Publish, Traffic, World, Zone};
 use firewall::policy::{PolicyFile, PolicySet};
 use firewall::sets::{Action, Family};
-use zone::{ContainerName, ZoneName};
+use zone::{PortName, ZoneName};
 
 fn publish(text: &str) -> Publish {
     let mut parts: Vec<&str> = text.rsplitn(3, ':').collect();
@@ -63,7 +63,7 @@ fn world() -> World {
         ("c", 1, &[]),
     ];
     for (n, (name, zone, ports)) in (2..).zip(containers) {
-        let name: ContainerName = name.parse().unwrap();
+        let name: PortName = name.parse().unwrap();
         let container = Container {
             zone: zones[zone].0.parse().unwrap(),
             ifindex: n,

@@ -279,7 +279,7 @@ const TRAFFIC: [Traffic; 14] = [
 
 fn endpoint(peer: &Peer) -> Endpoint {
     match peer {
-        Peer::Container(_, name) => Endpoint::Container(name.clone()),
+        Peer::Container(_, name) => Endpoint::Container(name.into()),
         Peer::Host => Endpoint::Host,
         Peer::World(address) | Peer::Address(address) => Endpoint::Address(*address),
     }

@@ -356,7 +356,7 @@ fn trial_agrees(setting: &Setting) -> Result<(), TestCaseError> {
             let file = record.file.as_ref().expect("a file decides");
             let blamed = policies.0.values().find(|f| f.file == *file).unwrap();
             prop_assert_eq!(blamed.mode, Mode::Audit, "{:#?}", record);
-            let container = &world.containers[&record.container];
+            let container = &world.containers[record.container.as_str()];
             prop_assert!(blamed.applies_to.matches(container));
             prop_assert!(blamed.section(record.direction).is_some());
         }
@@ -376,12 +376,13 @@ fn logs_agree(setting: &Setting) -> Result<(), TestCaseError> {
             };
             for record in records(world, policies, &judged) {
                 prop_assert_eq!((record.would, record.verdict), (None, said));
-                let container = &world.containers[&record.container];
+                let container = &world.containers[record.container.as_str()];
                 let end = match record.direction {
                     Direction::Egress => &record.from,
                     Direction::Ingress => &record.to,
                 };
-                let whose = Whose::Container(container.name.clone(), container.zone.clone());
+                let whose =
+                    Whose::Container(container.name.container_name(), container.zone.clone());
                 prop_assert_eq!(&end.who, &whose);
                 let (Some(file), Some(at)) = (&record.file, record.at) else {
                     continue;
@@ -499,7 +500,7 @@ fn names_on_trial_are_known_by_what_the_resolver_said() {
         "web.toml",
         "mode = \"audit\"\n[[egress]]\nto = [\"dns:*.example.org\"]\nports = [\"tcp/443\"]\n",
     );
-    let web: zone::ContainerName = "web".parse().unwrap();
+    let web: zone::PortName = "web".parse().unwrap();
     let told = [("198.51.100.7".parse().unwrap(), 100)];
     let changes = story.firewall.open(&web, "www.example.org", &told);
     assert!(changes.is_empty(), "it opens nothing");

@@ -6,6 +6,7 @@
 mod apply;
 mod dhcp;
 mod limit;
+mod network;
 mod six;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ pub(crate) use apply::{
 pub(crate) use dhcp::{DhcpSilence, DhcpZone};
 pub(crate) use limit::{Limit, LimitChange, PolicyLimit};
 
+pub(crate) use network::{Network, PolicyNetwork};
 pub(crate) use six::{Ipv6Silence, Ipv6Zone};
 
 /// Name of the varlink interface.
@@ -159,6 +161,10 @@ pub(crate) struct AttachRequest {
     /// on a bridge that is not netd's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) take: Option<bool>,
+    /// It may be a further network of a container that is in another zone. Without this, and without `ifname`, that is
+    /// a difference, and refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) further: Option<bool>,
 }
 
 /// An attached container.
@@ -193,6 +199,9 @@ pub(crate) struct Container {
     pub(crate) bandwidth: Vec<Limit>,
     /// `attached`; or `refused`, with the reason among the daemon's problems.
     pub(crate) state: String,
+    /// All of its networks in their order, where there are several; the fields above are the first one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) networks: Vec<Network>,
 }
 
 /// An address that somebody has.
@@ -329,6 +338,20 @@ pub(crate) struct Explanation {
     pub(crate) fix: Vec<Fix>,
     /// The same for each family that was asked about.
     pub(crate) families: Vec<Answer>,
+    /// Each way between two containers of which one has several networks; the first is what all of the above is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) paths: Vec<Path>,
+}
+
+/// A way from one container's network to another's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
+pub(crate) struct Path {
+    /// `CONTAINER@ZONE`, or the end as it was asked about.
+    pub(crate) from: String,
+    /// The same.
+    pub(crate) to: String,
+    /// `allow`, or `deny` where one of the families is denied.
+    pub(crate) verdict: String,
 }
 
 /// Whether a connection of one family would pass, and why.
@@ -421,6 +444,9 @@ pub(crate) struct PolicyView {
     pub(crate) bandwidth: Vec<PolicyLimit>,
     /// The rules it became, as `nft` text or JSON, when asked for.
     pub(crate) nft: Option<String>,
+    /// The same for each of its networks, where there are several; the fields above are the first one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) networks: Vec<PolicyNetwork>,
 }
 
 /// What there is to know of a container beside what it was seen doing, which is in a file: it can be long.

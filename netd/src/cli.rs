@@ -16,7 +16,7 @@ mod policy_apply;
 mod policy_diff;
 mod policy_set;
 mod resolv_conf;
-mod run_args;
+mod run;
 mod show;
 mod stop;
 mod zone;
@@ -30,7 +30,7 @@ use clap::Parser;
 pub(crate) use args::{Configure, Invocation};
 pub(crate) use output::{note, print_json};
 pub(crate) use resolv_conf::{HostFile, How, ResolvConf};
-pub(crate) use run_args::{Console, RunArgs, Variable};
+pub(crate) use run::{Console, LinkArgs, LinkJournal, RunArgs, SettingsMode, Timezone, Variable};
 
 use crate::client::{Client, autostart};
 use crate::daemon::{self, DaemonArgs};
@@ -101,11 +101,37 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
     Invocation::try_parse_from(argv)
 }
 
+/// Whether an option of `netd run` may be given more than once.
+pub(crate) fn is_repeated(option: &str) -> bool {
+    use clap::{ArgAction, CommandFactory};
+    let command = Invocation::command();
+    let run = command.find_subcommand("run");
+    run.is_some_and(|run| {
+        let name = option.trim_start_matches("--");
+        run.get_arguments()
+            .filter(|arg| arg.get_long() == Some(name))
+            .any(|arg| matches!(arg.get_action(), ArgAction::Append))
+    })
+}
+
+/// The options of `netd run` from words that somebody wrote elsewhere; what is wrong is told in a line.
+pub(crate) fn parse_run_words(argv: &[String]) -> Result<RunArgs, String> {
+    match Invocation::try_parse_from(argv).map(|invocation| invocation.command) {
+        Ok(Command::Run(args)) => Ok(*args),
+        Ok(_) => Err("is no option of `netd run`".to_owned()),
+        Err(error) => {
+            let text = error.render().to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Err(first.trim_start_matches("error: ").to_owned())
+        }
+    }
+}
+
 /// The options of `netd run`, for tests of what becomes of them.
 #[cfg(test)]
 pub(crate) fn parse_run(argv: impl Iterator<Item = OsString>) -> RunArgs {
     match parse(argv).map(|invocation| invocation.command) {
-        Ok(Command::Run(args)) => args,
+        Ok(Command::Run(args)) => *args,
         other => panic!("{other:?}"),
     }
 }
@@ -148,7 +174,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Zone(command) => zone::run(&context, command),
         Command::Attach(args) => attach::attach(&context, args),
         Command::Detach(args) => attach::detach(&context, &args.container, args.zone.as_ref()),
-        Command::Run(args) => crate::run::run(&context, args),
+        Command::Run(args) => crate::run::run(&context, *args),
         Command::List => show::list(&context),
         Command::Status { container } => show::status(&context, container.as_ref()),
         Command::Stop(args) => stop::stop(&context, &args),
@@ -188,6 +214,9 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
                 HookAction::Detach => hook::oci::Action::Detach,
             });
             hook::oci::run(&context, action).inspect_err(hook::tell_log)
+        }
+        Command::Hook(HookCommand::Link { action }) => {
+            hook::link::run(&context, action == HookAction::Attach).inspect_err(hook::tell_log)
         }
         Command::Hook(HookCommand::Netavark { call }) => {
             hook::netavark::run(&context, &call.into())

@@ -69,6 +69,10 @@ pub(crate) enum Error {
     Invalid(String),
     #[error("{0}")]
     Refused(String),
+    #[error(transparent)]
+    Settings(#[from] crate::nspawn::FileError),
+    #[error("the container's interfaces")]
+    Links(#[from] zone::LinkError),
     #[error("the daemon does not know {0}: it is of another version, restart it")]
     NotImplemented(String),
     #[error("the daemon answered with the error {name} {parameters}")]

@@ -2,6 +2,7 @@
 //! files alone.
 
 mod name;
+mod path;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -65,11 +66,46 @@ pub(crate) fn explain(
     asked: &Asked<'_>,
     known: &Known<'_>,
 ) -> Result<api::Explanation, api::Error> {
+    order_host(&mut world);
+    let from = endpoints(&world, asked.from)?;
+    let to = match asked.to.starts_with("dns:") {
+        // of the world, whichever address it has
+        true => vec![Endpoint::World],
+        false => endpoints(&world, asked.to)?,
+    };
+    let ways = path::ways(&world, &from, &to);
+    let Some((first, others)) = ways.split_first() else {
+        return Err(no_such_container(asked.from));
+    };
+    if others.is_empty() {
+        return explain_way(world, policies, asked, known, first);
+    }
+    let mut explanation = explain_way(world.clone(), policies, asked, known, first)?;
+    let path = |way: &path::Way, verdict: String| api::Path {
+        from: path::text(&world, &way.from, asked.from),
+        to: path::text(&world, &way.to, asked.to),
+        verdict,
+    };
+    explanation.paths = vec![path(first, explanation.verdict.clone())];
+    for way in others {
+        let other = explain_way(world.clone(), policies, asked, known, way)?;
+        explanation.paths.push(path(way, other.verdict));
+    }
+    Ok(explanation)
+}
+
+/// Answers a question about one way.
+fn explain_way(
+    mut world: World,
+    policies: &PolicySet,
+    asked: &Asked<'_>,
+    known: &Known<'_>,
+    way: &path::Way,
+) -> Result<api::Explanation, api::Error> {
     let invalid = |message: String| api::Error::Invalid {
         message: format!("explain: {message}"),
     };
-    order_host(&mut world);
-    let from = endpoint(&world, asked.from)?;
+    let from = way.from.clone();
     let name = Name::new(asked.to, &from).transpose().map_err(invalid)?;
     let stands = match &name {
         Some(name) => name.stands(&mut world, policies),
@@ -77,7 +113,7 @@ pub(crate) fn explain(
     };
     let to = match stands.first() {
         Some((_, stands)) => Endpoint::Address(stands.address),
-        None => endpoint(&world, asked.to)?,
+        None => way.to.clone(),
     };
     let traffic: Traffic =
         explain::traffic(asked.traffic.unwrap_or(TRAFFIC)).map_err(|e| invalid(e.to_string()))?;
@@ -132,6 +168,7 @@ pub(crate) fn explain(
         foreign: decides.foreign,
         fix: decides.fix,
         families: answers,
+        paths: Vec::new(),
     })
 }
 
@@ -148,29 +185,32 @@ fn is_link_local(address: &IpAddr) -> bool {
     }
 }
 
-/// Who is meant by a word. `container:NAME` is a container, also one that is called `host`.
-fn endpoint(world: &World, text: &str) -> Result<Endpoint, api::Error> {
+/// Who is meant by a word. `container:NAME` is a container, also one that is called `host`: all of its ports, or that in
+/// one zone, `NAME@ZONE`.
+fn endpoints(world: &World, text: &str) -> Result<Vec<Endpoint>, api::Error> {
     let name = text.strip_prefix("container:").unwrap_or(text);
-    if let Some((name, _)) = world.containers.get_key_value(name) {
-        return Ok(Endpoint::Container(name.clone()));
+    if let Some(ports) = path::ports(world, name) {
+        return Ok(ports);
     }
     match text {
-        "host" => Ok(Endpoint::Host),
-        "world" => Ok(Endpoint::World),
-        _ => text
-            .parse()
-            .map(Endpoint::Address)
-            .map_err(|_| api::Error::NoSuchContainer {
-                message: match name.contains('.') {
-                    true => format!(
-                        "no such container: {name} (`netd list` shows those that are attached; a name of the world \
-                         is written dns:{name})"
-                    ),
-                    false => format!(
-                        "no such container: {name} (`netd list` shows those that are attached)"
-                    ),
-                },
-            }),
+        "host" => Ok(vec![Endpoint::Host]),
+        "world" => Ok(vec![Endpoint::World]),
+        _ => match text.parse() {
+            Ok(address) => Ok(vec![Endpoint::Address(address)]),
+            Err(_) => Err(no_such_container(name)),
+        },
+    }
+}
+
+fn no_such_container(name: &str) -> api::Error {
+    let world = match name.contains('.') {
+        true => format!("; a name of the world is written dns:{name}"),
+        false => String::new(),
+    };
+    api::Error::NoSuchContainer {
+        message: format!(
+            "no such container: {name} (`netd list` shows those that are attached{world})"
+        ),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::error::{Error, chain};
 
 pub(crate) mod cni;
+pub(crate) mod link;
 pub(crate) mod netavark;
 pub(crate) mod nspawn;
 pub(crate) mod oci;

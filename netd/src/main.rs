@@ -19,6 +19,8 @@ mod hook;
 mod lesson;
 mod model;
 mod netns;
+mod networks;
+mod nspawn;
 mod publish;
 mod resolv;
 mod run;

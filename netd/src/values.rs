@@ -184,10 +184,10 @@ pub(crate) fn target(text: &str) -> Result<String, ValueError> {
     }
 }
 
-/// A side of a connection: a container, `host`, `world`, or an address.
+/// A side of a connection: a container, or its port in one zone (`NAME@ZONE`), `host`, `world`, or an address.
 pub(crate) fn endpoint(text: &str) -> Result<String, ValueError> {
     let name = text.strip_prefix("container:").unwrap_or(text);
-    if text.parse::<IpAddr>().is_ok() || name.parse::<zone::ContainerName>().is_ok() {
+    if text.parse::<IpAddr>().is_ok() || name.parse::<zone::PortName>().is_ok() {
         Ok(text.to_owned())
     } else {
         Err(ValueError::new(
@@ -257,10 +257,11 @@ mod tests {
             "10.0.0.1",
             "fd00::1",
             "container:host",
+            "web@dmz",
         ] {
             assert!(endpoint(good).is_ok(), "{good}");
         }
-        for bad in ["", "a b", "fd00:::1", "10.0.0.0/8", "zone:dmz"] {
+        for bad in ["", "a b", "fd00:::1", "10.0.0.0/8", "zone:dmz", "web@"] {
             assert!(endpoint(bad).is_err(), "{bad}");
             assert!(target(bad).is_err(), "{bad}");
         }

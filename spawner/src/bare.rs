@@ -25,9 +25,9 @@ use crate::error::SpawnError;
 use crate::executor;
 use crate::hook;
 use crate::monitor::{Monitor, Redirected};
-use crate::plan::Plan;
+use crate::plan::{Plan, What};
 use crate::root;
-use crate::settings::{Settings, Terminal};
+use crate::settings::{Network, Privileges, Settings, Source, Terminal, Volatile};
 use crate::sys::{self, Fork};
 use crate::wire::{Exit, Failure, Order, Report, Wire};
 
@@ -55,13 +55,46 @@ pub(crate) fn check(settings: &Settings) -> Result<(), SpawnError> {
         return refuse("--directory=", &directory.to_string_lossy(), without);
     }
     for (set, what) in [
-        (settings.private_users, "--private-users"),
+        (settings.private_users.is_private(), "--private-users"),
         (settings.read_only, "--read-only"),
+        (settings.volatile != Volatile::No, "--volatile="),
+        (settings.ephemeral, "--ephemeral"),
+        (settings.boot, "--boot"),
         (!settings.tmpfs.is_empty(), "--tmpfs="),
+        (!settings.overlays.is_empty(), "--overlay="),
+        (!settings.inaccessible.is_empty(), "--inaccessible="),
+        (!settings.bind_users.is_empty(), "--bind-user="),
+        (!settings.credentials.is_empty(), "--load-credential="),
+        (settings.uuid.is_some(), "--uuid="),
+        (
+            settings.privileges != Privileges::default(),
+            "--capability=",
+        ),
+        (settings.no_new_privileges, "--no-new-privileges="),
+        (
+            !(settings.calls_allowed.is_empty() && settings.calls_refused.is_empty()),
+            "--system-call-filter=",
+        ),
+        (settings.suppress_sync, "--suppress-sync="),
+        (settings.personality.is_some(), "--personality="),
+        (!settings.rlimits.is_empty(), "--rlimit="),
+        (settings.oom_score_adjust.is_some(), "--oom-score-adjust="),
+        (settings.cpus.is_some(), "--cpu-affinity="),
+        (
+            matches!(settings.network, Network::Namespace(_)),
+            "--network-namespace-path=",
+        ),
+        (
+            settings
+                .binds
+                .iter()
+                .any(|bind| !matches!(bind.source, Source::Host(_))),
+            "--bind= from the container's root or of a temporary directory",
+        ),
         (settings.hostname.is_some(), "--hostname="),
         (settings.as_pid2, "--as-pid2"),
         (
-            settings.terminal == Terminal::Interactive,
+            !matches!(settings.terminal, Terminal::Auto | Terminal::Pipe),
             "--console=interactive",
         ),
     ] {
@@ -212,13 +245,18 @@ fn become_program(
     root::enter_private_mounts().map_err(failed("make a mount namespace"))?;
     sys::unshare_network().map_err(failed("make a network namespace"))?;
     sys::loopback_up().map_err(failed("start the loopback interface"))?;
-    for (bind, source) in settings.binds.iter().zip(&plan.bind_sources) {
-        show(source, &bind.destination, bind.read_only)?;
+    for shown in &plan.shown {
+        if let What::Bind {
+            source, read_only, ..
+        } = &shown.what
+        {
+            show(source, &shown.destination, *read_only)?;
+        }
     }
     for hidden in settings.hidden.iter().filter(|path| path.exists()) {
         show(Path::new("/dev/null"), hidden, true)?;
     }
-    let (word, rest) = settings.command.split_first().ok_or_else(died)?;
+    let (word, rest) = plan.command.split_first().ok_or_else(died)?;
     let path = match settings.env.iter().rev().find(|(key, _)| key == "PATH") {
         Some((_, path)) => path.clone(),
         None => std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned()),
@@ -304,7 +342,7 @@ fn become_user(plan: &Plan<'_>, command: &mut Command) -> Result<(), Failure> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::settings::Network;
+    use crate::settings::PrivateUsers;
 
     #[test]
     fn only_the_network_can_be_asked_for() {
@@ -320,7 +358,8 @@ mod tests {
             settings.check().unwrap_err().to_string()
         };
         assert!(bad(|s| s.directory = Some("/srv".into())).contains("--directory="));
-        assert!(bad(|s| s.private_users = true).contains("--private-users"));
+        assert!(bad(|s| s.private_users = PrivateUsers::Pick).contains("--private-users"));
+        assert!(bad(|s| s.ephemeral = true).contains("--ephemeral"));
         assert!(bad(|s| s.read_only = true).contains("--read-only"));
         assert!(bad(|s| s.as_pid2 = true).contains("--as-pid2"));
         assert!(bad(|s| s.hostname = Some("a".into())).contains("--hostname="));

@@ -16,8 +16,11 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
 use rustix::thread::CapabilitySet;
 
-use crate::seccomp;
+use crate::error::SpawnError;
+use crate::seccomp::{self, Instruction};
+use crate::settings::Settings;
 use crate::signals::ends_by_default;
+use crate::spec;
 use crate::sys::{self, Fork};
 
 /// How a missing command is told through libcontainer's channel, which carries text only: this, the status a shell
@@ -33,16 +36,56 @@ const STUB_NAME: &std::ffi::CStr = c"netd-stub";
 pub(crate) struct Payload {
     /// Whether a stub is pid 1.
     as_pid2: bool,
+    /// Which system calls there are.
+    filter: Vec<Instruction>,
+    /// Capabilities that were kept to load the filter, and go with it; the last is needed to drop the others.
+    extra: Vec<CapabilitySet>,
     /// The command's environment, as libcontainer hands it over between the two calls it makes.
     env: RefCell<BTreeMap<String, String>>,
 }
 
 impl Payload {
-    pub(crate) fn new(as_pid2: bool) -> Self {
-        Self {
-            as_pid2,
+    pub(crate) fn new(settings: &Settings) -> Result<Self, SpawnError> {
+        let granted = spec::capabilities(settings);
+        let kept = [
+            ("CAP_SYS_ADMIN", CapabilitySet::SYS_ADMIN),
+            ("CAP_SETPCAP", CapabilitySet::SETPCAP),
+        ];
+        Ok(Self {
+            as_pid2: settings.as_pid2,
+            filter: seccomp::filter(&seccomp::Calls::of(settings)?),
+            extra: kept
+                .into_iter()
+                .filter(|(name, _)| !granted.has(name))
+                .map(|(_, capability)| capability)
+                .collect(),
             env: RefCell::default(),
+        })
+    }
+
+    /// Loads the system call filter, and drops the capabilities that were kept for that (`FOR_THE_FILTER`).
+    fn confine(&self) -> io::Result<()> {
+        sys::load_filter(&self.filter)?;
+        let mut sets = rustix::thread::capabilities(None)?;
+        let mut changed = false;
+        for extra in self
+            .extra
+            .iter()
+            .copied()
+            .filter(|e| sets.permitted.contains(*e))
+        {
+            rustix::thread::remove_capability_from_bounding_set(extra)?;
+            changed = true;
         }
+        for extra in self.extra.iter().copied().filter(|_| changed) {
+            sets.effective.remove(extra);
+            sets.permitted.remove(extra);
+            sets.inheritable.remove(extra);
+        }
+        if changed {
+            rustix::thread::set_capabilities(None, sets)?;
+        }
+        Ok(())
     }
 }
 
@@ -85,7 +128,8 @@ impl Executor for Payload {
             eprintln!("netd: {what}: {e}");
             sys::exit(125)
         };
-        confine().unwrap_or_else(|e| fail("load the system call filter", e));
+        self.confine()
+            .unwrap_or_else(|e| fail("load the system call filter", e));
         if self.as_pid2 {
             become_stub().unwrap_or_else(|e| fail("make the stub init", e));
         }
@@ -139,21 +183,6 @@ pub(crate) fn find(word: &str, path: &str) -> Result<PathBuf, (u8, String)> {
         true => refused(),
         false => Err((127, format!("no such command (PATH={path})"))),
     }
-}
-
-/// Loads the system call filter, and drops the capability that was kept for that (`FOR_THE_FILTER`).
-fn confine() -> io::Result<()> {
-    sys::load_filter(&seccomp::filter())?;
-    let mut sets = rustix::thread::capabilities(None)?;
-    let extra = CapabilitySet::SYS_ADMIN;
-    if sets.permitted.contains(extra) {
-        rustix::thread::remove_capability_from_bounding_set(extra)?;
-        sets.effective.remove(extra);
-        sets.permitted.remove(extra);
-        sets.inheritable.remove(extra);
-        rustix::thread::set_capabilities(None, sets)?;
-    }
-    Ok(())
 }
 
 /// Forks. The child returns and becomes the command; this process stays as pid 1, which reaps orphans, passes signals on and

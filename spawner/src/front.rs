@@ -8,18 +8,18 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
-use crate::cgroup::{self, Cgroups};
+use crate::cgroup::Cgroups;
 use crate::error::SpawnError;
 use crate::monitor::{self, Monitor};
 use crate::plan::{Plan, UidRange};
+use crate::prepare;
 use crate::range;
-use crate::settings::Settings;
+use crate::settings::{CapabilitySet, Settings};
 use crate::signals::{self, Delivery};
 use crate::spec;
 use crate::state::{self, Running, Slot};
 use crate::sys::{self, Fork, SignalFd};
-use crate::terminal::{self, Console, ConsoleSocket};
-use crate::user;
+use crate::terminal::{Console, ConsoleSocket};
 use crate::wire::{Exit, Failure, Order, Report, Wire};
 
 /// Runs a container until its command ends, and leaves nothing behind.
@@ -41,6 +41,12 @@ pub fn run(settings: &Settings) -> Result<Exit, SpawnError> {
         Err(e) => return Err(SpawnError::System("count threads", e)),
     }
     let mut settings = settings.clone();
+    if settings.privileges.add == CapabilitySet::ALL {
+        // all that there are to give, where netd itself has not all
+        let own = rustix::thread::capabilities(None)
+            .map_err(SpawnError::system("look at netd's own capabilities"))?;
+        settings.privileges.add = CapabilitySet::of_bits(own.permitted.bits());
+    }
     settings.directory = settings
         .directory
         .as_deref()
@@ -84,25 +90,7 @@ fn prepare_and_run(
     slot: &Slot,
     range: Option<UidRange>,
 ) -> Result<Exit, SpawnError> {
-    let root = slot.dir().join("root");
-    if range.is_some()
-        && let Some(dir) = monitor::unsearchable(&root)
-    {
-        return Err(SpawnError::Unsearchable(dir));
-    }
-    let plan = Plan {
-        settings,
-        user: user::look_up(
-            settings.user.as_ref(),
-            settings.directory.as_deref().unwrap_or(Path::new("/")),
-        )?,
-        root,
-        range,
-        pty: terminal::wants_pty(settings.terminal),
-        term: std::env::var("TERM").ok(),
-        cgroup2: cgroup::is_unified(),
-        bind_sources: bind_sources(settings, slot, range)?,
-    };
+    let plan = prepare::plan(settings, slot, range)?;
     if !settings.no_root {
         let config = spec::spec(&plan).to_string();
         slot.write("bundle/config.json", config.as_bytes())?;
@@ -157,29 +145,6 @@ fn prepare_and_run(
         }
         Err(SpawnError::MonitorDied(slot.name().to_owned()))
     })
-}
-
-/// The host's paths, or mount points for those that are to be id-mapped.
-fn bind_sources(
-    settings: &Settings,
-    slot: &Slot,
-    range: Option<UidRange>,
-) -> Result<Vec<PathBuf>, SpawnError> {
-    let source = |(index, bind): (usize, &crate::settings::Bind)| {
-        let what = if bind.read_only {
-            "--bind-ro="
-        } else {
-            "--bind="
-        };
-        let given = bind.source.to_string_lossy();
-        let meta = std::fs::metadata(&bind.source)
-            .map_err(|e| SpawnError::setting(what, &given, format!("cannot be bound: {e}")))?;
-        match bind.idmap && range.is_some() {
-            true => slot.bind_point(index, meta.is_dir()),
-            false => Ok(bind.source.clone()),
-        }
-    };
-    settings.binds.iter().enumerate().map(source).collect()
 }
 
 struct Front<'a> {
@@ -289,7 +254,8 @@ impl Front<'_> {
     fn ready(&mut self, pid: i32, socket: Option<ConsoleSocket>) -> Result<Order, SpawnError> {
         let settings = self.plan.settings;
         if let Some(socket) = socket {
-            let console = socket.master().and_then(Console::start);
+            let master = socket.master();
+            let console = master.and_then(|master| Console::start(master, settings.terminal));
             self.console =
                 Some(console.map_err(SpawnError::system("take the container's terminal"))?);
         }
@@ -304,7 +270,7 @@ impl Front<'_> {
             start_ticks: state::start_ticks(pid).unwrap_or_default(),
             since: state::now(),
             directory: settings.directory.clone(),
-            command: settings.command.clone(),
+            command: self.plan.command.clone(),
             uid_base: self.plan.range.map(|range| range.base),
         })?;
         self.init = Some((pid, pidfd));
@@ -321,6 +287,10 @@ impl Front<'_> {
             }
             return;
         }
+        let signal = match (signal, self.plan.settings.kill_signal) {
+            (libc::SIGTERM, Some(other)) => other,
+            (signal, _) => signal,
+        };
         match &self.init {
             None => self.early = Some(signal),
             Some((pid, pidfd)) => {
@@ -347,7 +317,7 @@ impl Front<'_> {
             (Failure::Aborted, Some(signal)) => Ok(Exit::Signal(signal)),
             (failure, _) => {
                 let settings = self.plan.settings;
-                let command = settings.command.first().map_or("", String::as_str);
+                let command = self.plan.command.first().map_or("", String::as_str);
                 Err(failure.into_error(settings.name.as_str(), command))
             }
         }

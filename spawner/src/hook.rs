@@ -19,7 +19,7 @@ use crate::spec;
 pub(crate) fn poststop<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
     let network = match &plan.settings.network {
         Network::Hook { detach, .. } => detach.as_ref(),
-        Network::Host | Network::Private => None,
+        Network::Host | Network::Private | Network::Namespace(_) => None,
     };
     plan.settings.hooks.poststop.iter().chain(network)
 }
@@ -28,7 +28,7 @@ pub(crate) fn poststop<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
 pub(crate) fn create_runtime<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
     let network = match &plan.settings.network {
         Network::Hook { attach, .. } => Some(attach),
-        Network::Host | Network::Private => None,
+        Network::Host | Network::Private | Network::Namespace(_) => None,
     };
     network
         .into_iter()

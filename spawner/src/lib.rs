@@ -25,8 +25,12 @@ mod error;
 mod executor;
 mod front;
 mod hook;
+mod inside;
+mod limits;
+mod making;
 mod monitor;
 mod plan;
+mod prepare;
 mod range;
 mod root;
 mod seccomp;
@@ -36,15 +40,39 @@ pub mod spec;
 mod state;
 mod sys;
 mod terminal;
+mod tree;
 mod user;
+mod volatile;
 mod wire;
 
 pub use error::SpawnError;
 pub use front::run;
-pub use plan::{Plan, UidRange};
+pub use plan::{Guest, IdRange, Making, Plan, Shown, UidRange, What};
 pub use settings::{
-    Bind, Hook, Hooks, Limits, MachineName, Network, Settings, Terminal, Tmpfs, UserName,
+    Bind, CapabilitySet, Cpus, Credential, Hook, Hooks, IdMap, Limits, MachineName, Network,
+    Overlay, Ownership, Personality, PrivateUsers, Privileges, Rlimit, Settings, Source, Terminal,
+    Tmpfs, UserName, Volatile, boolean,
 };
 pub use state::{Running, kill, list};
 pub use user::User;
 pub use wire::Exit;
+
+/// Copies a tree to a path where nothing is yet: owners, modes, times, extended attributes, links and devices as they are; what
+/// is mounted below it is left out.
+///
+/// # Errors
+/// [`SpawnError::State`] names the first file that could not be copied; what was copied by then is gone again.
+pub fn copy_tree(from: &std::path::Path, to: &std::path::Path) -> Result<(), SpawnError> {
+    if to.symlink_metadata().is_ok() {
+        let there = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        return Err(SpawnError::state("create", to)(there));
+    }
+    tree::copy(from, to).map_err(|failed| {
+        let _ = std::fs::remove_dir_all(to);
+        SpawnError::State {
+            action: "copy",
+            path: failed.path,
+            source: failed.source,
+        }
+    })
+}

@@ -11,14 +11,17 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Rlimit, WaitOptions};
+use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cgroup::{self, Cgroups};
 use crate::diagnosis::{self, Notes};
 use crate::executor::{self, Payload};
 use crate::hook;
+use crate::limits;
 use crate::plan::Plan;
 use crate::root;
+use crate::settings::{Network, Volatile};
 use crate::signals;
 use crate::state::Slot;
 use crate::sys;
@@ -55,7 +58,21 @@ impl Monitor<'_> {
         let _ = rustix::process::setsid();
         rustix::process::chdir("/").map_err(|e| fail("enter /")(e.into()))?;
         root::enter_private_mounts().map_err(fail("make a mount namespace"))?;
+        if let Network::Namespace(path) = &self.plan.settings.network {
+            enter_network(path)?;
+        }
         root::mount(self.plan)?;
+        let payload = Payload::new(self.plan.settings).map_err(|e| Failure::Runtime {
+            reason: e.to_string(),
+            stderr: String::new(),
+        })?;
+        if let Some(cpus) = &self.plan.settings.cpus {
+            let mut set = CpuSet::new();
+            cpus.0.iter().for_each(|cpu| set.set(*cpu));
+            // what is forked from here on runs there
+            rustix::thread::sched_setaffinity(None, &set)
+                .map_err(|e| fail("--cpu-affinity=")(e.into()))?;
+        }
         if let Some(Err(e)) = self.cgroups.map(Cgroups::join) {
             let warning = format!("no limits are in force: enter the container's cgroup: {e}");
             self.wire.send(&Report::Warning(warning));
@@ -63,7 +80,7 @@ impl Monitor<'_> {
         cgroup::blind().map_err(fail("hide /sys/fs/cgroup from libcontainer"))?;
         let notes = Notes::new().map_err(fail("keep notes"))?;
         let stderr = Redirected::start().map_err(fail("collect what hooks say"))?;
-        let built = notes.during(|| self.build(&stderr));
+        let built = notes.during(|| self.build(payload, &stderr));
         if let Some(cgroups) = self.cgroups {
             cgroups.leave();
         }
@@ -81,13 +98,17 @@ impl Monitor<'_> {
         }
     }
 
-    fn build(&self, stderr: &Redirected) -> Result<(Container, OwnedFd), LibcontainerError> {
+    fn build(
+        &self,
+        payload: Payload,
+        stderr: &Redirected,
+    ) -> Result<(Container, OwnedFd), LibcontainerError> {
         let dir = self.slot.dir();
         let mut builder =
             ContainerBuilder::new(self.slot.name().to_owned(), SyscallType::default())
                 .with_root_path(dir.join("run"))?
                 .with_pid_file(Some(self.pid_file()))?
-                .with_executor(Payload::new(self.plan.settings.as_pid2));
+                .with_executor(payload);
         builder = if self.plan.pty {
             builder.with_console_socket(Some(dir.join("console.sock")))
         } else {
@@ -127,12 +148,12 @@ impl Monitor<'_> {
         let pid = container.pid().map_or(0, |pid| pid.as_raw());
         self.wire.send(&Report::Ready { pid });
         let started = match self.wire.receive() {
-            Some(Order::Go) => {
+            Some(Order::Go) => self.limit(pid).and_then(|()| {
                 diagnosis::silently(|| container.start()).map_err(|e| Failure::Runtime {
                     reason: chain(&e),
                     stderr: String::new(),
                 })
-            }
+            }),
             Some(Order::Abort) | None => Err(Failure::Aborted),
         };
         if started.is_ok() {
@@ -148,6 +169,25 @@ impl Monitor<'_> {
             Err(failure) => Report::Failed(failure),
             Ok(()) => Report::Ended(ended),
         }
+    }
+
+    /// `--rlimit=`, from outside: inside, with private users, nobody may raise one. The command has not begun.
+    fn limit(&self, pid: i32) -> Result<(), Failure> {
+        for limit in &self.plan.settings.rlimits {
+            let value = |n: u64| (n != u64::MAX).then_some(n);
+            let (current, maximum) = (value(limit.soft), value(limit.hard));
+            let set = Rlimit { current, maximum };
+            let resource = limits::resource(&limit.resource);
+            let done = match resource {
+                Some(resource) => rustix::process::prlimit(Pid::from_raw(pid), resource, set),
+                None => Err(rustix::io::Errno::INVAL),
+            };
+            done.map_err(|e| Failure::Runtime {
+                reason: format!("--rlimit={}: {}", limit.resource, io::Error::from(e)),
+                stderr: String::new(),
+            })?;
+        }
+        Ok(())
     }
 
     /// Returns when the container has ended, or the front is gone.
@@ -177,21 +217,44 @@ impl Monitor<'_> {
         if let Some(cgroups) = self.cgroups {
             cgroups.remove();
         }
-        // in this mount namespace the root is still there; the host never saw it
+        // in this mount namespace all is still there; the host never saw it
         let detach = rustix::mount::UnmountFlags::DETACH;
-        let binds = self
-            .plan
-            .bind_sources
-            .iter()
-            .filter(|p| p.starts_with(self.slot.dir()));
-        for point in binds
-            .map(PathBuf::as_path)
-            .chain([self.plan.root.as_path()])
-        {
+        let made = self.plan.makings.iter().rev().map(|m| m.point().as_path());
+        let userns = self.plan.userns.as_deref();
+        for point in made.chain(userns).chain([self.plan.root.as_path()]) {
             let _ = rustix::mount::unmount(point, detach);
+        }
+        if self.plan.settings.volatile == Volatile::Overlay {
+            for point in ["binds/lower", "binds/upper"] {
+                let _ = rustix::mount::unmount(self.slot.dir().join(point), detach);
+            }
         }
         self.slot.release();
     }
+}
+
+/// `--network-namespace-path=`: what is forked from here on is in that network.
+fn enter_network(path: &Path) -> Result<(), Failure> {
+    let fail = |e: io::Error| Failure::Root {
+        action: "enter the network namespace".into(),
+        path: path.to_owned(),
+        reason: e.to_string(),
+    };
+    let enter = || -> io::Result<()> {
+        let namespace = File::open(path)?;
+        let same = |a: &rustix::fs::Stat, b: &rustix::fs::Stat| {
+            (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+        };
+        let own = rustix::fs::stat("/proc/self/ns/net")?;
+        if same(&rustix::fs::fstat(&namespace)?, &own) {
+            return Err(io::Error::other(
+                "it is the host's own: leave the option away to share that",
+            ));
+        }
+        let kind = Some(LinkNameSpaceType::Network);
+        Ok(move_into_link_name_space(namespace.as_fd(), kind)?)
+    };
+    enter().map_err(fail)
 }
 
 /// Kills our child if it has not ended, and tells how it did.

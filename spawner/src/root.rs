@@ -5,14 +5,17 @@
 //! mounts; a root that is one already it takes like any other.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 
-use crate::plan::{Plan, UidRange};
+use crate::making;
+use crate::plan::Plan;
+use crate::settings::Volatile;
 use crate::sys::{self, MountAttributes};
+use crate::volatile;
 use crate::wire::Failure;
 
 /// What of the host's root is not shown: a container has its own.
@@ -26,62 +29,74 @@ pub(crate) fn enter_private_mounts() -> io::Result<()> {
     Ok(())
 }
 
-/// Mounts the root at `plan.root`, and id-mapped sources of binds where the plan has them.
+/// Mounts the root at `plan.root`, and makes what is shown over it.
 pub(crate) fn mount(plan: &Plan<'_>) -> Result<(), Failure> {
     let settings = plan.settings;
-    let fail = |action: &str, path: &Path| {
-        let (action, path) = (action.to_owned(), path.to_owned());
-        move |e: io::Error| Failure::Root {
-            action,
-            path,
-            reason: e.to_string(),
-        }
-    };
     let userns = match plan.range {
         Some(range) => Some(
-            sys::user_namespace(range.base, UidRange::SIZE)
-                .map_err(fail("make a user namespace for the files of", &plan.root))?,
+            one_to_one(range.base, range.size)
+                .map_err(failed("make a user namespace for the files of", &plan.root))?,
         ),
         None => None,
     };
+    if let Some(point) = &plan.userns {
+        let make = || -> io::Result<()> {
+            let namespace = sys::user_namespace(&plan.uid_map(), &plan.gid_map())?;
+            let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+            Ok(rustix::mount::mount_bind(path, point)?)
+        };
+        make().map_err(failed("put a user namespace at", point))?;
+    }
     let userns = userns.as_ref().map(AsFd::as_fd);
     let mapped = plan.range.is_some_and(|range| range.idmap);
+    let kept = settings.volatile == Volatile::No;
+    let whole = plan.directory.is_some();
     let attributes = Attributes {
         // devices are in /dev, which is its own mount; anywhere else they would be the host's
         nodev: true,
-        top_read_only: settings.directory.is_none(),
-        below_read_only: settings.directory.is_none() || settings.read_only,
+        top_read_only: !whole || !kept,
+        below_read_only: !whole || settings.read_only || !kept,
         userns: userns.filter(|_| mapped),
     };
-    let source = settings.directory.as_deref().unwrap_or(Path::new("/"));
-    let hidden: &[&str] = if settings.directory.is_none() {
-        &NOT_SHOWN
-    } else {
-        &[]
-    };
-    mount_tree(source, &plan.root, hidden, &attributes)?;
-    for (bind, point) in settings.binds.iter().zip(&plan.bind_sources) {
-        if bind.idmap && userns.is_some() {
-            let attributes = Attributes {
-                nodev: true,
-                top_read_only: bind.read_only,
-                below_read_only: bind.read_only,
-                userns,
-            };
-            mount_tree(&bind.source, point, &[], &attributes)?;
+    let source = plan.directory.as_deref().unwrap_or(Path::new("/"));
+    match settings.volatile {
+        Volatile::No | Volatile::State => {
+            let hidden: &[&str] = if whole { &[] } else { &NOT_SHOWN };
+            mount_tree(source, &plan.root, hidden, &attributes)?;
         }
+        Volatile::Yes => volatile::usr_alone(plan, source, &attributes)?,
+        Volatile::Overlay => volatile::overlay(plan, source, &attributes)?,
+    }
+    for making in &plan.makings {
+        making::make(plan, making, userns)?;
     }
     Ok(())
 }
 
-struct Attributes<'a> {
-    nodev: bool,
-    top_read_only: bool,
-    below_read_only: bool,
-    userns: Option<BorrowedFd<'a>>,
+/// Maps files as they are on disk to the users from `base` on.
+fn one_to_one(base: u32, size: u32) -> io::Result<OwnedFd> {
+    let map = [(0, base, size)];
+    sys::user_namespace(&map, &map)
 }
 
-fn mount_tree(
+pub(crate) fn failed(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
+    let (action, path) = (action.to_owned(), path.to_owned());
+    move |e: io::Error| Failure::Root {
+        action,
+        path,
+        reason: e.to_string(),
+    }
+}
+
+pub(crate) struct Attributes<'a> {
+    pub(crate) nodev: bool,
+    pub(crate) top_read_only: bool,
+    pub(crate) below_read_only: bool,
+    pub(crate) userns: Option<BorrowedFd<'a>>,
+}
+
+/// Copies every mount at or below `source`, but for what is hidden, to `target`.
+pub(crate) fn mount_tree(
     source: &Path,
     target: &Path,
     hidden: &[&str],
@@ -119,7 +134,8 @@ fn mount_tree(
     Ok(())
 }
 
-fn clone(
+/// Copies one mount, with attributes, to `target`.
+pub(crate) fn clone(
     source: &Path,
     target: &Path,
     read_only: bool,
@@ -164,7 +180,7 @@ fn clone(
             "map the user ids of the mount at",
             source,
             " (its file system cannot do that, or it is mapped already; without it, the files must belong to a range \
-             of 65,536 ids that begins at a multiple of 65,536, as after systemd-nspawn --private-users-ownership=chown)",
+             of 65,536 ids that begins at a multiple of 65,536, as after --private-users-ownership=chown)",
         ))?;
     }
     rustix::mount::move_mount(

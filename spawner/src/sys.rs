@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
 
+use crate::plan::IdRange;
 use crate::seccomp::Instruction;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -107,8 +108,9 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, what: &MountAttributes<'_>) -
     .map(drop)
 }
 
-/// A user namespace that maps `size` ids from 0 on to `base` and up. It lives as long as the descriptor.
-pub(crate) fn user_namespace(base: u32, size: u32) -> io::Result<OwnedFd> {
+/// A user namespace with these maps (user_namespaces(7)): first inside, first outside, how many. It lives as long as the
+/// descriptor.
+pub(crate) fn user_namespace(uids: &[IdRange], gids: &[IdRange]) -> io::Result<OwnedFd> {
     let (ready, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let pid = match fork()? {
         Fork::Child => {
@@ -130,8 +132,11 @@ pub(crate) fn user_namespace(base: u32, size: u32) -> io::Result<OwnedFd> {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
         let dir = format!("/proc/{}", pid.as_raw_nonzero());
-        for file in ["uid_map", "gid_map"] {
-            std::fs::write(format!("{dir}/{file}"), format!("0 {base} {size}\n"))?;
+        for (file, map) in [("uid_map", uids), ("gid_map", gids)] {
+            let lines = map
+                .iter()
+                .map(|(inside, outside, size)| format!("{inside} {outside} {size}\n"));
+            std::fs::write(format!("{dir}/{file}"), lines.collect::<String>())?;
         }
         Ok(OwnedFd::from(std::fs::File::open(format!(
             "{dir}/ns/user"

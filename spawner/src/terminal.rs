@@ -23,7 +23,7 @@ const FULL: usize = 16 << 10;
 pub(crate) fn wants_pty(terminal: Terminal) -> bool {
     match terminal {
         Terminal::Pipe => false,
-        Terminal::Interactive => true,
+        Terminal::Interactive | Terminal::ReadOnly | Terminal::Passive => true,
         Terminal::Auto => {
             termios::isatty(rustix::stdio::stdin()) && termios::isatty(rustix::stdio::stdout())
         }
@@ -90,22 +90,26 @@ pub(crate) struct Console {
     input: Vec<u8>,
     input_ended: bool,
     hung_up: bool,
+    /// Whether what the command writes is shown.
+    shown: bool,
     escape: Escape,
     _raw: Option<RawMode>,
 }
 
 impl Console {
-    pub(crate) fn start(master: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn start(master: OwnedFd, terminal: Terminal) -> io::Result<Self> {
         let flags = rustix::fs::fcntl_getfl(&master)?;
         // not to be stuck in a write while the command is stuck in one
         rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
+        let typed = !matches!(terminal, Terminal::ReadOnly | Terminal::Passive);
         let console = Self {
             master,
             input: Vec::new(),
-            input_ended: false,
+            input_ended: !typed,
             hung_up: false,
+            shown: terminal != Terminal::Passive,
             escape: Escape::default(),
-            _raw: RawMode::enter(),
+            _raw: typed.then(RawMode::enter).flatten(),
         };
         console.resize();
         Ok(console)
@@ -179,7 +183,8 @@ impl Console {
         let mut buffer = [0; 16 << 10];
         loop {
             match rustix::io::read(&self.master, &mut buffer) {
-                Ok(n) if n > 0 => write_all(&buffer[..n]),
+                Ok(n) if n > 0 && self.shown => write_all(&buffer[..n]),
+                Ok(n) if n > 0 => {}
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return,
                 // EIO: nobody has the other side open, pty(7)

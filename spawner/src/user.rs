@@ -4,9 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags};
+use serde_json::json;
 
 use crate::error::SpawnError;
+use crate::inside;
+use crate::plan::Guest;
 use crate::settings::UserName;
 
 /// A resolved user of the container.
@@ -42,7 +45,9 @@ struct Account<'a> {
     name: &'a str,
     uid: u32,
     gid: u32,
+    gecos: &'a str,
     home: &'a str,
+    shell: &'a str,
 }
 
 fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
@@ -52,7 +57,9 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
             name: fields.first()?,
             uid: fields.get(2)?.parse().ok()?,
             gid: fields.get(3)?.parse().ok()?,
+            gecos: fields.get(4)?,
             home: fields.get(5)?,
+            shell: fields.get(6).unwrap_or(&"/bin/sh"),
         })
     })
 }
@@ -134,32 +141,131 @@ fn memberships(name: &str, group: &str) -> Vec<u32> {
     gids
 }
 
-/// Reads a file below `root` as the container would find it: symbolic links cannot lead out.
-pub(crate) fn read_inside(root: &Path, file: &str) -> std::io::Result<String> {
-    let dir = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let fd = rustix::fs::openat2(
-        &dir,
-        file,
-        // NONBLOCK: a FIFO in that place must not hold us up
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )?;
-    let mut text = Vec::new();
-    File::from(fd).take(16 << 20).read_to_end(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
 /// Looks `wanted` up in the files below `root`.
 ///
 /// # Errors
 /// As [`resolve`]; a missing file counts as empty.
-pub(crate) fn look_up(wanted: Option<&UserName>, root: &Path) -> Result<User, SpawnError> {
+pub(crate) fn look_up(
+    wanted: Option<&UserName>,
+    root: &Path,
+    guests: &[Guest],
+) -> Result<User, SpawnError> {
     let Some(wanted) = wanted else {
         return Ok(User::root());
     };
-    let read = |file| read_inside(root, file).unwrap_or_default();
-    resolve(wanted, &read("etc/passwd"), &read("etc/group"))
+    let read = |file: &str| inside::read(root, Path::new(file)).unwrap_or_default();
+    let passwd = with_guests(&read("etc/passwd"), guests, passwd_line);
+    let group = with_guests(&read("etc/group"), guests, group_line);
+    resolve(wanted, &passwd, &group)
+}
+
+/// A file with a line for each guest added.
+pub(crate) fn with_guests(text: &str, guests: &[Guest], line: fn(&Guest) -> String) -> String {
+    let mut all = text.to_owned();
+    if !all.is_empty() && !all.ends_with('\n') {
+        all.push('\n');
+    }
+    for guest in guests {
+        all.push_str(&line(guest));
+    }
+    all
+}
+
+/// passwd(5); nobody's password.
+pub(crate) fn passwd_line(guest: &Guest) -> String {
+    let Guest {
+        name,
+        gecos,
+        shell,
+        id,
+        ..
+    } = guest;
+    format!("{name}:x:{id}:{id}:{gecos}:{}/{name}:{shell}\n", HOMES)
+}
+
+/// group(5)
+pub(crate) fn group_line(guest: &Guest) -> String {
+    format!("{}:x:{}:\n", guest.name, guest.id)
+}
+
+/// Where the homes of guests are, as in a container of systemd-nspawn.
+pub(crate) const HOMES: &str = "/run/host/home";
+/// The ids inside that are for guests (systemd's "users of the host", UIDS-GIDS.md) …
+const GUESTS: std::ops::RangeInclusive<u32> = 60514..=60577;
+
+/// `--bind-user=`: users of the host by name, who must not be known to the container by name or id.
+///
+/// # Errors
+/// [`SpawnError::Setting`] for a name that is unknown here or known there, and for too many.
+pub(crate) fn guests(names: &[String], root: &Path) -> Result<Vec<Guest>, SpawnError> {
+    let host = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let read = |file: &str| inside::read(root, Path::new(file)).unwrap_or_default();
+    resolve_guests(names, &host, &read("etc/passwd"), &read("etc/group"))
+}
+
+fn resolve_guests(
+    names: &[String],
+    host: &str,
+    passwd: &str,
+    group: &str,
+) -> Result<Vec<Guest>, SpawnError> {
+    let mut all: Vec<Guest> = Vec::new();
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        let bad = |reason: &str| SpawnError::setting("--bind-user=", name, reason);
+        if all.iter().any(|guest| guest.name == *name) {
+            continue;
+        }
+        let account = accounts(host)
+            .find(|a| a.name == name)
+            .ok_or_else(|| bad("is no user of the host"))?;
+        if account.uid == 0 {
+            return Err(bad("is root: what is root outside is not shown inside"));
+        }
+        if accounts(passwd).any(|a| a.name == name) || groups(group).any(|g| g.name == name) {
+            return Err(bad("is a user or a group of the container already"));
+        }
+        let taken = |id: u32| {
+            accounts(passwd).any(|a| a.uid == id || a.gid == id)
+                || groups(group).any(|g| g.gid == id)
+                || all.iter().any(|guest| guest.id == id)
+        };
+        let id = GUESTS.into_iter().find(|id| !taken(*id));
+        if all
+            .iter()
+            .any(|guest| guest.host_uid == account.uid || guest.host_gid == account.gid)
+        {
+            return Err(bad("has an id, or a group, that another bound user has"));
+        }
+        all.push(Guest {
+            name: name.clone(),
+            gecos: account.gecos.to_owned(),
+            shell: account.shell.to_owned(),
+            host_uid: account.uid,
+            host_gid: account.gid,
+            id: id.ok_or_else(|| bad("is one too many: no id is left for it inside"))?,
+            home: PathBuf::from(account.home),
+        });
+    }
+    Ok(all)
+}
+
+/// The records of a guest for nss-systemd(8), as file names and contents.
+pub(crate) fn records(guest: &Guest) -> Vec<(String, Vec<u8>)> {
+    let Guest { name, id, .. } = guest;
+    let user = json!({
+        "userName": name, "uid": id, "gid": id, "realName": guest.gecos, "disposition": "regular",
+        "homeDirectory": format!("{HOMES}/{name}"), "shell": guest.shell, "service": "io.systemd.NSpawn",
+    });
+    let group = json!({
+        "groupName": name, "gid": id, "disposition": "regular", "service": "io.systemd.NSpawn",
+    });
+    let mut files = Vec::new();
+    for (record, kind) in [(user, "user"), (group, "group")] {
+        for file in [name.clone(), id.to_string()] {
+            files.push((format!("{file}.{kind}"), record.to_string().into_bytes()));
+        }
+    }
+    files
 }
 
 /// Whether any account or group of the host has an id in the 65,536 from `base` on.
@@ -207,20 +313,39 @@ mod tests {
     }
 
     #[test]
+    fn guests_are_unknown_inside_and_get_ids_of_their_own() {
+        let host = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000:Ann,,,:/home/ann:/bin/zsh\nbob:x:1001:1001::/b:/bin/sh\nweb:x:5:5::/:\n";
+        let inside = format!("{PASSWD}old:x:60514:1::/:/bin/sh\n");
+        let guests = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|n| (*n).to_owned()).collect();
+            resolve_guests(&names, host, &inside, GROUP).map_err(|e| e.to_string())
+        };
+        let both = guests(&["ann", "bob", "ann"]).unwrap();
+        assert_eq!(
+            both.iter().map(|g| g.id).collect::<Vec<_>>(),
+            [60515, 60516]
+        );
+        assert_eq!(both[0].home, Path::new("/home/ann"));
+        assert_eq!(
+            passwd_line(&both[0]),
+            "ann:x:60515:60515:Ann,,,:/run/host/home/ann:/bin/zsh\n"
+        );
+        assert_eq!(
+            with_guests("a", &both[1..], group_line),
+            "a\nbob:x:60516:\n"
+        );
+        for (bad, why) in [("root", "root"), ("web", "already"), ("eve", "no user")] {
+            let told = guests(&[bad]).unwrap_err();
+            assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
     fn a_missing_name_is_named() {
         assert_eq!(
             resolved("db").unwrap_err(),
             "user \"db\": no \"db\" in the container's /etc/passwd"
         );
         assert!(resolved("web:db").unwrap_err().contains("/etc/group"));
-    }
-
-    #[test]
-    fn links_do_not_lead_out_of_the_root() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("etc")).unwrap();
-        std::fs::write(dir.path().join("real"), "inside").unwrap();
-        std::os::unix::fs::symlink("/../../real", dir.path().join("etc/passwd")).unwrap();
-        assert_eq!(read_inside(dir.path(), "etc/passwd").unwrap(), "inside");
     }
 }

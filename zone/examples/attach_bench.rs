@@ -62,6 +62,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             gateway6_ll: zone.gateway6_ll(),
             mtu: zone.mtu,
             configure: Configure::Static,
+            place: 0,
+            several: false,
+            subnet6: None,
         };
         let ifindex = attach(&mut created, &mut opened, &mut links, &spec)?;
         let start = Instant::now();

@@ -21,9 +21,9 @@ pub use file::dhcp;
 pub use file::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile, server_text};
 #[cfg(feature = "kernel")]
 pub use kernel::{
-    Flaw, Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Peer, Port, PortFlags,
+    Extra, Flaw, Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Peer, Port, PortFlags,
     PortState, Stranger, Ways, reap,
 };
-pub use name::{ContainerName, IfName, MacAddr, NameError, ZoneName};
+pub use name::{ContainerName, IfName, MacAddr, NameError, PortName, ZoneName};
 pub use pool::Pool;
 pub use port::{Configure, ConfigureError, PortSpec};

@@ -125,15 +125,24 @@ impl ContainerName {
         IfName::derived("vb-", &self.0)
     }
 
+    /// The host end of a veth that is no port of any bridge, as systemd-nspawn names it (`ve-NAME`).
+    pub fn veth_ifname(&self) -> IfName {
+        IfName::derived("ve-", &self.0)
+    }
+
     /// Its hardware address: locally administered, unicast, derived from the name alone, so that it
     /// is the same after every restart and on every host.
     pub fn mac(&self) -> MacAddr {
-        let digest = Sha256::digest(self.0.as_bytes());
-        let mut mac = [0u8; 6];
-        mac.copy_from_slice(&digest[..6]);
-        mac[0] = (mac[0] & 0xfc) | 0x02;
-        MacAddr(mac)
+        mac_of(&self.0)
     }
+}
+
+fn mac_of(name: &str) -> MacAddr {
+    let digest = Sha256::digest(name.as_bytes());
+    let mut mac = [0u8; 6];
+    mac.copy_from_slice(&digest[..6]);
+    mac[0] = (mac[0] & 0xfc) | 0x02;
+    MacAddr(mac)
 }
 
 impl FromStr for ContainerName {
@@ -158,6 +167,87 @@ impl FromStr for ContainerName {
 }
 
 string_name! {
+    /// A container's port in one zone: `CONTAINER` for its first network, `CONTAINER@ZONE` for a further one. Most
+    /// containers have one network, so most ports have their names, and everything that is derived from a name (the
+    /// link, the hardware address) is theirs.
+    PortName
+}
+
+impl PortName {
+    /// Stands between container and zone; no name of either holds it.
+    const AT: char = '@';
+
+    /// The port in a zone of the container's network with this number, counted from 0.
+    pub fn of(container: &ContainerName, zone: &ZoneName, place: u8) -> Self {
+        match place {
+            0 => Self(container.0.clone()),
+            _ => Self(format!("{container}{}{zone}", Self::AT)),
+        }
+    }
+
+    /// The container's name.
+    pub fn container(&self) -> &str {
+        self.0.split(Self::AT).next().unwrap_or(&self.0)
+    }
+
+    /// The container's name.
+    pub fn container_name(&self) -> ContainerName {
+        ContainerName(self.container().to_owned())
+    }
+
+    /// Whether it is that of the container's first network.
+    pub fn is_first(&self) -> bool {
+        !self.0.contains(Self::AT)
+    }
+
+    /// What is before the names of a container's further ports, and the first name behind them.
+    pub fn further(container: &str) -> (String, String) {
+        // '@' and what follows it in ASCII
+        (format!("{container}@"), format!("{container}A"))
+    }
+
+    /// The host end of its link: `vb-CONTAINER` ([`ContainerName::host_ifname`]); for a further port always
+    /// shortened, with a hash that the zone is part of.
+    pub fn host_ifname(&self) -> IfName {
+        if self.is_first() {
+            return IfName::derived("vb-", &self.0);
+        }
+        IfName::hashed("vb-", self.container(), &self.0)
+    }
+
+    /// Its hardware address: for the first port the container's ([`ContainerName::mac`]).
+    pub fn mac(&self) -> MacAddr {
+        mac_of(&self.0)
+    }
+}
+
+impl From<&ContainerName> for PortName {
+    fn from(container: &ContainerName) -> Self {
+        Self(container.0.clone())
+    }
+}
+
+impl From<ContainerName> for PortName {
+    fn from(container: ContainerName) -> Self {
+        Self(container.0)
+    }
+}
+
+impl FromStr for PortName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.split_once(Self::AT) {
+            None => ContainerName::from_str(text).map(Self::from),
+            Some((container, zone)) => {
+                let (container, zone) = (container.parse()?, zone.parse()?);
+                Ok(Self::of(&container, &zone, 1))
+            }
+        }
+    }
+}
+
+string_name! {
     /// A network interface: 1 to 15 bytes, no '/', no white space, not `.` or `..`.
     IfName
 }
@@ -174,8 +264,13 @@ impl IfName {
         if full.len() <= Self::MAX {
             return Self(full);
         }
-        let digest = Sha256::digest(name.as_bytes());
-        let keep = Self::MAX - prefix.len() - 8;
+        Self::hashed(prefix, name, name)
+    }
+
+    /// `prefix`, as much of `name` as fits, and eight hex digits of the hash of `whole`.
+    fn hashed(prefix: &str, name: &str, whole: &str) -> Self {
+        let digest = Sha256::digest(whole.as_bytes());
+        let keep = name.len().min(Self::MAX - prefix.len() - 8);
         let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
         Self(format!("{prefix}{}{hash:08x}", &name[..keep]))
     }
@@ -321,6 +416,38 @@ mod tests {
                 .is_ok_and(|n| n.len() == 15 && n.starts_with("vb-a-na"))
         );
         assert_ne!(long, other);
+    }
+
+    #[test]
+    fn the_first_port_is_the_containers_and_others_say_their_zone() {
+        let (web, b) = (ContainerName("web".into()), ZoneName("b".into()));
+        let first = PortName::of(&web, &b, 0);
+        assert_eq!((first.as_str(), first.is_first()), ("web", true));
+        assert_eq!(
+            (first.host_ifname(), first.mac()),
+            (web.host_ifname(), web.mac())
+        );
+        let second = PortName::of(&web, &b, 1);
+        assert_eq!((second.as_str(), second.is_first()), ("web@b", false));
+        assert_eq!(second.container_name(), web);
+        assert_eq!("web@b".parse(), Ok(second.clone()));
+        assert!(second.host_ifname().as_str().starts_with("vb-web"));
+        assert!(second.host_ifname().as_str().len() <= IfName::MAX);
+        assert_ne!(second.host_ifname(), first.host_ifname());
+        assert_ne!(second.mac(), first.mac());
+        let (before, behind) = PortName::further("web");
+        for (name, inside) in [
+            ("web@b", true),
+            ("web", false),
+            ("web-1", false),
+            ("webA", false),
+        ] {
+            let within = before.as_str() <= name && name < behind.as_str();
+            assert_eq!(within, inside, "{name}");
+        }
+        for bad in ["web@", "@b", "web@B", "web@a@b", "we b@a"] {
+            assert!(bad.parse::<PortName>().is_err(), "{bad}");
+        }
     }
 
     #[test]

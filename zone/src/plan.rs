@@ -11,7 +11,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::name::{IfName, MacAddr};
 use crate::port::{Configure, PortSpec};
@@ -142,6 +142,33 @@ pub enum Step {
         inside: IfName,
         /// The next hop.
         gateway: IpAddr,
+        /// Which of the container's networks it is; the first one's route is preferred.
+        place: u8,
+    },
+    /// Inside: another route.
+    AddRoute {
+        /// The interface.
+        inside: IfName,
+        /// Where to.
+        destination: IpNet,
+        /// The next hop; none to what is on the link.
+        gateway: Option<IpAddr>,
+        /// The table; the main one when absent.
+        table: Option<u32>,
+    },
+    /// Inside: what is sent from these addresses goes by this table.
+    AddRule {
+        /// From where.
+        source: IpNet,
+        /// The table.
+        table: u32,
+    },
+    /// Inside.
+    DeleteRule {
+        /// From where.
+        source: IpNet,
+        /// The table.
+        table: u32,
     },
 }
 
@@ -178,11 +205,16 @@ impl Step {
             | Self::AddFdb { .. }
             | Self::AddAltname { .. } => None,
             // the kernel removes routes when their interface goes down
-            Self::AddDefaultRoute { .. } => None,
+            Self::AddDefaultRoute { .. } | Self::AddRoute { .. } => None,
+            Self::AddRule { source, table } => Some(Self::DeleteRule {
+                source: *source,
+                table: *table,
+            }),
             // not known to have been down before, and nobody is reached through it
             Self::LoopbackUp => None,
             Self::DeleteLink { .. } | Self::LinkDown { .. } | Self::DeleteAddress { .. } => None,
             Self::DeleteNeighbour { .. } | Self::DeletePrefix { .. } => None,
+            Self::DeleteRule { .. } => None,
         }
     }
 }
@@ -229,8 +261,25 @@ impl fmt::Display for Step {
             Self::DeleteAddress { inside, address } => {
                 write!(f, "delete address {address} from {inside} inside")
             }
-            Self::AddDefaultRoute { inside, gateway } => {
+            Self::AddDefaultRoute {
+                inside, gateway, ..
+            } => {
                 write!(f, "add default route via {gateway} on {inside} inside")
+            }
+            Self::AddRoute {
+                inside,
+                destination,
+                table,
+                ..
+            } => {
+                write!(f, "add route to {destination} on {inside} inside")?;
+                table.map_or(Ok(()), |table| write!(f, ", table {table}"))
+            }
+            Self::AddRule { source, table } => {
+                write!(f, "send what is from {source} by table {table} inside")
+            }
+            Self::DeleteRule { source, table } => {
+                write!(f, "delete the rule from {source} to table {table} inside")
             }
         }
     }
@@ -245,7 +294,7 @@ pub fn altname(short: &IfName, full: String) -> Option<String> {
 /// Steps on the host: the port exists, on its bridge, guarded, its inside still down.
 pub fn host(spec: &PortSpec) -> Vec<Step> {
     let host = spec.host_ifname();
-    let full = format!("vb-{}", spec.container);
+    let full = format!("vb-{}", spec.name());
     let shortened = full != host.as_str();
     let mut steps = vec![
         Step::AddVeth {
@@ -264,7 +313,7 @@ pub fn host(spec: &PortSpec) -> Vec<Step> {
         },
         Step::RaiseHostEnd {
             host: host.clone(),
-            alias: shortened.then(|| spec.container.to_string()),
+            alias: shortened.then(|| spec.name().to_string()),
         },
     ];
     if let Some(altname) = altname(&host, full) {
@@ -303,16 +352,87 @@ pub fn inside(spec: &PortSpec) -> Vec<Step> {
         inside: inside(),
         address: *address,
     }));
+    steps.extend(gateways(spec).map(|gateway| Step::AddDefaultRoute {
+        inside: inside(),
+        gateway,
+        place: spec.place,
+    }));
+    if !spec.several {
+        return steps;
+    }
+    // The IPv4 subnet is on the link; nothing of IPv6 is.
+    if let Some(subnet) = spec.subnet6 {
+        let via_link_local = gateways(spec).filter(IpAddr::is_ipv6);
+        steps.extend(via_link_local.map(|gateway| Step::AddRoute {
+            inside: inside(),
+            destination: subnet.into(),
+            gateway: Some(gateway),
+            table: None,
+        }));
+    }
+    steps.extend(sources(spec));
+    steps
+}
+
+/// The next hops of the families that a port has addresses of.
+fn gateways(spec: &PortSpec) -> impl Iterator<Item = IpAddr> {
     let has = |v4: bool| spec.addresses.iter().any(|net| net.addr().is_ipv4() == v4);
     let four = spec.gateway4.map(IpAddr::V4).filter(|_| has(true));
     let six = spec.gateway6_ll.map(IpAddr::V6).filter(|_| has(false));
+    four.into_iter().chain(six)
+}
+
+/// The tables inside a container with several networks, by the number of the network: one for each.
+const TABLES: u32 = 11_000;
+
+/// Networks of one container at most, and so tables.
+pub const MOST_PLACES: u8 = 16;
+
+/// Rules that may be left in the namespace from when the sources of these steps were the container's at another place:
+/// they stand before new ones, and lead to what is now the table of another port.
+pub fn stale_rules(steps: &[Step]) -> Vec<Step> {
+    let tables = TABLES..TABLES + u32::from(MOST_PLACES);
+    let others = |step: &Step| match step {
+        Step::AddRule { source, table } => {
+            let (source, own) = (*source, *table);
+            let others = tables.clone().filter(move |table| *table != own);
+            Some(others.map(move |table| Step::DeleteRule { source, table }))
+        }
+        _ => None,
+    };
+    steps.iter().filter_map(others).flatten().collect()
+}
+
+/// Steps inside a container with several networks: what is sent from this port's addresses leaves by this port. Else
+/// an answer to somebody who came by the second port would leave by the first, where the guard does not know its source.
+pub fn sources(spec: &PortSpec) -> Vec<Step> {
+    let table = TABLES + u32::from(spec.place);
+    let route = |destination: IpNet, gateway: Option<IpAddr>| Step::AddRoute {
+        inside: spec.ifname.clone(),
+        destination,
+        gateway,
+        table: Some(table),
+    };
+    let on_link = spec.addresses.iter().filter(|net| net.addr().is_ipv4());
+    let mut steps: Vec<Step> = on_link.map(|net| route(net.trunc(), None)).collect();
+    steps.extend(gateways(spec).map(|gateway| {
+        let everything = match gateway {
+            IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
+            IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
+        };
+        route(everything, Some(gateway))
+    }));
+    // A prefix of its own is around its address.
+    let prefixes = spec.prefixes.iter().map(|net| IpNet::V6(*net));
+    let alone = spec.addresses.iter().map(|net| IpNet::from(net.addr()));
+    let alone = alone.filter(|net| {
+        let mut prefixes = spec.prefixes.iter();
+        !prefixes.any(|prefix| IpNet::V6(*prefix).contains(net))
+    });
     steps.extend(
-        four.into_iter()
-            .chain(six)
-            .map(|gateway| Step::AddDefaultRoute {
-                inside: inside(),
-                gateway,
-            }),
+        prefixes
+            .chain(alone)
+            .map(|source| Step::AddRule { source, table }),
     );
     steps
 }
@@ -340,6 +460,9 @@ mod tests {
             gateway6_ll: Some("fe80::1".parse().unwrap()),
             mtu: 1500,
             configure,
+            place: 0,
+            several: false,
+            subnet6: None,
         }
     }
 
@@ -399,6 +522,52 @@ mod tests {
                 &format!("delete neighbour {hop} on vz-dmz"),
                 "delete link vb-web",
             ]
+        );
+    }
+
+    #[test]
+    fn of_several_networks_each_answers_by_its_own_port() {
+        let mut spec = spec("web", Configure::Static);
+        (spec.place, spec.several) = (1, true);
+        spec.ifname = "host1".parse().unwrap();
+        spec.subnet6 = Some("fd00::/64".parse().unwrap());
+        let steps = inside(&spec);
+        assert_eq!(
+            words(&steps)[4..],
+            [
+                "add default route via 10.89.0.1 on host1 inside",
+                "add default route via fe80::1 on host1 inside",
+                "add route to fd00::/64 on host1 inside",
+                "add route to 10.89.0.0/24 on host1 inside, table 11001",
+                "add route to 0.0.0.0/0 on host1 inside, table 11001",
+                "add route to ::/0 on host1 inside, table 11001",
+                "send what is from 10.89.0.2/32 by table 11001 inside",
+                "send what is from fd00::2/128 by table 11001 inside",
+            ]
+        );
+        let back: Vec<Step> = steps.iter().rev().filter_map(Step::undo).collect();
+        assert_eq!(
+            words(&back)[..2],
+            [
+                "delete the rule from fd00::2/128 to table 11001 inside",
+                "delete the rule from 10.89.0.2/32 to table 11001 inside",
+            ]
+        );
+        // all of a prefix is its own
+        spec.prefixes = vec!["fd00::/64".parse().unwrap()];
+        assert_eq!(
+            words(&sources(&spec))[3..],
+            [
+                "send what is from fd00::/64 by table 11001 inside",
+                "send what is from 10.89.0.2/32 by table 11001 inside",
+            ]
+        );
+        let Step::AddVeth { host: link, .. } = &host(&spec)[0] else {
+            panic!("no link first");
+        };
+        assert_eq!(*link, spec.name().host_ifname());
+        assert!(
+            matches!(&host(&spec)[5], Step::AddAltname { altname, .. } if altname == "vb-web@dmz")
         );
     }
 

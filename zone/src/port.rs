@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{ContainerName, IfName, MacAddr, ZoneName};
+use crate::name::{ContainerName, IfName, MacAddr, PortName, ZoneName};
 
 /// Who configures the interface inside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,12 +81,27 @@ pub struct PortSpec {
     pub mtu: u32,
     /// Who configures the inside.
     pub configure: Configure,
+    /// Which of the container's networks it is, counted from 0: the first one has the default routes.
+    #[serde(default)]
+    pub place: u8,
+    /// Whether the container has ports in other zones beside this one: then what it sends from an address leaves by
+    /// the port of that address.
+    #[serde(default)]
+    pub several: bool,
+    /// The zone's IPv6 subnet, where the container reaches it by this port and not by a default route.
+    #[serde(default)]
+    pub subnet6: Option<Ipv6Net>,
 }
 
 impl PortSpec {
+    /// The port's name.
+    pub fn name(&self) -> PortName {
+        PortName::of(&self.container, &self.zone, self.place)
+    }
+
     /// Name of the host end.
     pub fn host_ifname(&self) -> IfName {
-        self.container.host_ifname()
+        self.name().host_ifname()
     }
 
     /// Hardware address of the host end: the inside's with one bit flipped. Fixed, so that nobody

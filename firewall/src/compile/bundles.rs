@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::index::FileKey;
 use super::ranges::Interval;
@@ -130,7 +130,7 @@ struct Bundle {
 #[derive(Debug, Default, Clone)]
 pub(super) struct Bundles {
     held: BTreeMap<Files, Bundle>,
-    of: BTreeMap<ContainerName, Files>,
+    of: BTreeMap<PortName, Files>,
     by_file: BTreeMap<FileKey, BTreeSet<Files>>,
     /// Those without containers, the longest so first; some may have containers again.
     idle: VecDeque<Files>,
@@ -139,7 +139,7 @@ pub(super) struct Bundles {
 
 impl Bundles {
     /// The files of an attached container.
-    pub(super) fn files_of(&self, name: &ContainerName) -> Option<&Files> {
+    pub(super) fn files_of(&self, name: &PortName) -> Option<&Files> {
         self.of.get(name)
     }
 
@@ -183,7 +183,7 @@ impl Bundles {
 
     /// A container has these files from now on. Whether there was no such bundle before, and its networks are to
     /// be told by [`Bundles::tell`].
-    pub(super) fn join(&mut self, name: &ContainerName, files: &Files) -> bool {
+    pub(super) fn join(&mut self, name: &PortName, files: &Files) -> bool {
         self.of.insert(name.clone(), files.clone());
         let is_new = !self.held.contains_key(files);
         self.held.entry(files.clone()).or_default().members += 1;
@@ -197,7 +197,7 @@ impl Bundles {
     }
 
     /// A container goes, or gets other files.
-    pub(super) fn leave(&mut self, name: &ContainerName) {
+    pub(super) fn leave(&mut self, name: &PortName) {
         let Some(files) = self.of.remove(name) else {
             return;
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::Firewall;
 use crate::model::Container;
@@ -22,7 +22,7 @@ impl Firewall {
         &self,
         edits: &BTreeMap<String, Option<Arc<PolicyFile>>>,
         file: &PolicyFile,
-    ) -> Option<(ContainerName, TooMuch)> {
+    ) -> Option<(PortName, TooMuch)> {
         if file.mode != Mode::Enforce {
             return None;
         }

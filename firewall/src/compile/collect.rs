@@ -269,8 +269,8 @@ impl<'a> Collected<'a> {
                     }
                 }
                 Peer::Container(name) => {
-                    let container = view.world.containers.get(name);
-                    for net in container.into_iter().flat_map(|c| view.world.networks(c)) {
+                    let ports = view.world.ports_of(name.as_str());
+                    for net in ports.flat_map(|port| view.world.networks(port)) {
                         if Family::of(net.addr()) == family {
                             self.address(net.addr(), span(net), &what);
                         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::index::FileKey;
 use super::owner::{self, Applying, Focus, View};
@@ -58,14 +58,14 @@ impl Firewall {
     }
 
     fn replace(&mut self, edits: BTreeMap<String, Option<Arc<PolicyFile>>>) -> Changes {
-        let mut concerned: BTreeSet<ContainerName> = BTreeSet::new();
+        let mut concerned: BTreeSet<PortName> = BTreeSet::new();
         for (key, new) in &edits {
             let old = self.policies.0.get(key);
             for file in old.into_iter().chain(new) {
                 concerned.extend(self.targets(&file.applies_to));
             }
         }
-        let files_of = |firewall: &Self, name: &ContainerName| {
+        let files_of = |firewall: &Self, name: &PortName| {
             let container = firewall.world.containers.get(name);
             container.map(|c| firewall.files_of(c))
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::Firewall;
 use super::bundles::{PortList, Side};
@@ -29,7 +29,7 @@ pub struct RuleElements {
 impl Firewall {
     /// The elements of each rule that is in force for a container. Ranges of several rules may have
     /// become one box, or several: a rule has each box of the container that it reaches into.
-    pub fn elements_by_rule(&self, name: &ContainerName) -> Vec<RuleElements> {
+    pub fn elements_by_rule(&self, name: &PortName) -> Vec<RuleElements> {
         let Some(container) = self.world.containers.get(name) else {
             return Vec::new();
         };

@@ -15,7 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::numbers::{Labels, Pool};
 use crate::model::World;
@@ -48,11 +48,11 @@ pub(super) struct Identities {
     held: BTreeMap<u32, Held>,
     named: BTreeMap<Pair, Named>,
     /// The number of each attached container.
-    of: BTreeMap<ContainerName, u32>,
+    of: BTreeMap<PortName, u32>,
     /// Attached containers by each of their labels.
-    holders: BTreeMap<Pair, BTreeSet<ContainerName>>,
+    holders: BTreeMap<Pair, BTreeSet<PortName>>,
     /// Containers whose identity is not the one that their labels make now.
-    stale: BTreeSet<ContainerName>,
+    stale: BTreeSet<PortName>,
     /// Numbers that nobody has any more, or not yet.
     empty: BTreeSet<u32>,
 }
@@ -78,7 +78,7 @@ impl Identities {
     }
 
     /// The identity of a container that goes, and whether it ends with it.
-    pub(super) fn going(&self, name: &ContainerName) -> (Labels, bool) {
+    pub(super) fn going(&self, name: &PortName) -> (Labels, bool) {
         let held = self.of.get(name).and_then(|number| self.held.get(number));
         held.map_or_else(Default::default, |held| {
             (held.identity.clone(), held.members == 1)
@@ -86,7 +86,7 @@ impl Identities {
     }
 
     /// A container with these labels is attached.
-    pub(super) fn add(&mut self, labels: &Labels, name: &ContainerName) {
+    pub(super) fn add(&mut self, labels: &Labels, name: &PortName) {
         for pair in pairs(labels) {
             self.holders.entry(pair).or_default().insert(name.clone());
         }
@@ -94,7 +94,7 @@ impl Identities {
     }
 
     /// It is detached.
-    pub(super) fn remove(&mut self, labels: &Labels, name: &ContainerName) {
+    pub(super) fn remove(&mut self, labels: &Labels, name: &PortName) {
         for pair in pairs(labels) {
             if let Some(holders) = self.holders.get_mut(&pair) {
                 holders.remove(name);
@@ -125,7 +125,7 @@ impl Identities {
         number
     }
 
-    fn join(&mut self, name: &ContainerName, identity: Labels) {
+    fn join(&mut self, name: &PortName, identity: Labels) {
         let number = self.numbered(identity);
         if let Some(held) = self.held.get_mut(&number) {
             held.members += 1;
@@ -135,7 +135,7 @@ impl Identities {
     }
 
     /// Returns the number when nobody has it any more.
-    fn leave(&mut self, name: &ContainerName) -> Option<u32> {
+    fn leave(&mut self, name: &PortName) -> Option<u32> {
         let number = self.of.remove(name)?;
         let held = self.held.get_mut(&number)?;
         held.members -= 1;
@@ -198,7 +198,7 @@ impl Identities {
     }
 
     /// Containers that need another number.
-    pub(super) fn stale(&self) -> &BTreeSet<ContainerName> {
+    pub(super) fn stale(&self) -> &BTreeSet<PortName> {
         &self.stale
     }
 
@@ -252,7 +252,7 @@ impl Identities {
     }
 
     /// The number of a container's identity.
-    pub(super) fn group(&self, name: &ContainerName) -> Option<u32> {
+    pub(super) fn group(&self, name: &PortName) -> Option<u32> {
         self.of.get(name).copied()
     }
 
@@ -265,7 +265,7 @@ impl Identities {
     }
 
     /// Attached containers that may have all these labels: those with the one that the fewest have.
-    pub(super) fn candidates(&self, wanted: &Labels) -> Vec<ContainerName> {
+    pub(super) fn candidates(&self, wanted: &Labels) -> Vec<PortName> {
         let found: Option<Vec<_>> = pairs(wanted).map(|pair| self.holders.get(&pair)).collect();
         let fewest = found.and_then(|all| all.into_iter().min_by_key(|holders| holders.len()));
         fewest.into_iter().flatten().cloned().collect()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use zone::{ContainerName, ZoneName};
+use zone::{ContainerName, PortName, ZoneName};
 
 use super::bundles::Files as Bundled;
 use super::identities::Pair;
@@ -97,7 +97,8 @@ impl Targets {
         container: &'a Container,
     ) -> impl Iterator<Item = &'a FileKey> {
         let mut keys: BTreeSet<&FileKey> = BTreeSet::new();
-        keys.extend(self.by_container.get(&container.name).into_iter().flatten());
+        let named = self.by_container.get(container.name.container());
+        keys.extend(named.into_iter().flatten());
         keys.extend(self.by_zone.get(&container.zone).into_iter().flatten());
         if !self.by_label.is_empty() {
             for (label, value) in &container.labels {
@@ -184,8 +185,8 @@ impl FileIndex {
     }
 
     /// Files with a rule about a container by name.
-    pub(super) fn naming(&self, name: &ContainerName) -> impl Iterator<Item = &FileKey> {
-        self.naming.get(name).into_iter().flatten()
+    pub(super) fn naming(&self, name: &PortName) -> impl Iterator<Item = &FileKey> {
+        self.naming.get(name.container()).into_iter().flatten()
     }
 
     /// Files with a rule about a zone.

@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use zone::{ContainerName, ZoneName};
+use zone::{PortName, ZoneName};
 
 use crate::model::{Clock, Container, Publish, World, Zone};
 use crate::policy::{AppliesTo, PolicyFile, PolicySet};
@@ -68,9 +68,9 @@ pub struct Firewall {
     names: Names,
     bundles: Bundles,
     /// When addresses of names end: the first of the names of each.
-    lapses: BTreeSet<(u64, ContainerName, IpAddr)>,
+    lapses: BTreeSet<(u64, PortName, IpAddr)>,
     /// Containers of each zone, also of zones that do not exist (any more).
-    members: BTreeMap<ZoneName, BTreeSet<ContainerName>>,
+    members: BTreeMap<ZoneName, BTreeSet<PortName>>,
     host_ports: publish::HostPorts,
     /// Whether published ports on `::1` are forwarded in user space.
     user_loopback: bool,
@@ -113,7 +113,7 @@ impl Firewall {
     }
 
     /// Somebody who already listens on one of the host ports that `wanted` would take, and where.
-    pub fn publish_conflict(&self, wanted: &Publish) -> Option<(&ContainerName, &Publish)> {
+    pub fn publish_conflict(&self, wanted: &Publish) -> Option<(&PortName, &Publish)> {
         self.host_ports.conflict(wanted)
     }
 
@@ -167,8 +167,7 @@ impl Firewall {
     }
 
     fn zone_event(&mut self, name: &ZoneName, event: impl FnOnce(&mut Self)) -> Changes {
-        let mut concerned: BTreeSet<ContainerName> =
-            self.members.get(name).cloned().unwrap_or_default();
+        let mut concerned: BTreeSet<PortName> = self.members.get(name).cloned().unwrap_or_default();
         // rules may name the zone, or one of its containers, whose addresses come and go with it
         let members = concerned.clone();
         let naming_members = members.iter().flat_map(|member| self.files.naming(member));
@@ -218,7 +217,7 @@ impl Firewall {
     }
 
     /// A container goes.
-    pub fn detach(&mut self, name: &ContainerName) -> Changes {
+    pub fn detach(&mut self, name: &PortName) -> Changes {
         let Some(old) = self.world.containers.get(name).cloned() else {
             return Changes::default();
         };
@@ -270,7 +269,7 @@ impl Firewall {
         if labels_too {
             files.extend(self.files.naming_labels(&identity));
         }
-        let mut concerned: BTreeSet<ContainerName> = BTreeSet::new();
+        let mut concerned: BTreeSet<PortName> = BTreeSet::new();
         for file in files {
             concerned.extend(self.targets_of(file));
         }
@@ -397,7 +396,7 @@ impl Firewall {
 
     /// The elements that exist because of one container: guard, membership, translations and its own
     /// policy, also what it shares with others that have the same files. None when it is not attached.
-    pub fn elements_of(&self, name: &ContainerName) -> Vec<Element> {
+    pub fn elements_of(&self, name: &PortName) -> Vec<Element> {
         let mut elements = Vec::new();
         if let Some(container) = self.world.containers.get(name) {
             self.all_of(container, &mut elements);
@@ -456,15 +455,16 @@ impl Firewall {
     }
 
     /// Attached containers to which a file applies.
-    fn targets_of(&self, key: &FileKey) -> Vec<ContainerName> {
+    fn targets_of(&self, key: &FileKey) -> Vec<PortName> {
         let file = self.policies.0.get(&**key);
         file.map(|file| self.targets(&file.applies_to))
             .unwrap_or_default()
     }
 
-    fn targets(&self, target: &AppliesTo) -> Vec<ContainerName> {
+    fn targets(&self, target: &AppliesTo) -> Vec<PortName> {
         let mut names = if let Some(name) = &target.container {
-            vec![name.clone()]
+            let ports = self.world.ports_of(name.as_str());
+            ports.map(|port| port.name.clone()).collect()
         } else if !target.labels.is_empty() {
             self.labels.candidates(&target.labels)
         } else if let Some(zone) = &target.zone {

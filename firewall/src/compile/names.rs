@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::numbers::Pool;
 use crate::model::{Resolved, name_matches};
@@ -27,7 +27,7 @@ type Patterns = BTreeSet<Box<str>>;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Names {
     pool: Pool,
-    of: BTreeMap<ContainerName, Groups>,
+    of: BTreeMap<PortName, Groups>,
 }
 
 /// The groups of one container.
@@ -66,14 +66,14 @@ pub(super) fn patterns(files: &[Arc<PolicyFile>]) -> Patterns {
 
 impl Names {
     /// Whether it was told the patterns of a container's rules.
-    pub(super) fn knows(&self, owner: &ContainerName) -> bool {
+    pub(super) fn knows(&self, owner: &PortName) -> bool {
         self.of.contains_key(owner)
     }
 
     /// Takes the patterns of a container's rules, and gives each of its addresses its group.
     pub(super) fn set(
         &mut self,
-        owner: &ContainerName,
+        owner: &PortName,
         patterns: Patterns,
         resolved: Option<&Resolved>,
     ) {
@@ -92,7 +92,7 @@ impl Names {
     }
 
     /// Forgets a container.
-    pub(super) fn remove(&mut self, owner: &ContainerName) {
+    pub(super) fn remove(&mut self, owner: &PortName) {
         let Some(groups) = self.of.remove(owner) else {
             return;
         };
@@ -102,7 +102,7 @@ impl Names {
     }
 
     /// Whether a rule in force is about a name.
-    pub(super) fn are_about(&self, owner: &ContainerName, name: &str) -> bool {
+    pub(super) fn are_about(&self, owner: &PortName, name: &str) -> bool {
         self.of.get(owner).is_some_and(|groups| {
             let mut patterns = groups.patterns.iter();
             patterns.any(|pattern| name_matches(pattern, name))
@@ -110,7 +110,7 @@ impl Names {
     }
 
     /// Whether an address with these names makes a new group.
-    pub(super) fn is_new(&self, owner: &ContainerName, names: &BTreeMap<Box<str>, u64>) -> bool {
+    pub(super) fn is_new(&self, owner: &PortName, names: &BTreeMap<Box<str>, u64>) -> bool {
         self.of.get(owner).is_some_and(|groups| {
             let wanted = groups.matching(names);
             !wanted.is_empty() && !groups.held.contains_key(&wanted)
@@ -120,7 +120,7 @@ impl Names {
     /// An address has these names now; without any that a rule is about it has no group.
     pub(super) fn put(
         &mut self,
-        owner: &ContainerName,
+        owner: &PortName,
         address: IpAddr,
         names: &BTreeMap<Box<str>, u64>,
     ) {
@@ -140,14 +140,14 @@ impl Names {
     }
 
     /// The group of an address.
-    pub(super) fn group(&self, owner: &ContainerName, address: IpAddr) -> Option<u32> {
+    pub(super) fn group(&self, owner: &PortName, address: IpAddr) -> Option<u32> {
         self.of.get(owner)?.of.get(&address).copied()
     }
 
     /// The groups of all addresses that were resolved for a pattern, and perhaps for others.
     pub(super) fn with<'a>(
         &'a self,
-        owner: &ContainerName,
+        owner: &PortName,
         pattern: &'a str,
     ) -> impl Iterator<Item = u32> + 'a {
         let held = self.of.get(owner).into_iter().flat_map(|g| &g.held);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn addresses_of_the_same_peers_are_one_group() {
-        let web: ContainerName = "web".parse().unwrap();
+        let web: PortName = "web".parse().unwrap();
         let at = |n: u8| IpAddr::from([198, 51, 100, n]);
         let mut all = Names::default();
         let patterns = ["*.example.org", "www.example.org"].map(Into::into).into();
@@ -192,7 +192,7 @@ mod tests {
         assert!(!all.is_new(&web, &names(&["elsewhere.org"])));
         all.put(&web, at(2), &names(&["elsewhere.org"]));
         assert_eq!(all.group(&web, at(2)), None);
-        let db: ContainerName = "db".parse().unwrap();
+        let db: PortName = "db".parse().unwrap();
         assert_eq!(all.group(&db, at(3)), None);
         all.remove(&web);
         assert_eq!(all.group(&web, at(3)), None);

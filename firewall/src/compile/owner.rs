@@ -67,7 +67,7 @@ impl Focus<'_> {
             Focus::Peer { peer, .. } => *peer,
         };
         match peer {
-            Peer::Container(name) => *name != other.name && !boxes,
+            Peer::Container(name) => name.as_str() != other.name.container() && !boxes,
             Peer::Label(label, value) => other.labels.get(label) != Some(value),
             // one address may be the peer's
             Peer::Net(net) => net.prefix_len() < net.max_prefix_len() && !boxes,

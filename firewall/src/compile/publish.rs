@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use zone::ContainerName;
+use zone::PortName;
 
 use crate::model::{Container, Publish, World};
 use crate::sets::{Element, Family, Key, SetId};
@@ -254,7 +254,7 @@ pub(super) fn meet(a: &Publish, b: &Publish) -> bool {
 /// Who listens on which host port: by protocol and block of 256 ports, so that neither a long range nor
 /// many containers cost much.
 #[derive(Debug, Default, Clone)]
-pub(super) struct HostPorts(BTreeMap<(u8, u8), BTreeSet<(Publish, ContainerName)>>);
+pub(super) struct HostPorts(BTreeMap<(u8, u8), BTreeSet<(Publish, PortName)>>);
 
 fn blocks(publish: &Publish) -> impl Iterator<Item = (u8, u8)> + use<> {
     let block = |port: u16| port.to_be_bytes()[0];
@@ -286,7 +286,7 @@ impl HostPorts {
     }
 
     /// Somebody who listens where `wanted` would, and where; of several, who has the lowest port.
-    pub(super) fn conflict(&self, wanted: &Publish) -> Option<(&ContainerName, &Publish)> {
+    pub(super) fn conflict(&self, wanted: &Publish) -> Option<(&PortName, &Publish)> {
         blocks(wanted)
             .filter_map(|block| self.0.get(&block))
             .flatten()

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::identities::Pair;
 use super::numbers::Labels;
@@ -143,7 +143,7 @@ impl Firewall {
     }
 
     /// Containers with rules about one of these identities.
-    fn owners_about(&self, identities: &[Labels]) -> BTreeSet<ContainerName> {
+    fn owners_about(&self, identities: &[Labels]) -> BTreeSet<PortName> {
         let files: BTreeSet<_> = identities
             .iter()
             .flat_map(|identity| self.files.naming_labels(identity))
@@ -155,7 +155,7 @@ impl Firewall {
     }
 
     /// At least those elements of these containers' policies that are about one of these numbers.
-    fn of_groups(&self, owners: &BTreeSet<ContainerName>, numbers: &BTreeSet<u32>) -> Vec<Element> {
+    fn of_groups(&self, owners: &BTreeSet<PortName>, numbers: &BTreeSet<u32>) -> Vec<Element> {
         let mut out = Vec::new();
         for owner in owners.iter().filter_map(|n| self.world.containers.get(n)) {
             self.policy_of(owner, Focus::Groups(numbers), &mut out);

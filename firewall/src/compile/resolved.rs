@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::owner::Focus;
 use super::{Firewall, View, names};
@@ -27,12 +27,7 @@ impl Firewall {
     ///
     /// That they are addresses of the world is looked at with each packet as well. A name that no rule in force is about is
     /// noted, for what files on trial have to say; it opens nothing, and takes no room from names that do.
-    pub fn open(
-        &mut self,
-        owner: &ContainerName,
-        name: &str,
-        addresses: &[(IpAddr, u64)],
-    ) -> Changes {
+    pub fn open(&mut self, owner: &PortName, name: &str, addresses: &[(IpAddr, u64)]) -> Changes {
         let Some(container) = self.world.containers.get(owner) else {
             return Changes::default();
         };
@@ -96,7 +91,7 @@ impl Firewall {
     }
 
     /// Ends all that names opened to a container.
-    pub fn close(&mut self, owner: &ContainerName) -> Changes {
+    pub fn close(&mut self, owner: &PortName) -> Changes {
         let resolved = self.world.resolved.get(owner);
         let addresses = resolved.into_iter().flat_map(|all| all.keys());
         let updates = addresses.map(|a| (*a, BTreeMap::new())).collect();
@@ -108,11 +103,7 @@ impl Firewall {
         self.lapses.first().map(|(until, ..)| *until)
     }
 
-    fn make_room(
-        &self,
-        owner: &ContainerName,
-        updates: &mut BTreeMap<IpAddr, BTreeMap<Box<str>, u64>>,
-    ) {
+    fn make_room(&self, owner: &PortName, updates: &mut BTreeMap<IpAddr, BTreeMap<Box<str>, u64>>) {
         let Some(known) = self.world.resolved.get(owner) else {
             return;
         };
@@ -143,7 +134,7 @@ impl Firewall {
     }
 
     /// Gives addresses other names.
-    fn resolve(&mut self, owner: &ContainerName, updates: Vec<Update>) -> Changes {
+    fn resolve(&mut self, owner: &PortName, updates: Vec<Update>) -> Changes {
         let mut changes = Changes::default();
         let Some(container) = self.world.containers.get(owner).cloned() else {
             return changes;
@@ -191,7 +182,7 @@ impl Firewall {
     }
 
     /// All that was resolved for a container.
-    pub(super) fn unresolve(&mut self, owner: &ContainerName) {
+    pub(super) fn unresolve(&mut self, owner: &PortName) {
         self.names.remove(owner);
         let resolved = self.world.resolved.remove(owner).unwrap_or_default();
         for (address, names) in resolved {
@@ -201,7 +192,7 @@ impl Firewall {
     }
 
     /// What was resolved for it before it became another version of itself.
-    pub(super) fn resolve_again(&mut self, owner: &ContainerName, resolved: Resolved) -> Changes {
+    pub(super) fn resolve_again(&mut self, owner: &PortName, resolved: Resolved) -> Changes {
         if let Some(container) = self.world.containers.get(owner) {
             let files = self.files.applying(&self.policies, container);
             self.names.set(owner, names::patterns(&files), None);

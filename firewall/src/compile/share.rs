@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::bundles::{Files, Numbered, PortList, Side};
 use super::nets::{self, Nets};
@@ -93,7 +93,7 @@ impl Firewall {
     }
 
     /// A container gets its bundle. The elements of networks that come with it.
-    pub(super) fn enter(&mut self, name: &ContainerName) -> Vec<Element> {
+    pub(super) fn enter(&mut self, name: &PortName) -> Vec<Element> {
         let Some(container) = self.world.containers.get(name) else {
             return Vec::new();
         };
@@ -115,7 +115,7 @@ impl Firewall {
     }
 
     /// A container gives up its bundle. The elements that go with it: of bundles that nobody had for longest.
-    pub(super) fn quit(&mut self, name: &ContainerName) -> Vec<Element> {
+    pub(super) fn quit(&mut self, name: &PortName) -> Vec<Element> {
         self.bundles.leave(name);
         let mut went = Vec::new();
         for files in self.bundles.surplus() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use zone::{ContainerName, ZoneName};
+use zone::{PortName, ZoneName};
 
 use super::classes;
 use crate::model::{Container, Publish, World};
@@ -36,7 +36,7 @@ pub(super) struct Group<'a> {
     /// The one that is asked about.
     pub(super) one: &'a Container,
     /// All of them.
-    pub(super) names: Vec<&'a ContainerName>,
+    pub(super) names: Vec<&'a PortName>,
     /// Before and after.
     pub(super) lanes: [Lane<'a>; 2],
     /// What the one has beside its first addresses, cut where networks of rules begin and end. A group with that is of one
@@ -67,7 +67,7 @@ impl Group<'_> {
 /// What rules tell containers apart by.
 #[derive(Default)]
 struct Named<'a> {
-    containers: BTreeSet<&'a ContainerName>,
+    containers: BTreeSet<&'a str>,
     labels: BTreeSet<(&'a str, &'a str)>,
     /// Where networks begin, and where they have ended.
     cuts: BTreeSet<(Family, u128)>,
@@ -80,7 +80,7 @@ impl<'a> Named<'a> {
         for peer in files.flat_map(|file| file.rules()).flat_map(|r| &r.peers) {
             match peer {
                 Peer::Container(name) => {
-                    named.containers.insert(name);
+                    named.containers.insert(name.as_str());
                 }
                 Peer::Label(key, value) => {
                     named.labels.insert((key, value));
@@ -149,7 +149,7 @@ impl<'a> Named<'a> {
 struct Key<'a> {
     zone: &'a ZoneName,
     /// For one that some rule names, or that has more than one address of a family that rules tell apart.
-    name: Option<&'a ContainerName>,
+    name: Option<&'a PortName>,
     labels: Vec<(&'a str, &'a str)>,
     addresses: Vec<(Family, Option<u128>)>,
     publish: &'a [Publish],
@@ -158,7 +158,7 @@ struct Key<'a> {
 
 /// Files by the container they name, and the others.
 struct Index<'a> {
-    by_name: BTreeMap<&'a ContainerName, Vec<(&'a str, &'a Arc<PolicyFile>)>>,
+    by_name: BTreeMap<&'a str, Vec<(&'a str, &'a Arc<PolicyFile>)>>,
     others: Vec<(&'a str, &'a Arc<PolicyFile>)>,
 }
 
@@ -171,7 +171,7 @@ impl<'a> Index<'a> {
         for (key, file) in &set.0 {
             let entry = (key.as_str(), file);
             match &file.applies_to.container {
-                Some(name) => index.by_name.entry(name).or_default().push(entry),
+                Some(name) => index.by_name.entry(name.as_str()).or_default().push(entry),
                 None => index.others.push(entry),
             }
         }
@@ -179,7 +179,11 @@ impl<'a> Index<'a> {
     }
 
     fn applying(&self, container: &Container) -> Lane<'a> {
-        let named = self.by_name.get(&container.name).into_iter().flatten();
+        let named = self
+            .by_name
+            .get(container.name.container())
+            .into_iter()
+            .flatten();
         let mut files: Vec<_> = named
             .chain(&self.others)
             .filter(|(_, file)| file.applies_to.matches(container))
@@ -199,7 +203,7 @@ pub(super) fn of<'a>(world: &'a World, old: &'a PolicySet, new: &'a PolicySet) -
         let lanes = [0, 1].map(|when: usize| indexes[when].applying(container));
         let addresses: Vec<_> = world.addresses(container).collect();
         let parts = named.parts(world, container);
-        let alone = named.containers.contains(&container.name) || !parts.is_empty();
+        let alone = named.containers.contains(container.name.container()) || !parts.is_empty();
         let labels = container.labels.iter();
         let key = Key {
             zone: &container.zone,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use zone::ContainerName;
+use zone::PortName;
 
 use super::Outcome;
 use super::delta::meaning;
@@ -81,7 +81,7 @@ impl<'w> Judge<'w> {
     }
 
     /// From now on the resolver gave these addresses to a container for this name, and none for another.
-    pub(super) fn resolved(&mut self, container: &ContainerName, name: &str, to: &[IpAddr]) {
+    pub(super) fn resolved(&mut self, container: &PortName, name: &str, to: &[IpAddr]) {
         let names = || BTreeMap::from([(name.into(), u64::MAX)]);
         let resolved = to.iter().map(|address| (*address, names())).collect();
         self.world.resolved.insert(container.clone(), resolved);
@@ -304,7 +304,8 @@ fn closed(group: &Group<'_>) -> Arc<PolicyFile> {
         name: group.one.name.to_string(),
         file: String::new(),
         applies_to: AppliesTo {
-            container: Some(group.one.name.clone()),
+            container: Some(group.one.name.container_name()),
+            zone: Some(group.one.zone.clone()),
             ..AppliesTo::default()
         },
         mode: Mode::Enforce,

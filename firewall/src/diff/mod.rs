@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnet::IpNet;
-use zone::ContainerName;
+use zone::PortName;
 
 use crate::explain::Reason;
 use crate::model::World;
@@ -42,8 +42,8 @@ pub const MOST_ROWS: usize = 1_000;
 /// Who stands at one end of the flows of a row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// A container.
-    Container(ContainerName),
+    /// A container, in one zone.
+    Container(PortName),
     /// The host by all of its addresses, but for these.
     Host {
         /// Addresses of the host for which it is otherwise.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use zone::DefaultPolicy;
+use zone::{DefaultPolicy, ZoneName};
 
 use super::answer::Surroundings;
 use super::side::Side;
@@ -58,7 +58,9 @@ pub(super) fn fix(
         if side.published().is_some_and(|(open, _)| open) || side.judge().0 {
             continue;
         }
-        let (file, create, head) = place(policies, owner, direction, surroundings, &fixes);
+        // A file about the container would close the direction at its other ports as well.
+        let here = (world.ports_of(owner.name.container()).count() > 1).then_some(&owner.zone);
+        let (file, create, head) = place(policies, owner, here, direction, surroundings, &fixes);
         let mut text = rule(direction, &peer(other), &[carries(flow.traffic)]);
         text.push_str(&kept(world, policies, owner, direction));
         match fixes.iter_mut().find(|fix| fix.file == file) {
@@ -145,48 +147,57 @@ fn kept(world: &World, policies: &PolicySet, owner: &Container, direction: Direc
     text
 }
 
-/// The file for a rule about one container: one that is about it alone and can be added to, else a new one.
+/// The file for a rule about one container (in this zone only, where one is given): one that is about it alone and can
+/// be added to, else a new one.
 /// Returns its name, whether it is new, and what a new one begins with.
 fn place(
     policies: &PolicySet,
     owner: &Container,
+    here: Option<&ZoneName>,
     direction: Direction,
     surroundings: &Surroundings<'_>,
     fixes: &[Fix],
 ) -> (String, bool, String) {
-    let own = |file: &&PolicyFile| file.applies_to.container.as_ref() == Some(&owner.name);
+    let container = owner.name.container();
+    let own = |file: &&PolicyFile| {
+        let target = &file.applies_to;
+        target.container.as_ref().map(|name| name.as_str()) == Some(container)
+            && here.is_none_or(|zone| target.zone.as_ref() == Some(zone))
+    };
     let mut files: Vec<&PolicyFile> = policies
         .applying(owner)
         .filter(own)
         .filter(|file| file.section(direction).is_none_or(takes_more))
         .collect();
     // one that mentions the direction, one that is named after the container
-    files.sort_by_key(|file| {
-        (
-            file.section(direction).is_none(),
-            file.name != owner.name.as_str(),
-        )
-    });
+    files.sort_by_key(|file| (file.section(direction).is_none(), file.name != container));
     if let Some(file) = files.first() {
         return (file.file.clone(), false, String::new());
     }
     let taken = |name: &str| {
         surroundings.taken.contains(name) || policies.0.values().any(|file| file.name == name)
     };
-    let mut name = owner.name.to_string();
+    let plain = match here {
+        None => container.to_owned(),
+        Some(zone) => format!("{container}-{zone}"),
+    };
+    let mut name = plain.clone();
     let mut n = 1;
     while taken(&name) {
         n += 1;
-        name = format!("{}-{n}", owner.name);
+        name = format!("{plain}-{n}");
     }
     let path = match surroundings.folder.as_str() {
         "" => format!("{name}.toml"),
         folder => format!("{}/{name}.toml", folder.trim_end_matches('/')),
     };
-    let head = if name == owner.name.as_str() || fixes.iter().any(|fix| fix.file == path) {
-        String::new()
-    } else {
-        format!("applies-to = {{ container = \"{}\" }}\n\n", owner.name)
+    let head = match here {
+        _ if fixes.iter().any(|fix| fix.file == path) => String::new(),
+        Some(zone) => {
+            format!("applies-to = {{ container = \"{container}\", zone = \"{zone}\" }}\n\n")
+        }
+        None if name == container => String::new(),
+        None => format!("applies-to = {{ container = \"{container}\" }}\n\n"),
     };
     (path, true, head)
 }

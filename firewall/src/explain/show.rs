@@ -6,11 +6,11 @@ use super::words::rule_words;
 use crate::model::{Container, Publish, World};
 use crate::policy::PolicySet;
 use crate::sets::{Action, Direction};
-use zone::ContainerName;
+use zone::PortName;
 
 /// Everything that holds for a container: rule by rule, default by default, published ports, built-in
 /// rules. Empty when no such container is attached.
-pub fn policy_of(world: &World, policies: &PolicySet, container: &ContainerName) -> Vec<Reason> {
+pub fn policy_of(world: &World, policies: &PolicySet, container: &PortName) -> Vec<Reason> {
     let Some(container) = world.containers.get(container) else {
         return Vec::new();
     };

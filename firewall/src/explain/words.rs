@@ -73,7 +73,9 @@ pub(super) fn who(party: Party<'_>) -> String {
 /// A party as a policy file names it, in quotes: who, not by which address, where it has a name.
 pub(super) fn peer(party: Party<'_>) -> String {
     let named = match (party.who, party.address) {
-        (Who::Container(container), _) => Peer::Container(container.name.clone()).to_string(),
+        (Who::Container(container), _) => {
+            Peer::Container(container.name.container_name()).to_string()
+        }
         (Who::Host, _) => Peer::Host.to_string(),
         (_, Some(address)) if address.is_loopback() => Peer::Host.to_string(),
         (_, Some(address)) => address.to_string(),

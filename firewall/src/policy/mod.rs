@@ -67,7 +67,9 @@ pub struct AppliesTo {
 impl AppliesTo {
     /// Whether a container is meant.
     pub fn matches(&self, container: &Container) -> bool {
-        self.container.as_ref().is_none_or(|n| *n == container.name)
+        self.container
+            .as_ref()
+            .is_none_or(|n| n.as_str() == container.name.container())
             && self.zone.as_ref().is_none_or(|z| *z == container.zone)
             && self
                 .labels

@@ -264,7 +264,7 @@ impl<'a> Case<'a> {
 
     fn record(&self, side: &Side<'_>, would: Option<Action>, reason: Reason<'_>) -> Record {
         Record {
-            container: side.owner.name.clone(),
+            container: side.owner.name.container_name(),
             zone: side.owner.zone.clone(),
             direction: side.direction,
             verdict: self.verdict,
@@ -290,7 +290,7 @@ fn container(party: Party<'_>) -> Option<&Container> {
 
 fn end(party: Party<'_>, address: IpAddr) -> End {
     let who = match party.who {
-        Who::Container(c) => Whose::Container(c.name.clone(), c.zone.clone()),
+        Who::Container(c) => Whose::Container(c.name.container_name(), c.zone.clone()),
         Who::Host => Whose::Host,
         _ if address.is_loopback() => Whose::Host,
         Who::World => Whose::World,

@@ -78,7 +78,7 @@ impl Story {
                 port: port.parse().unwrap(),
             }
         };
-        let name: zone::ContainerName = name.parse().unwrap();
+        let name: zone::PortName = name.parse().unwrap();
         self.firewall.attach(Container {
             zone: zone.parse().unwrap(),
             ifindex: 100 + u32::from(n),

@@ -10,7 +10,7 @@ use firewall::model::{Container, DefaultPolicy, Endpoint, Publish, Traffic, Zone
 use firewall::policy::{PolicyFile, PolicySet};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use zone::{ContainerName, ZoneName};
+use zone::{PortName, ZoneName};
 
 pub const HOST: &str = "192.0.2.1";
 pub const HOST6: &str = "2001:db8:1::1";
@@ -118,7 +118,7 @@ fn zone_name(index: u8) -> ZoneName {
     format!("z{index}").parse().unwrap()
 }
 
-fn container_name(index: u8) -> ContainerName {
+fn container_name(index: u8) -> PortName {
     format!("c{index}").parse().unwrap()
 }
 

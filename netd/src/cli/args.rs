@@ -10,7 +10,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 use super::explain::Located;
 pub(crate) use super::hook_args::{HookAction, HookCommand, NetavarkCall, NspawnCommand};
-pub(crate) use super::run_args::RunArgs;
+pub(crate) use super::run::RunArgs;
 use crate::dirs::Dirs;
 use crate::since::Since;
 use crate::values::{self, Label};
@@ -69,7 +69,7 @@ pub(crate) enum Command {
     /// The port is closed when the command returns. Detaching what is not attached is a success.
     Detach(DetachArgs),
     /// Run a command in a container of its own
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List attached containers
     List,
     /// Show the state of the daemon, or of a container
@@ -230,22 +230,22 @@ Examples:
 pub(crate) struct AttachArgs {
     /// Name of the container, which policies and later commands use
     pub(crate) container: ContainerName,
-    /// The zone
-    #[arg(long)]
-    pub(crate) zone: ZoneName,
+    /// The zone; may be repeated: the first one has the default route, and the published ports
+    #[arg(long, required = true)]
+    pub(crate) zone: Vec<ZoneName>,
     /// Its network namespace: a path, or a name under /run/netns
     #[arg(long, value_name = "PATH", group = "namespace")]
     pub(crate) netns: Option<PathBuf>,
     /// A process in its network namespace
     #[arg(long, value_name = "PID", group = "namespace", value_parser = values::pid)]
     pub(crate) pid: Option<i32>,
-    /// Name of the interface inside [default: host0]
+    /// Name of the interface inside; of several zones, one after the other [default: host0, host1, …]
     #[arg(long)]
-    pub(crate) ifname: Option<IfName>,
+    pub(crate) ifname: Vec<IfName>,
     /// Who configures the interface inside [default: static]
     #[arg(long, value_name = "HOW")]
     pub(crate) configure: Option<Configure>,
-    /// Address it has to get, at most one of each family; without it the one it had before
+    /// Address it has to get, at most one of each family in each zone; without it the one it had before
     #[arg(long, value_name = "ADDR", value_parser = values::address)]
     pub(crate) ip: Vec<IpAddr>,
     /// Hardware address; without it one derived from the name
@@ -290,7 +290,7 @@ impl Configure {
 pub(crate) struct DetachArgs {
     /// Name of the container
     pub(crate) container: ContainerName,
-    /// Only if it is in this zone
+    /// Only from this zone; without it from all that it is in
     #[arg(long)]
     pub(crate) zone: Option<ZoneName>,
 }
@@ -434,6 +434,8 @@ the verdict. The ports of FROM are not asked about: any will do.
 Exit code: 0 allow, 10 deny.")]
 pub(crate) struct ExplainArgs {
     /// Who opens the connection: a container, `host`, `world`, or an address
+    ///
+    /// Of a container in several zones NAME@ZONE is its port in one of them.
     #[arg(value_parser = values::endpoint)]
     pub(crate) from: String,
     /// To whom: a container, `host`, `world`, an address, or `dns:NAME`

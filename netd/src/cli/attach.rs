@@ -12,17 +12,15 @@ use super::output;
 use crate::api::{AttachRequest, Container};
 use crate::client::Attached;
 use crate::error::Error;
-use crate::{netns, values};
+use crate::{netns, networks, values};
 
 impl AttachArgs {
-    /// As the control socket has it. The network namespace travels as a descriptor.
+    /// As the control socket has it, but for the zones. The network namespace travels as a descriptor.
     fn request(&self) -> Result<AttachRequest, Error> {
         let labels = values::label_map(&self.label)
             .map_err(|e| Error::Invalid(format!("attach {}: --label: {e}", self.container)))?;
         Ok(AttachRequest {
             container: self.container.to_string(),
-            zone: self.zone.to_string(),
-            ifname: self.ifname.as_ref().map(|name| name.to_string()),
             configure: self.configure.map(|how| how.as_str().to_owned()),
             addresses: self.ip.iter().map(|a| a.to_string()).collect(),
             mac: self.mac.map(|mac| mac.to_string()),
@@ -43,7 +41,14 @@ pub(super) fn attach(context: &Context, args: AttachArgs) -> Result<ExitCode, Er
         (None, None) => Err(Error::Invalid("give --netns PATH or --pid PID".into())),
     }
     .map_err(Error::attaching(args.container.as_str()))?;
-    let answer = context.connect()?.attach(request, netns.as_fd())?;
+    let mut client = context.connect()?;
+    let answer = networks::attach(
+        &mut client,
+        &request,
+        &args.zone,
+        &args.ifname,
+        netns.as_fd(),
+    )?;
     report(context, &answer)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -31,6 +31,12 @@ Example, in the config.json of a bundle:
         /// What to do, whatever the status says
         action: Option<HookAction>,
     },
+    /// Interfaces that `netd run` was asked for beside zones (it calls this)
+    #[command(hide = true)]
+    Link {
+        /// Make them, or clear up
+        action: HookAction,
+    },
     /// For podman: a plugin of netavark, as a driver of networks
     ///
     /// Reads what netavark tells its plugins from standard input; answers, and errors as an object with

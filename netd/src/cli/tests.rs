@@ -75,12 +75,16 @@ fn attach_with_everything() {
 --mac 02:00:00:00:00:07 --label tier=front --publish [::1]:8080:80 --publish 53:53/udp",
     );
     assert_eq!(args.pid, Some(7));
-    assert_eq!(args.ifname.unwrap().as_str(), "eth0");
+    assert_eq!(args.ifname[0].as_str(), "eth0");
     assert_eq!(args.configure, Some(Configure::Dhcp));
     assert_eq!(args.ip.len(), 2);
     assert_eq!(args.mac.unwrap().to_string(), "02:00:00:00:00:07");
     assert_eq!(args.label[0].key, "tier");
     assert_eq!(args.publish, ["[::1]:8080:80", "53:53/udp"]);
+    let args =
+        attach_args("netd attach web --zone dmz --zone lan --pid 7 --ifname eth0 --ifname eth1");
+    let zones: Vec<&str> = args.zone.iter().map(|zone| zone.as_str()).collect();
+    assert_eq!((zones, args.ifname.len()), (vec!["dmz", "lan"], 2));
     let args = attach_args("netd attach web --zone dmz --netns web");
     assert_eq!(args.netns, Some(PathBuf::from("web")));
 }
@@ -118,7 +122,7 @@ fn explain() {
 #[test]
 fn run_takes_options_before_the_command_only() {
     let run = |line: &str| match command(line) {
-        Command::Run(args) => args,
+        Command::Run(args) => *args,
         other => panic!("{other:?}"),
     };
     let args = run("netd run -D /x --network-zone=dmz ls -l --json -D y");
@@ -171,16 +175,29 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         ("netd explain web db --in web=dmz", "--files"),
         ("netd explain web db --files /c --in web", "NAME=ZONE"),
         ("netd explain web db --at noon", "Sat 22:00"),
-        (
-            "netd run --network-zone=a --private-network",
-            "--private-network",
-        ),
-        ("netd run -p 80 ls", "--network-zone"),
+        ("netd run -P --console=passive", "--console"),
+        ("netd run --image=a.raw", "netd runs directories"),
+        ("netd run --pivot-root=/a", "--directory="),
+        ("netd run -Z a", "SELinux"),
+        ("netd run --capability=CAP_FLY", "capabilities(7)"),
+        ("netd run --capability=help", "CAP_SYS_TTY_CONFIG"),
+        ("netd run --rlimit=FLY=1", "setrlimit(2)"),
+        ("netd run --oom-score-adjust=1001", "1000"),
+        ("netd run --cpu-affinity=x", "0,2-3"),
+        ("netd run --uuid=x", "UUID"),
+        ("netd run --kill-signal=SIGFLY", "signal(7)"),
+        ("netd run --settings=some", "trusted"),
+        ("netd run --timezone=some", "symlink"),
+        ("netd run --volatile=some", "overlay"),
+        ("netd run --overlay=/a", "fewer than two"),
+        ("netd run --set-credential=a", "ID:VALUE"),
+        ("netd run --private-users-ownership=x", "chown"),
+        ("netd run --network-macvlan=a/b", "a/b"),
         ("netd run --network-zone=a -p http ls", "HOSTPORT"),
-        ("netd run --bind=a ls", "not absolute"),
+        ("netd run --bind=a:b ls", "not absolute"),
         ("netd run --chdir=a ls", "absolute"),
         ("netd run -u a/b ls", "a/b"),
-        ("netd run --private-users=100 ls", "pick"),
+        ("netd run --private-users=100:x ls", "pick"),
         ("netd policy diff", "<PATH>"),
         ("netd policy apply", "<PATH>"),
         ("netd policy apply a.toml --confirm 0", "1..=604800"),

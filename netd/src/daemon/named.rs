@@ -124,6 +124,13 @@ impl Named {
         Ok(())
     }
 
+    /// The namespace that a file was made for, of a container that has one.
+    pub(crate) fn made_for(&self, container: &ContainerName) -> Option<NetnsName> {
+        let bytes = fs::read(self.note(container)).ok()?;
+        let note = serde_json::from_slice::<Note>(&bytes).ok()?;
+        Some(note.netns)
+    }
+
     /// Takes away what was made for a container, unless it was changed.
     pub(crate) fn remove(&self, container: &ContainerName) -> io::Result<()> {
         let path = self.note(container);

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use tokio::sync::mpsc as tokio_mpsc;
-use zone::ContainerName;
+use zone::PortName;
 
 /// Link groups that gather closed links: out of the way of what people use (0 is the default group).
 const GROUPS: [u32; 2] = [0x6e65_7464, 0x6e65_7465];
@@ -19,7 +19,7 @@ const GROUPS: [u32; 2] = [0x6e65_7464, 0x6e65_7465];
 #[derive(Default)]
 struct Job {
     group: u32,
-    names: Vec<ContainerName>,
+    names: Vec<PortName>,
     /// Whether there are links of nobody in particular.
     links: bool,
     /// Addresses to which published ports led.
@@ -36,8 +36,7 @@ pub(crate) struct Reaper {
 
 impl Reaper {
     /// Starts the thread; names of deleted links arrive on the returned channel.
-    pub(crate) fn start()
-    -> std::io::Result<(Self, tokio_mpsc::UnboundedReceiver<Vec<ContainerName>>)> {
+    pub(crate) fn start() -> std::io::Result<(Self, tokio_mpsc::UnboundedReceiver<Vec<PortName>>)> {
         let (jobs, work) = mpsc::channel::<Job>();
         let (done, reaped) = tokio_mpsc::unbounded_channel();
         thread::Builder::new()
@@ -77,8 +76,8 @@ impl Reaper {
 
     /// Tells that the container's link is closed and in [`Reaper::group`], and to which of its addresses
     /// published ports led.
-    pub(crate) fn gather(&mut self, container: ContainerName, led_to: Vec<IpAddr>) {
-        self.gathering.names.push(container);
+    pub(crate) fn gather(&mut self, port: PortName, led_to: Vec<IpAddr>) {
+        self.gathering.names.push(port);
         self.gathering.led_to.extend(led_to);
         self.kick();
     }

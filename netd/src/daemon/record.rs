@@ -1,4 +1,5 @@
-//! What is attached, as one small file for each container under `RUNTIME/ports/`.
+//! What is attached, as one small file for each port under `RUNTIME/ports/`: `CONTAINER.json`, and `CONTAINER@ZONE.json`
+//! for a further network of it.
 //!
 //! A record is written before an attach is acknowledged and removed by detach. It needs no fsync: it
 //! survives a killed daemon, and a reboot that takes it takes the links as well. After a start, the
@@ -14,9 +15,9 @@ use firewall::bandwidth::Bandwidth;
 use firewall::model::Publish;
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
-use zone::{Configure, ContainerName, IfName, MacAddr, ZoneName};
+use zone::{Configure, ContainerName, IfName, MacAddr, PortName, ZoneName};
 
-/// An attached container, as it was asked for and as it became.
+/// A container attached to a zone, as it was asked for and as it became.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) container: ContainerName,
@@ -47,9 +48,22 @@ pub(crate) struct Record {
     /// Prefixes that were delegated to it.
     #[serde(default)]
     pub(crate) delegated: Vec<Ipv6Net>,
+    /// Which of the container's networks it is: the lowest number that was free.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(crate) place: u8,
+}
+
+/// Most containers have one network, and their records say nothing of it.
+fn is_first(place: &u8) -> bool {
+    *place == 0
 }
 
 impl Record {
+    /// The port's name: the container's, with the zone for a further network of it.
+    pub(crate) fn port(&self) -> PortName {
+        PortName::of(&self.container, &self.zone, self.place)
+    }
+
     /// Its addresses without prefix length.
     pub(crate) fn ips(&self) -> Vec<IpAddr> {
         self.addresses.iter().map(|net| net.addr()).collect()
@@ -78,21 +92,27 @@ impl Records {
         Ok(Self { dir })
     }
 
-    fn path(&self, container: &ContainerName) -> PathBuf {
-        self.dir.join(format!("{container}.json"))
+    fn path(&self, port: &PortName) -> PathBuf {
+        self.dir.join(format!("{port}.json"))
+    }
+
+    /// Always with the zone: the name may have an address in another one that is not durable either.
+    fn note(&self, zone: &ZoneName, container: &ContainerName) -> PathBuf {
+        self.dir.join(format!("{container}@{zone}.kept"))
     }
 
     /// Writes a record: complete under its name, or not there at all.
     pub(crate) fn write(&self, record: &Record) -> io::Result<()> {
         let bytes = serde_json::to_vec(record)?;
-        let temporary = self.dir.join(format!(".{}.tmp", record.container));
+        let port = record.port();
+        let temporary = self.dir.join(format!(".{port}.tmp"));
         std::fs::write(&temporary, bytes)?;
-        std::fs::rename(&temporary, self.path(&record.container))
+        std::fs::rename(&temporary, self.path(&port))
     }
 
     /// Removes a record; absent is fine.
-    pub(crate) fn remove(&self, container: &ContainerName) -> io::Result<()> {
-        match std::fs::remove_file(self.path(container)) {
+    pub(crate) fn remove(&self, port: &PortName) -> io::Result<()> {
+        match std::fs::remove_file(self.path(port)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
@@ -100,17 +120,17 @@ impl Records {
 
     /// Turns a record into a note that the name has these addresses: for an address that is not
     /// durable yet when its container is detached.
-    pub(crate) fn keep_addresses(&self, container: &ContainerName) -> io::Result<()> {
-        let kept = self.dir.join(format!("{container}.kept"));
-        match std::fs::rename(self.path(container), kept) {
+    pub(crate) fn keep_addresses(&self, record: &Record) -> io::Result<()> {
+        let kept = self.note(&record.zone, &record.container);
+        match std::fs::rename(self.path(&record.port()), kept) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
     }
 
     /// Takes such notes away, once what they say is durable.
-    pub(crate) fn forget_kept(&self, container: &ContainerName) -> io::Result<()> {
-        match std::fs::remove_file(self.dir.join(format!("{container}.kept"))) {
+    pub(crate) fn forget_kept(&self, zone: &ZoneName, container: &ContainerName) -> io::Result<()> {
+        match std::fs::remove_file(self.note(zone, container)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
@@ -122,11 +142,16 @@ impl Records {
         for entry in std::fs::read_dir(&self.dir)? {
             let path = entry?.path();
             if path.extension().is_some_and(|e| e == "kept") {
-                kept.extend(
-                    std::fs::read(&path)
-                        .ok()
-                        .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()),
-                );
+                let note = std::fs::read(&path)
+                    .ok()
+                    .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+                let Some(record) = note else { continue };
+                // Before there were several networks it was `CONTAINER.kept`.
+                let name = self.note(&record.zone, &record.container);
+                if name != path {
+                    std::fs::rename(&path, name)?;
+                }
+                kept.push(record);
             }
         }
         Ok(kept)
@@ -153,7 +178,7 @@ impl Records {
                 None => unreadable.push(path),
             }
         }
-        records.sort_by(|a, b| a.container.cmp(&b.container));
+        records.sort_by_cached_key(Record::port);
         Ok((records, unreadable))
     }
 }

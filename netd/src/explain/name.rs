@@ -6,7 +6,7 @@ use firewall::explain;
 use firewall::model::{Endpoint, World};
 use firewall::policy::PolicySet;
 use firewall::sets::Family;
-use zone::ContainerName;
+use zone::PortName;
 
 use crate::api;
 
@@ -14,7 +14,7 @@ use crate::api;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Name {
     name: String,
-    container: ContainerName,
+    container: PortName,
 }
 
 /// The address that is asked about in the place of a name.
@@ -119,7 +119,7 @@ mod tests {
             let names = [("www.example.org".into(), 100)].into();
             (address.parse().unwrap(), names)
         });
-        let web: ContainerName = "web".parse().unwrap();
+        let web: PortName = "web".parse().unwrap();
         world.resolved.insert(web, resolved.collect());
         let asked = Asked {
             from: "web",

@@ -25,6 +25,7 @@ use zone::{ContainerName, ZoneName};
 use crate::api::{AttachRequest, Zone, ZoneSettings};
 use crate::cli::{self, Context};
 use crate::client::Attached;
+use crate::client::Client;
 use crate::error::{Error, chain, exit};
 use crate::netns;
 use crate::publish;
@@ -141,7 +142,12 @@ fn answer(context: &Context, call: &Call, input: impl Read) -> Result<Option<Val
             let exec: Exec = parse(input)?;
             let request = request(&exec)?;
             let netns = netns::open_path(path).map_err(Error::attaching(&request.container))?;
-            let attached = context.connect()?.attach(request, netns.as_fd())?;
+            let mut client = context.connect()?;
+            let request = AttachRequest {
+                publish: not_yet_published(&mut client, &request)?,
+                ..request
+            };
+            let attached = client.attach(request, netns.as_fd())?;
             for warning in &attached.warnings {
                 cli::note(&format!("warning: {warning}"));
             }
@@ -153,6 +159,23 @@ fn answer(context: &Context, call: &Call, input: impl Read) -> Result<Option<Val
             Ok(None)
         }
     }
+}
+
+/// netavark names a container's published ports at each of its networks: they lead to the first one that came.
+fn not_yet_published(client: &mut Client, request: &AttachRequest) -> Result<Vec<String>, Error> {
+    let mut publish = request.publish.clone();
+    if publish.is_empty() {
+        return Ok(publish);
+    }
+    let name = request.container.parse::<ContainerName>();
+    let shown = name.ok().map(|name| client.show(&name));
+    let ports = match shown {
+        None | Some(Err(Error::NoSuchContainer(_))) => return Ok(publish),
+        Some(shown) => shown?.0.ports(),
+    };
+    let others = || ports.iter().filter(|port| port.zone != request.zone);
+    publish.retain(|text| !others().any(|port| port.published.contains(text)));
+    Ok(publish)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(input: impl Read) -> Result<T, Error> {

@@ -26,12 +26,10 @@ use zone::{ContainerName, NameError, ZoneName};
 use crate::api::AttachRequest;
 use crate::cli::{self, Context};
 use crate::error::Error;
+use crate::nspawn::{FileError, SETTINGS};
 use crate::values::ValueError;
 use crate::{netns, sys};
-use settings::{Network, Settings, SettingsError};
-
-/// Where an administrator's settings are looked for, in this order (systemd.nspawn(5)).
-const SETTINGS: [&str; 2] = ["/etc/systemd/nspawn", "/run/systemd/nspawn"];
+use settings::{Network, Settings};
 
 /// Where images are; settings may lie beside one (systemd-nspawn(1), `--machine=`).
 const IMAGES: [&str; 6] = [
@@ -54,7 +52,7 @@ pub(crate) enum NspawnError {
     #[error("read {}", .path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Settings(#[from] FileError),
     #[error("[Network] has both Zone= and Bridge=: one machine, one network")]
     TwoNetworks,
     #[error("[Network] has Private=no and a zone: without a network of its own it can be in none")]

@@ -20,8 +20,8 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 use crate::api::AttachRequest;
 use crate::cli::{self, Context};
 use crate::error::Error;
-use crate::netns;
 use crate::values::{self, Label, ValueError};
+use crate::{netns, networks};
 
 /// The largest state that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -63,7 +63,12 @@ pub(crate) enum Plan {
     Attach {
         /// A process in the container's network namespace.
         pid: i32,
+        /// Whatever the zone.
         request: Box<AttachRequest>,
+        /// At least one.
+        zones: Vec<ZoneName>,
+        /// Interfaces inside, in the order of the zones.
+        ifnames: Vec<IfName>,
     },
     Detach {
         /// Whose, see [`owner`].
@@ -76,9 +81,15 @@ pub(crate) enum Plan {
 /// Says nothing when all is well: what a hook prints ends up among the container's own words.
 pub(crate) fn run(context: &Context, action: Option<Action>) -> Result<ExitCode, Error> {
     match plan(std::io::stdin().lock(), action)? {
-        Plan::Attach { pid, request } => {
+        Plan::Attach {
+            pid,
+            request,
+            zones,
+            ifnames,
+        } => {
             let netns = netns::open_pid(pid).map_err(Error::attaching(&request.container))?;
-            let answer = context.connect()?.attach(*request, netns.as_fd())?;
+            let mut client = context.connect()?;
+            let answer = networks::attach(&mut client, &request, &zones, &ifnames, netns.as_fd())?;
             for warning in &answer.warnings {
                 cli::note(&format!("warning: {warning}"));
             }
@@ -153,11 +164,17 @@ fn decide(state: &State, action: Option<Action>) -> Result<Plan, Error> {
         }),
         Action::Attach => {
             let container = annotations.container()?;
-            let zone = annotations.one::<ZoneName>(ZONE)?;
-            let zone = zone.ok_or_else(|| Error::NoZone { id: id() })?;
+            let zones = annotations.names::<ZoneName>(ZONE)?;
+            if zones.is_empty() {
+                return Err(Error::NoZone { id: id() });
+            }
             let pid = pid.ok_or_else(|| Error::NoPid { id: id() })?;
-            let request = Box::new(annotations.request(&container, &zone)?);
-            Ok(Plan::Attach { pid, request })
+            Ok(Plan::Attach {
+                pid,
+                request: Box::new(annotations.request(&container)?),
+                zones,
+                ifnames: annotations.names::<IfName>(IFNAME)?,
+            })
         }
     }
 }
@@ -200,14 +217,27 @@ impl Annotations<'_> {
     where
         T: std::str::FromStr<Err = zone::NameError>,
     {
-        self.text(key)
-            .map(|text| {
-                text.parse::<T>().map_err(|e| {
-                    let reason = e.to_string();
-                    self.wrong(key)(ValueError::new(text, format!("is refused: {reason}")))
-                })
-            })
-            .transpose()
+        let text = self.text(key);
+        text.map(|text| self.name(key, text)).transpose()
+    }
+
+    /// The names of a list, in its order.
+    fn names<T>(&self, key: &'static str) -> Result<Vec<T>, Error>
+    where
+        T: std::str::FromStr<Err = zone::NameError>,
+    {
+        let parts = self.parts(key);
+        parts.map(|text| self.name(key, text)).collect()
+    }
+
+    fn name<T>(&self, key: &'static str, text: &str) -> Result<T, Error>
+    where
+        T: std::str::FromStr<Err = zone::NameError>,
+    {
+        text.parse::<T>().map_err(|e| {
+            let reason = e.to_string();
+            self.wrong(key)(ValueError::new(text, format!("is refused: {reason}")))
+        })
     }
 
     fn container(&self) -> Result<ContainerName, Error> {
@@ -220,7 +250,7 @@ impl Annotations<'_> {
         }
     }
 
-    fn request(&self, container: &ContainerName, zone: &ZoneName) -> Result<AttachRequest, Error> {
+    fn request(&self, container: &ContainerName) -> Result<AttachRequest, Error> {
         let configure = match self.text(CONFIGURE) {
             None | Some("static" | "dhcp" | "none") => self.text(CONFIGURE).map(str::to_owned),
             Some(other) => {
@@ -246,8 +276,6 @@ impl Annotations<'_> {
             .map_err(self.wrong(IP))?;
         Ok(AttachRequest {
             container: container.to_string(),
-            zone: zone.to_string(),
-            ifname: self.one::<IfName>(IFNAME)?.map(|n| n.to_string()),
             configure,
             addresses,
             mac: self.one::<MacAddr>(MAC)?.map(|m| m.to_string()),

@@ -1,5 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
+
+use spawner::{Network, PrivateUsers, Terminal};
+
+use super::settings::{SHELL, settings};
 use super::*;
 use crate::dirs::Dirs;
 
@@ -19,7 +24,8 @@ fn context() -> Context {
 fn settings_of(words: &[&str]) -> Result<Settings, Error> {
     let argv = ["netd", "run"].iter().chain(words).map(|w| w.into());
     let args = cli::parse_run(argv);
-    settings(&context(), args, Path::new("/usr/bin/netd"))
+    let root = Root::find(&context(), &args);
+    settings(&context(), &args, &root, Path::new("/usr/bin/netd"))
 }
 
 #[test]
@@ -106,15 +112,15 @@ fn everything_else() {
         "--pipe",
     ])
     .unwrap();
-    assert!(settings.private_users && settings.read_only && settings.as_pid2);
+    assert_eq!(settings.private_users, PrivateUsers::Pick);
+    assert!(settings.read_only && settings.as_pid2);
     assert_eq!(settings.command, [SHELL]);
-    // Outer mounts come first, whatever the order they are given in.
     let binds: Vec<_> = settings
         .binds
         .iter()
         .map(|b| (b.destination.to_str().unwrap(), b.read_only))
         .collect();
-    assert_eq!(binds, [("/b", false), ("/b/c", false), ("/z", true)]);
+    assert_eq!(binds, [("/b/c", false), ("/b", false), ("/z", true)]);
     assert_eq!(settings.tmpfs[0].options, ["size=1M"]);
     let path = std::env::var("PATH").unwrap();
     let expected = [("A".to_owned(), "1".to_owned()), ("PATH".to_owned(), path)];
@@ -128,11 +134,103 @@ fn everything_else() {
 #[test]
 fn private_users_by_both_names() {
     let users = |words: &[&str]| settings_of(words).unwrap().private_users;
-    assert!(!users(&[]));
-    assert!(users(&["-U"]));
-    assert!(users(&["--private-users"]));
-    assert!(users(&["--private-users=pick"]));
-    assert!(!users(&["--private-users=no"]));
+    assert_eq!(users(&[]), PrivateUsers::No);
+    for pick in [
+        "-U",
+        "--private-users",
+        "--private-users=pick",
+        "--private-users=yes",
+    ] {
+        assert_eq!(users(&[pick]), PrivateUsers::Pick, "{pick}");
+    }
+    assert_eq!(users(&["--private-users=no"]), PrivateUsers::No);
+    assert_eq!(
+        users(&["--private-users=524288:10"]),
+        PrivateUsers::Fixed {
+            base: 524_288,
+            size: 10
+        }
+    );
+}
+
+#[test]
+fn a_file_plans_what_its_options_plan() {
+    let found = nspawn::Found {
+        path: "/etc/systemd/nspawn/tor-browser.nspawn".into(),
+        text: nspawn::TOR_BROWSER.to_owned(),
+        trusted: true,
+    };
+    let file = found.read().unwrap().args;
+    let root = Root::Directory("/var/lib/machines/tor-browser".into());
+    let plan = |args: &RunArgs| {
+        let settings = settings(&context(), args, &root, Path::new("/usr/bin/netd")).unwrap();
+        settings.check().unwrap();
+        format!("{settings:?}")
+    };
+    let line = [
+        "netd",
+        "run",
+        "--drop-capability=all",
+        "-E",
+        "DISPLAY=:0",
+        "-E",
+        "TZ=UTC",
+        "--hostname=tor-browser",
+        "--no-new-privileges=yes",
+        "-U",
+        "--as-pid2",
+        "--resolv-conf=copy-host",
+        "--timezone=copy",
+        "--user=web",
+        "--chdir=/srv",
+        "/bin/sh",
+        "-c",
+        "id -u; pwd",
+    ];
+    let line = cli::parse_run(line.iter().map(|w| w.into()));
+    assert_eq!(plan(&file), plan(&line));
+    assert_eq!(file.integration.timezone, line.integration.timezone);
+    assert_eq!(file.resolv_conf, line.resolv_conf);
+}
+
+#[test]
+fn machines_are_found_in_their_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut context = context();
+    context.dirs.config = dir.path().to_owned();
+    let machine = dir.path().join("machines/web");
+    std::fs::create_dir_all(&machine).unwrap();
+    let find = |words: &[&str]| {
+        let argv = ["netd", "run"].iter().chain(words).map(|w| w.into());
+        Root::find(&context, &cli::parse_run(argv))
+    };
+    assert_eq!(find(&["-M", "web"]), Root::Directory(machine));
+    assert_eq!(find(&["-M", "no-such-machine"]), Root::Host);
+    assert_eq!(
+        find(&["-M", "web", "-D", "/x"]),
+        Root::Directory("/x".into())
+    );
+    assert_eq!(find(&["--no-root", "-M", "web"]), Root::Host);
+}
+
+#[test]
+fn what_needs_something_else_says_so() {
+    for (words, named) in [
+        (["-p", "80"].as_slice(), "--network-zone"),
+        (&["--label=a=b"], "--network-zone"),
+        (
+            &["--network-namespace-path=/n", "--private-network"],
+            "--network-namespace-path",
+        ),
+        (&["--notify-ready=yes"], "--notify-ready"),
+        (&["--link-journal=host"], "--link-journal"),
+    ] {
+        let error = settings_of(words).unwrap_err();
+        assert!(error.to_string().contains(named), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+    settings_of(&["--link-journal=try-guest", "-j"].map(|w| if w == "-j" { "-q" } else { w }))
+        .unwrap();
 }
 
 #[test]

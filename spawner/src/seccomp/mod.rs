@@ -6,10 +6,12 @@
 //!
 //! What is not listed answers ENOSYS, so that a C library falls back as on an older kernel; what is refused on purpose, EPERM.
 
+mod calls;
+mod groups;
 mod lists;
 mod numbers;
 
-use lists::{ALLOWED, REFUSED};
+pub(crate) use calls::Calls;
 
 /// One instruction of classic BPF, `struct sock_filter` of linux/filter.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,7 @@ const ARCHITECTURE: u32 = 4;
 const ARGUMENT_0: u32 = 16;
 
 const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
+const NOTHING_DONE: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO with 0: success
 const NOT_THERE: u32 = 0x0005_0000 | libc::ENOSYS as u32; // SECCOMP_RET_ERRNO
 const NOT_PERMITTED: u32 = 0x0005_0000 | libc::EPERM as u32;
 
@@ -77,10 +80,10 @@ const ARCHITECTURES: &[Architecture] = &[Architecture {
 }];
 
 /// The filter for the machine this was compiled for.
-pub(crate) fn filter() -> Vec<Instruction> {
+pub(crate) fn filter(calls: &Calls) -> Vec<Instruction> {
     let mut program = vec![load(ARCHITECTURE)];
     for architecture in ARCHITECTURES {
-        let block = block(architecture);
+        let block = block(architecture, calls);
         // a block is longer than a conditional jump reaches, hence the unconditional one
         program.push(branch(JUMP_EQUAL, architecture.audit, 1, 0));
         program.push(jump(block.len()));
@@ -91,7 +94,7 @@ pub(crate) fn filter() -> Vec<Instruction> {
 }
 
 /// What is done with the calls of one architecture. Every way through it ends in a verdict.
-fn block(architecture: &Architecture) -> Vec<Instruction> {
+fn block(architecture: &Architecture, calls: &Calls) -> Vec<Instruction> {
     let number = |name: &str| {
         let known = architecture
             .numbers
@@ -105,7 +108,8 @@ fn block(architecture: &Architecture) -> Vec<Instruction> {
         end(NOT_THERE),
     ];
     let mut special = |name: &str, body: Vec<Instruction>| {
-        if let Some(number) = number(name) {
+        let plain = calls.unlooked.contains(name) || calls.refused.contains(name);
+        if let Some(number) = number(name).filter(|_| !plain) {
             block.push(branch(JUMP_EQUAL, number, 0, body.len() as u8));
             block.extend(body);
         }
@@ -136,7 +140,14 @@ fn block(architecture: &Architecture) -> Vec<Instruction> {
     }
     personality.push(end(NOT_PERMITTED));
     special("personality", personality);
-    for (names, verdict) in [(ALLOWED, ALLOW), (REFUSED, NOT_PERMITTED)] {
+    let lists = [
+        // first: they are on the list of those allowed, too
+        (&calls.skipped, NOTHING_DONE),
+        (&calls.allowed, ALLOW),
+        (&calls.unlooked, ALLOW),
+        (&calls.refused, NOT_PERMITTED),
+    ];
+    for (names, verdict) in lists {
         for (first, last) in runs(names.iter().filter_map(|name| number(name)).collect()) {
             block.extend([
                 branch(JUMP_GREATER_OR_EQUAL, first, 0, 2),

@@ -1,6 +1,19 @@
 #![allow(clippy::unwrap_used)]
 
+use super::lists::{ALLOWED, REFUSED};
 use super::*;
+use crate::settings::CapabilitySet;
+
+/// The filter where nothing is asked for.
+fn filter() -> Vec<Instruction> {
+    filter_with(&[], &[], false)
+}
+
+fn filter_with(allow: &[&str], refuse: &[&str], suppress_sync: bool) -> Vec<Instruction> {
+    let owned = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    let none = CapabilitySet::default();
+    super::filter(&Calls::new(none, &owned(allow), &owned(refuse), suppress_sync).unwrap())
+}
 
 /// Runs a filter as the kernel would.
 fn verdict(program: &[Instruction], audit: u32, number: u32, argument: u32) -> u32 {
@@ -108,6 +121,27 @@ fn arguments_decide_where_they_must() {
             "ADDR_NO_RANDOMIZE"
         );
     }
+}
+
+#[test]
+fn what_was_asked_for_is_in_the_program() {
+    let native = &ARCHITECTURES[0];
+    let program = filter_with(&["@keyring", "clone"], &["@chown", "socket"], true);
+    let say = |name: &str, argument: u32| {
+        verdict(
+            &program,
+            native.audit,
+            number(native, name).unwrap(),
+            argument,
+        )
+    };
+    assert_eq!(say("keyctl", 0), ALLOW);
+    assert_eq!(say("clone", libc::CLONE_NEWNET as u32), ALLOW);
+    assert_eq!(say("fchownat", 0), NOT_PERMITTED);
+    assert_eq!(say("socket", libc::AF_INET as u32), NOT_PERMITTED);
+    assert_eq!(say("fsync", 0), NOTHING_DONE);
+    assert_eq!(say("read", 0), ALLOW);
+    assert!(filter_with(&["@known"], &[], true).len() <= 4096);
 }
 
 #[test]

@@ -1,16 +1,32 @@
 //! What a container shall be, in the words of systemd-nspawn's options. Plain data: parsing and checking touch nothing.
 
+mod capability;
+mod check;
+mod credentials;
 mod mounts;
 mod names;
+mod resources;
+mod users;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::SpawnError;
-
-pub use mounts::{Bind, Tmpfs};
+pub use capability::{CapabilitySet, Privileges};
+pub use credentials::Credential;
+pub use mounts::{Bind, IdMap, Overlay, Source, Tmpfs, Volatile};
 pub use names::{MachineName, UserName};
+pub use resources::{Cpus, Limits, Personality, Rlimit};
+pub use users::{Ownership, PrivateUsers};
+
+/// A boolean as systemd reads one (parse_boolean of src/basic/parse-util.c).
+pub fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+        _ => None,
+    }
+}
 
 /// Everything [`run`](crate::run) needs to know.
 #[derive(Debug, Clone)]
@@ -28,14 +44,28 @@ pub struct Settings {
     pub hidden: Vec<PathBuf>,
     /// `--private-network`, `--network-zone=`.
     pub network: Network,
-    /// `--private-users=pick`: a user namespace with 65,536 users, that owns the network namespace too.
-    pub private_users: bool,
+    /// `--private-users=`: a user namespace, that owns the network namespace too.
+    pub private_users: PrivateUsers,
+    /// `--private-users-ownership=`
+    pub ownership: Ownership,
     /// `--read-only`: the root, not what is mounted over it.
     pub read_only: bool,
+    /// `--volatile=`
+    pub volatile: Volatile,
+    /// `--ephemeral`: the root is a copy, which goes with the container.
+    pub ephemeral: bool,
     /// `--bind=` and `--bind-ro=`, in order.
     pub binds: Vec<Bind>,
-    /// `--tmpfs=`, mounted before the binds.
+    /// `--tmpfs=`. Of all that is mounted what is outer comes first.
     pub tmpfs: Vec<Tmpfs>,
+    /// `--overlay=` and `--overlay-ro=`.
+    pub overlays: Vec<Overlay>,
+    /// `--inaccessible=`: paths of the container that are covered.
+    pub inaccessible: Vec<PathBuf>,
+    /// `--bind-user=`: users of the host that appear inside, with name, ids and home.
+    pub bind_users: Vec<String>,
+    /// `--load-credential=` and `--set-credential=`.
+    pub credentials: Vec<Credential>,
     /// `--setenv=`; the last of one name wins.
     pub env: Vec<(String, String)>,
     /// `--hostname=`; the machine name when not given.
@@ -46,8 +76,30 @@ pub struct Settings {
     pub chdir: Option<PathBuf>,
     /// `--as-pid2`: a stub is pid 1, which reaps and passes signals on.
     pub as_pid2: bool,
+    /// `--boot`: the root's own init is pid 1; `command` are its arguments.
+    pub boot: bool,
+    /// `--kill-signal=`: what pid 1 is sent where we are sent SIGTERM.
+    pub kill_signal: Option<i32>,
+    /// `--uuid=`: told to pid 1 as `$container_uuid`.
+    pub uuid: Option<String>,
+    /// `--capability=` and its like.
+    pub privileges: Privileges,
     /// `--no-new-privileges=`: set-user-id programs gain nothing.
     pub no_new_privileges: bool,
+    /// `--system-call-filter=`: names and `@groups` that may be called, beside the default ones.
+    pub calls_allowed: Vec<String>,
+    /// The same with `~`: those that may not, whatever else is said.
+    pub calls_refused: Vec<String>,
+    /// `--suppress-sync=`: to write to disk at once is a word without effect.
+    pub suppress_sync: bool,
+    /// `--personality=`
+    pub personality: Option<Personality>,
+    /// `--rlimit=`; the last of one kind wins.
+    pub rlimits: Vec<Rlimit>,
+    /// `--oom-score-adjust=`, -1000 to 1000.
+    pub oom_score_adjust: Option<i32>,
+    /// `--cpu-affinity=`
+    pub cpus: Option<Cpus>,
     /// Labels; they become the annotation `io.netd.labels` (`KEY=VALUE`, joined by commas).
     pub labels: BTreeMap<String, String>,
     /// Annotations of the OCI state, which the hooks read. `io.netd.name` is added when absent.
@@ -58,7 +110,7 @@ pub struct Settings {
     pub limits: Limits,
     /// `--console=`, `--pipe`.
     pub terminal: Terminal,
-    /// The command and its arguments; not empty.
+    /// The command and its arguments; not empty, unless something boots.
     pub command: Vec<String>,
 }
 
@@ -76,16 +128,34 @@ impl Settings {
             no_root: false,
             hidden: Vec::new(),
             network: Network::Host,
-            private_users: false,
+            private_users: PrivateUsers::No,
+            ownership: Ownership::Auto,
             read_only: false,
+            volatile: Volatile::No,
+            ephemeral: false,
             binds: Vec::new(),
             tmpfs: Vec::new(),
+            overlays: Vec::new(),
+            inaccessible: Vec::new(),
+            bind_users: Vec::new(),
+            credentials: Vec::new(),
             env: Vec::new(),
             hostname: None,
             user: None,
             chdir: None,
             as_pid2: false,
+            boot: false,
+            kill_signal: None,
+            uuid: None,
+            privileges: Privileges::default(),
             no_new_privileges: false,
+            calls_allowed: Vec::new(),
+            calls_refused: Vec::new(),
+            suppress_sync: false,
+            personality: None,
+            rlimits: Vec::new(),
+            oom_score_adjust: None,
+            cpus: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             hooks: Hooks::default(),
@@ -93,63 +163,6 @@ impl Settings {
             terminal: Terminal::Auto,
             command: command.into_iter().map(Into::into).collect(),
         }
-    }
-
-    /// Finds what cannot be meant, before anything is touched.
-    ///
-    /// # Errors
-    /// [`SpawnError::Setting`] names the option, its value and what is wrong with it.
-    pub fn check(&self) -> Result<(), SpawnError> {
-        let nul = |what, text: &str| match text.contains('\0') {
-            true => Err(SpawnError::setting(what, text, "contains a NUL byte")),
-            false => Ok(()),
-        };
-        match self.command.first() {
-            None => return Err(SpawnError::setting("the command", "", "is missing")),
-            Some(word) if word.is_empty() => {
-                return Err(SpawnError::setting("the command", "", "is empty"));
-            }
-            Some(_) => {}
-        }
-        for word in &self.command {
-            nul("the command", word)?;
-        }
-        for (key, value) in &self.env {
-            nul("--setenv=", key)?;
-            nul("--setenv=", value)?;
-            if key.is_empty() || key.contains('=') {
-                return Err(SpawnError::setting(
-                    "--setenv=",
-                    key,
-                    "is not the name of a variable",
-                ));
-            }
-        }
-        if let Some(name) = &self.hostname
-            && !names::is_hostname(name)
-        {
-            return Err(SpawnError::setting(
-                "--hostname=",
-                name,
-                "is not a host name: up to 64 letters, digits, '-' and '.'",
-            ));
-        }
-        if let Some(dir) = &self.chdir {
-            mounts::absolute("--chdir=", &dir.to_string_lossy(), dir)?;
-        }
-        if self.no_root {
-            crate::bare::check(self)?;
-        }
-        for (key, value) in &self.labels {
-            if key.is_empty() || key.contains(['=', ',']) || value.contains(',') {
-                return Err(SpawnError::setting(
-                    "--label=",
-                    &format!("{key}={value}"),
-                    "is not KEY=VALUE without commas",
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -161,6 +174,8 @@ pub enum Network {
     Host,
     /// Its own, with nothing but a loopback interface.
     Private,
+    /// `--network-namespace-path=`: one that is there already.
+    Namespace(PathBuf),
     /// Its own, set up by a hook before the command runs.
     Hook {
         /// A createRuntime hook. When it fails, the command is never run.
@@ -199,24 +214,6 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
-/// Limits of the whole container.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// `MemoryMax=`, bytes.
-    pub memory_max: Option<u64>,
-    /// `CPUQuota=`, percent of one CPU.
-    pub cpu_percent: Option<u32>,
-    /// `TasksMax=`, processes and threads.
-    pub tasks_max: Option<u64>,
-}
-
-impl Limits {
-    /// Whether nothing is limited.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// What the command's standard input, output and error are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Terminal {
@@ -227,33 +224,8 @@ pub enum Terminal {
     Pipe,
     /// A pty.
     Interactive,
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_meant_is_found_before_anything_is_touched() {
-        let name: MachineName = "web".parse().unwrap();
-        let good = Settings::new(name, "/run/x", ["true"]);
-        assert!(good.check().is_ok());
-        let bad = |change: fn(&mut Settings)| {
-            let mut settings = good.clone();
-            change(&mut settings);
-            settings.check().unwrap_err().to_string()
-        };
-        assert!(bad(|s| s.command.clear()).contains("command"));
-        assert!(bad(|s| s.command.push("a\0b".into())).contains("NUL"));
-        assert!(bad(|s| s.env.push(("A=B".into(), String::new()))).contains("--setenv="));
-        assert!(bad(|s| s.hostname = Some("a b".into())).contains("--hostname="));
-        assert!(bad(|s| s.chdir = Some("tmp".into())).contains("--chdir="));
-        assert!(
-            bad(|s| {
-                s.labels.insert("a".into(), "b,c".into());
-            })
-            .contains("--label=")
-        );
-    }
+    /// A pty, of which our standard output shows what comes out.
+    ReadOnly,
+    /// A pty that leads nowhere.
+    Passive,
 }

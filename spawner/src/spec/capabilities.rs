@@ -1,6 +1,6 @@
 //! What root may do inside.
 
-use crate::settings::Network;
+use crate::settings::{CapabilitySet, Settings};
 
 /// Capabilities that concern the container's own files, users and processes.
 const ALWAYS: [&str; 12] = [
@@ -21,15 +21,25 @@ const ALWAYS: [&str; 12] = [
 /// Capabilities over a network namespace of its own: interfaces, routes, raw sockets (DHCP clients, ping).
 const OVER_ITS_NETWORK: [&str; 2] = ["CAP_NET_ADMIN", "CAP_NET_RAW"];
 
-/// What loading a system call filter takes, unless no new privileges can be gained anyway (seccomp(2)).
-pub(crate) const FOR_THE_FILTER: &str = "CAP_SYS_ADMIN";
+/// What loading a system call filter takes, unless no new privileges can be gained anyway (seccomp(2)), and what taking
+/// that away again takes.
+pub(crate) const FOR_THE_FILTER: [&str; 2] = ["CAP_SYS_ADMIN", "CAP_SETPCAP"];
 
-/// The capabilities of a container. Not among them, though systemd-nspawn has them: CAP_SYS_ADMIN, and CAP_MKNOD,
-/// which would reach every disk of the host as long as no device cgroup forbids that.
-pub fn capabilities(network: &Network) -> Vec<&'static str> {
-    let mut all = ALWAYS.to_vec();
-    if network.is_private() {
-        all.extend(OVER_ITS_NETWORK);
-    }
-    all
+/// The capabilities of a container. Not among the default ones, though systemd-nspawn has them: CAP_SYS_ADMIN, and
+/// CAP_MKNOD, which would reach every disk of the host as long as no device cgroup forbids that.
+pub fn capabilities(settings: &Settings) -> CapabilitySet {
+    let privileges = &settings.privileges;
+    let default = || {
+        let own = CapabilitySet::of(&OVER_ITS_NETWORK);
+        let always = CapabilitySet::of(&ALWAYS);
+        match settings.network.is_private() {
+            true => always.and(own),
+            false => always,
+        }
+    };
+    privileges
+        .base
+        .unwrap_or_else(default)
+        .and(privileges.add)
+        .without(privileges.drop)
 }

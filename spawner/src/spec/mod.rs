@@ -12,8 +12,8 @@ mod mounts;
 
 use serde_json::{Map, Value, json};
 
-use crate::plan::{Plan, UidRange};
-use crate::settings::{Hook, Network};
+use crate::plan::{IdRange, Plan};
+use crate::settings::{CapabilitySet, Hook, Network, Personality, Volatile};
 
 pub(crate) use capabilities::FOR_THE_FILTER;
 pub use capabilities::capabilities;
@@ -44,6 +44,9 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
+/// Where the command finds its credentials, as in a container of systemd-nspawn.
+pub(crate) const CREDENTIALS: &str = "/run/host/credentials";
+
 /// The configuration for `plan`.
 pub fn spec(plan: &Plan<'_>) -> Value {
     let settings = plan.settings;
@@ -51,7 +54,7 @@ pub fn spec(plan: &Plan<'_>) -> Value {
     let mut spec = json!({
         "ociVersion": "1.0.2",
         "hostname": hostname.unwrap_or_else(|| hostname_of(settings.name.as_str())),
-        "root": { "path": plan.root, "readonly": settings.read_only },
+        "root": { "path": plan.root, "readonly": settings.read_only || settings.volatile == Volatile::State },
         "process": process(plan),
         "mounts": mounts::mounts(plan),
         "annotations": annotations(plan),
@@ -62,16 +65,24 @@ pub fn spec(plan: &Plan<'_>) -> Value {
             "readonlyPaths": READ_ONLY,
         },
     });
-    if let Some(range) = plan.range {
-        let mapping = json!([{ "containerID": 0, "hostID": range.base, "size": UidRange::SIZE }]);
-        spec["linux"]["uidMappings"] = mapping.clone();
-        spec["linux"]["gidMappings"] = mapping;
+    if plan.range.is_some() && plan.userns.is_none() {
+        spec["linux"]["uidMappings"] = mappings(plan.uid_map());
+        spec["linux"]["gidMappings"] = mappings(plan.gid_map());
+    }
+    if settings.personality == Some(Personality::Bits32) {
+        spec["linux"]["personality"] = json!({ "domain": "LINUX32" });
     }
     let hooks = create_runtime(plan);
     if !hooks.is_empty() {
         spec["hooks"] = json!({ "createRuntime": hooks });
     }
     spec
+}
+
+fn mappings(map: Vec<IdRange>) -> Value {
+    map.into_iter()
+        .map(|(inside, outside, size)| json!({ "containerID": inside, "hostID": outside, "size": size }))
+        .collect()
 }
 
 /// The part of a machine name that fits in a host name (64 bytes, uts(7)).
@@ -81,10 +92,12 @@ fn hostname_of(name: &str) -> &str {
 
 fn process(plan: &Plan<'_>) -> Value {
     let settings = plan.settings;
-    let mut caps = capabilities(&settings.network);
+    let mut caps = capabilities(settings);
     if !settings.no_new_privileges {
-        caps.push(FOR_THE_FILTER);
+        caps = caps.and(CapabilitySet::of(&FOR_THE_FILTER));
     }
+    let caps = caps.names();
+    let ambient = settings.privileges.ambient.names();
     let mut user = json!({ "uid": plan.user.uid, "gid": plan.user.gid, "umask": 0o022 });
     if !plan.user.groups.is_empty() {
         user["additionalGids"] = json!(plan.user.groups);
@@ -92,19 +105,22 @@ fn process(plan: &Plan<'_>) -> Value {
     let mut process = json!({
         "terminal": plan.pty,
         "user": user,
-        "args": settings.command,
+        "args": plan.command,
         "env": environment(plan),
         "cwd": settings.chdir.as_deref().unwrap_or("/".as_ref()),
         "capabilities": {
             "bounding": caps,
             "effective": caps,
             "permitted": caps,
-            // a program of another user gains nothing by exec (CVE-2022-24769); named, because what is not named
-            // libcontainer leaves as the caller has it
-            "inheritable": [],
-            "ambient": [],
+            // empty unless asked for: a program of another user gains nothing by exec (CVE-2022-24769); named, because
+            // what is not named libcontainer leaves as the caller has it
+            "inheritable": ambient,
+            "ambient": ambient,
         },
     });
+    if let Some(score) = settings.oom_score_adjust {
+        process["oomScoreAdj"] = json!(score);
+    }
     if settings.no_new_privileges {
         process["noNewPrivileges"] = json!(true);
     }
@@ -130,6 +146,12 @@ fn environment(plan: &Plan<'_>) -> Vec<String> {
         env.push(("USER".into(), name.clone()));
         env.push(("LOGNAME".into(), name.clone()));
     }
+    if let Some(uuid) = &plan.settings.uuid {
+        env.push(("container_uuid".into(), uuid.clone()));
+    }
+    if !plan.settings.credentials.is_empty() {
+        env.push(("CREDENTIALS_DIRECTORY".into(), CREDENTIALS.into()));
+    }
     for (key, value) in &plan.settings.env {
         env.retain(|(known, _)| known != key);
         env.push((key.clone(), value.clone()));
@@ -139,16 +161,21 @@ fn environment(plan: &Plan<'_>) -> Vec<String> {
 
 fn namespaces(plan: &Plan<'_>) -> Vec<Value> {
     let mut types = vec!["pid", "mount", "ipc", "uts", "cgroup"];
-    if plan.settings.network.is_private() {
+    // one that is there already the monitor has entered
+    if matches!(
+        plan.settings.network,
+        Network::Private | Network::Hook { .. }
+    ) {
         types.push("network");
     }
     if plan.range.is_some() {
         types.push("user");
     }
-    types
-        .into_iter()
-        .map(|typ| json!({ "type": typ }))
-        .collect()
+    let namespace = |typ| match &plan.userns {
+        Some(path) if typ == "user" => json!({ "type": typ, "path": path }),
+        _ => json!({ "type": typ }),
+    };
+    types.into_iter().map(namespace).collect()
 }
 
 /// Annotations of the OCI state: those asked for, and the labels and the name where they do not say otherwise.
@@ -175,7 +202,7 @@ pub(crate) fn annotations(plan: &Plan<'_>) -> Map<String, Value> {
 fn create_runtime(plan: &Plan<'_>) -> Vec<Value> {
     let network = match &plan.settings.network {
         Network::Hook { attach, .. } => Some(attach),
-        Network::Host | Network::Private => None,
+        Network::Host | Network::Private | Network::Namespace(_) => None,
     };
     network
         .into_iter()

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Shown, What};
+use crate::settings::Network;
 
 pub(super) fn mounts(plan: &Plan<'_>) -> Vec<Value> {
     let settings = plan.settings;
@@ -42,7 +43,12 @@ pub(super) fn mounts(plan: &Plan<'_>) -> Vec<Value> {
             &["nosuid", "noexec", "nodev"],
         ),
     ];
-    if private_network || plan.range.is_none() {
+    // a namespace that was there before belongs to the host's users
+    let sysfs = match settings.network {
+        Network::Private | Network::Hook { .. } => true,
+        Network::Host | Network::Namespace(_) => plan.range.is_none(),
+    };
+    if sysfs {
         let options = ["nosuid", "noexec", "nodev", "ro"];
         all.push(mount("/sys", "sysfs", "sysfs", &options));
         if plan.cgroup2 {
@@ -58,28 +64,42 @@ pub(super) fn mounts(plan: &Plan<'_>) -> Vec<Value> {
         let options = ["bind", "nosuid", "noexec", "nodev"];
         all.push(mount("/proc/sys/net", "bind", "/proc/sys/net", &options));
     }
-    if settings.directory.is_none() {
-        let options = |mode| ["nosuid", "nodev", mode];
-        all.push(mount("/tmp", "tmpfs", "tmpfs", &options("mode=1777")));
-        all.push(mount("/run", "tmpfs", "tmpfs", &options("mode=755")));
+    for path in &plan.scratch {
+        let mode = if path == "/tmp" {
+            "mode=1777"
+        } else {
+            "mode=755"
+        };
+        let path = path.to_string_lossy();
+        all.push(mount(&path, "tmpfs", "tmpfs", &["nosuid", "nodev", mode]));
     }
-    for tmpfs in &settings.tmpfs {
-        // what was asked for comes last and so wins
-        let mut options = vec!["nosuid".to_owned(), "nodev".into(), "mode=755".into()];
-        if tmpfs.options.iter().any(|o| o.starts_with("mode=")) {
-            options.pop();
-        }
-        options.extend(tmpfs.options.iter().cloned());
-        all.push(json!({ "destination": tmpfs.destination, "type": "tmpfs", "source": "tmpfs", "options": options }));
-    }
-    for (bind, source) in settings.binds.iter().zip(&plan.bind_sources) {
-        let mut options = vec![if bind.recursive { "rbind" } else { "bind" }];
-        if bind.read_only {
-            options.push(if bind.recursive { "rro" } else { "ro" });
-        }
-        all.push(json!({ "destination": bind.destination, "type": "bind", "source": source, "options": options }));
-    }
+    all.extend(plan.shown.iter().map(shown));
     all
+}
+
+fn shown(shown: &Shown) -> Value {
+    match &shown.what {
+        What::Tmpfs(given) => {
+            // what was asked for comes last and so wins
+            let mut options = vec!["nosuid".to_owned(), "nodev".into(), "mode=755".into()];
+            if given.iter().any(|o| o.starts_with("mode=")) {
+                options.pop();
+            }
+            options.extend(given.iter().cloned());
+            json!({ "destination": shown.destination, "type": "tmpfs", "source": "tmpfs", "options": options })
+        }
+        What::Bind {
+            source,
+            read_only,
+            recursive,
+        } => {
+            let mut options = vec![if *recursive { "rbind" } else { "bind" }];
+            if *read_only {
+                options.push(if *recursive { "rro" } else { "ro" });
+            }
+            json!({ "destination": shown.destination, "type": "bind", "source": source, "options": options })
+        }
+    }
 }
 
 fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Value {

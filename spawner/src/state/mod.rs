@@ -5,6 +5,7 @@
 //! STATE_ROOT/NAME/lock       held by front and monitor: who can take it has found a dead container
 //!                 record.json  who it is; there from the moment its pid is known
 //!                 bundle/config.json, run/NAME/…   libcontainer's
+//!                 temporary    what is on disk elsewhere and goes with it
 //!                 root/, binds/N                   mount points, always empty on the host
 //! ```
 

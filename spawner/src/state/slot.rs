@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, PidfdFlags};
@@ -14,6 +15,9 @@ use crate::error::SpawnError;
 use crate::plan::UidRange;
 use crate::settings::MachineName;
 use crate::signals;
+
+/// Where it is noted what is on disk elsewhere.
+const TEMPORARY: &str = "temporary";
 
 /// The directory of one container, claimed.
 pub(crate) struct Slot {
@@ -92,6 +96,49 @@ impl Slot {
         Ok(path)
     }
 
+    /// An empty file or directory that nobody may open, to cover others with.
+    pub(crate) fn inaccessible(&self, directory: bool) -> Result<PathBuf, SpawnError> {
+        let name = if directory { "none" } else { "none-file" };
+        let path = self.dir.join("binds").join(name);
+        match directory {
+            true => make_dir(&path, false)?,
+            false => drop(File::create(&path).map_err(SpawnError::state("create", &path))?),
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0))
+            .map_err(SpawnError::state("close", &path))?;
+        Ok(path)
+    }
+
+    /// A file that everybody inside may read.
+    pub(crate) fn shown_file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, SpawnError> {
+        let path = self.dir.join("binds").join(name);
+        let write = || {
+            fs::write(&path, bytes)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+        };
+        write().map_err(SpawnError::state("write", &path))?;
+        Ok(path)
+    }
+
+    /// A path for something on disk that goes with the container, its name made unique. It is noted before it is there, so
+    /// that the next of this name removes what a power cut left.
+    pub(crate) fn temporary(&self, like: &Path) -> Result<PathBuf, SpawnError> {
+        let mut noted = self.noted();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let unique = now.map_or(0, |now| now.as_nanos()) as u64;
+        let mut path = like.as_os_str().to_owned();
+        path.push(format!(".{:x}{}", unique, noted.len()));
+        noted.push(path.clone().into());
+        let text = serde_json::to_vec(&noted).unwrap_or_default();
+        self.write(TEMPORARY, &text)?;
+        Ok(path.into())
+    }
+
+    fn noted(&self) -> Vec<PathBuf> {
+        let text = fs::read(self.dir.join(TEMPORARY)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
     /// Writes a file of the container's directory, whole or not at all.
     pub(crate) fn write(&self, file: &str, bytes: &[u8]) -> Result<(), SpawnError> {
         let path = self.dir.join(file);
@@ -133,6 +180,10 @@ impl Slot {
     /// Removes all but the directory and its lock. Never follows into `root` and `binds`: should something still be
     /// mounted there, it is not ours to delete.
     fn empty(&self) {
+        for path in self.noted() {
+            // never follows a link, and whoever could put one there is root
+            let _ = fs::remove_dir_all(path);
+        }
         for file in [
             "record.json",
             "record.new",
@@ -140,6 +191,8 @@ impl Slot {
             "range.new",
             "console.sock",
             "init.pid",
+            TEMPORARY,
+            "temporary.new",
         ] {
             let _ = fs::remove_file(self.dir.join(file));
         }
@@ -236,6 +289,7 @@ mod tests {
 
     const RANGE: UidRange = UidRange {
         base: 1 << 20,
+        size: UidRange::SIZE,
         idmap: true,
     };
 

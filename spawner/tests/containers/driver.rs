@@ -8,7 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Deserialize;
-use spawner::{Bind, Hook, Network, Settings, SpawnError, Terminal, Tmpfs};
+use serde_json::Value;
+use spawner::{
+    Bind, Credential, Hook, Network, Overlay, PrivateUsers, Settings, SpawnError, Terminal, Tmpfs,
+};
 
 /// Settings as strings, named as the options are.
 #[derive(Deserialize)]
@@ -21,7 +24,29 @@ struct Given {
     attach: Option<String>,
     detach: Option<String>,
     timeout: Option<f32>,
-    private_users: bool,
+    private_users: Option<Value>,
+    ownership: Option<String>,
+    volatile: Option<String>,
+    ephemeral: bool,
+    overlay: Vec<String>,
+    inaccessible: Vec<PathBuf>,
+    bind_user: Vec<String>,
+    set_credential: Vec<String>,
+    boot: bool,
+    uuid: Option<String>,
+    capability: Option<String>,
+    drop_capability: Option<String>,
+    ambient_capability: Option<String>,
+    calls_allowed: Vec<String>,
+    calls_refused: Vec<String>,
+    suppress_sync: bool,
+    personality: Option<String>,
+    rlimit: Vec<String>,
+    oom_score_adjust: Option<i32>,
+    cpus: Option<String>,
+    kill_signal: Option<i32>,
+    namespace: Option<PathBuf>,
+    read_only_console: bool,
     read_only: bool,
     bind: Vec<String>,
     bind_ro: Vec<String>,
@@ -41,6 +66,12 @@ struct Given {
     command: Vec<String>,
 }
 
+fn parsed<T: std::str::FromStr<Err = SpawnError>>(
+    text: Option<String>,
+) -> Result<Option<T>, SpawnError> {
+    text.map(|text| text.parse()).transpose()
+}
+
 fn settings(state_root: String, given: Given) -> Result<Settings, SpawnError> {
     let hook = |script: String| Hook {
         path: "/bin/sh".into(),
@@ -56,12 +87,45 @@ fn settings(state_root: String, given: Given) -> Result<Settings, SpawnError> {
             detach: given.detach.clone().map(hook),
         },
         None if given.private_network => Network::Private,
-        None => Network::Host,
+        None => match given.namespace {
+            Some(path) => Network::Namespace(path),
+            None => Network::Host,
+        },
     };
     if matches!(settings.network, Network::Host | Network::Private) {
         settings.hooks.poststop.extend(given.detach.map(hook));
     }
-    settings.private_users = given.private_users;
+    settings.private_users = match given.private_users {
+        None | Some(Value::Bool(false)) => PrivateUsers::No,
+        Some(Value::Bool(true)) => PrivateUsers::Pick,
+        Some(other) => other.as_str().unwrap().parse()?,
+    };
+    settings.ownership = parsed(given.ownership)?.unwrap_or_default();
+    settings.volatile = parsed(given.volatile)?.unwrap_or_default();
+    settings.ephemeral = given.ephemeral;
+    for text in given.overlay {
+        settings.overlays.push(Overlay::parse(&text, false)?);
+    }
+    settings.inaccessible = given.inaccessible;
+    settings.bind_users = given.bind_user;
+    for text in given.set_credential {
+        settings.credentials.push(Credential::set(&text)?);
+    }
+    settings.boot = given.boot;
+    settings.uuid = given.uuid;
+    settings.privileges.add = parsed(given.capability)?.unwrap_or_default();
+    settings.privileges.drop = parsed(given.drop_capability)?.unwrap_or_default();
+    settings.privileges.ambient = parsed(given.ambient_capability)?.unwrap_or_default();
+    settings.calls_allowed = given.calls_allowed;
+    settings.calls_refused = given.calls_refused;
+    settings.suppress_sync = given.suppress_sync;
+    settings.personality = parsed(given.personality)?;
+    for text in given.rlimit {
+        settings.rlimits.push(text.parse()?);
+    }
+    settings.oom_score_adjust = given.oom_score_adjust;
+    settings.cpus = parsed(given.cpus)?;
+    settings.kill_signal = given.kill_signal;
     settings.read_only = given.read_only;
     for (texts, read_only) in [(given.bind, false), (given.bind_ro, true)] {
         for text in texts {
@@ -82,6 +146,7 @@ fn settings(state_root: String, given: Given) -> Result<Settings, SpawnError> {
     settings.limits.memory_max = given.memory_max;
     settings.limits.tasks_max = given.tasks_max;
     settings.terminal = match (given.pipe, given.interactive) {
+        _ if given.read_only_console => Terminal::ReadOnly,
         (true, _) => Terminal::Pipe,
         (false, true) => Terminal::Interactive,
         (false, false) => Terminal::Auto,

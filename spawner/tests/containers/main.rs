@@ -11,6 +11,8 @@ mod driver;
 mod files;
 mod hooks;
 mod network;
+mod options;
+mod roots;
 mod signals;
 mod terminal;
 mod users;
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         files::TESTS,
         users::TESTS,
         network::TESTS,
+        options::TESTS,
+        roots::TESTS,
         hooks::TESTS,
         signals::TESTS,
         deaths::TESTS,

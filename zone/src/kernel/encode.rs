@@ -15,7 +15,10 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Route};
 use rtnetlink::{
     AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
@@ -30,6 +33,10 @@ use crate::plan::Step;
 
 /// Index of `lo` in every network namespace (LOOPBACK_IFINDEX, net/core/dev.c).
 const LOOPBACK: u32 = 1;
+/// The table that everything goes by (linux/rtnetlink.h).
+const RT_TABLE_MAIN: u32 = 254;
+/// Where rules by source stand inside containers: before the main table's (32766).
+const RULES: u32 = 32_000;
 /// The table of the host's own addresses (linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u32 = 255;
 /// Who made a route, as routes say of themselves (`rtm_protocol`): those to prefixes of containers are ours. A number
@@ -190,17 +197,91 @@ pub(super) fn step(step: &Step, target: Target) -> Option<Request> {
         Step::DeleteAddress { address, .. } => {
             change(Route::DelAddress(address_message(index, *address)))
         }
-        Step::AddDefaultRoute { gateway, .. } => add(Route::NewRoute(match gateway {
-            IpAddr::V4(gateway) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
-                .gateway(*gateway)
-                .output_interface(index)
-                .build(),
-            IpAddr::V6(gateway) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
-                .gateway(*gateway)
-                .output_interface(index)
-                .build(),
-        })),
+        Step::AddDefaultRoute { gateway, place, .. } => {
+            let mut route = match gateway {
+                IpAddr::V4(gateway) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                    .gateway(*gateway)
+                    .output_interface(index)
+                    .build(),
+                IpAddr::V6(gateway) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                    .gateway(*gateway)
+                    .output_interface(index)
+                    .build(),
+            };
+            if let Some(metric) = metric(gateway, *place) {
+                let metric = RouteAttribute::Priority(metric);
+                route.attributes.push(metric);
+            }
+            add(Route::NewRoute(route))
+        }
+        Step::AddRoute {
+            destination,
+            gateway,
+            table,
+            ..
+        } => put(Route::NewRoute(route(
+            index,
+            *destination,
+            *gateway,
+            *table,
+        ))),
+        Step::AddRule { source, table } => add(Route::NewRule(rule(*source, *table))),
+        Step::DeleteRule { source, table } => change(Route::DelRule(rule(*source, *table))),
     })
+}
+
+/// Default routes of further networks come behind the first one's, which has what the kernel gives a route that says
+/// nothing: 0, and 1024 for IPv6 (`IP6_RT_PRIO_USER`).
+fn metric(gateway: &IpAddr, place: u8) -> Option<u32> {
+    let first = if gateway.is_ipv4() { 0 } else { 1024 };
+    (place > 0).then(|| first + 100 * u32::from(place))
+}
+
+fn route(
+    index: u32,
+    destination: IpNet,
+    gateway: Option<IpAddr>,
+    table: Option<u32>,
+) -> RouteMessage {
+    let table = table.unwrap_or(RT_TABLE_MAIN);
+    match destination {
+        IpNet::V4(net) => {
+            let builder = RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .output_interface(index)
+                .table_id(table);
+            match gateway {
+                Some(IpAddr::V4(gateway)) => builder.gateway(gateway).build(),
+                _ => builder.scope(RouteScope::Link).build(),
+            }
+        }
+        IpNet::V6(net) => {
+            let builder = RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                .destination_prefix(net.network(), net.prefix_len())
+                .output_interface(index)
+                .table_id(table);
+            match gateway {
+                Some(IpAddr::V6(gateway)) => builder.gateway(gateway).build(),
+                _ => builder.build(),
+            }
+        }
+    }
+}
+
+fn rule(source: IpNet, table: u32) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = match source {
+        IpNet::V4(_) => AddressFamily::Inet,
+        IpNet::V6(_) => AddressFamily::Inet6,
+    };
+    message.header.src_len = source.prefix_len();
+    message.header.action = RuleAction::ToTable;
+    message.attributes.extend([
+        RuleAttribute::Source(source.network()),
+        RuleAttribute::Priority(RULES),
+        RuleAttribute::Table(table),
+    ]);
+    message
 }
 
 /// Flags of a bridge port. As a message of the bridge family: a third of the time that the same
@@ -339,6 +420,12 @@ pub(super) fn delete(name: &IfName) -> Request {
 pub(super) fn delete_group(group: u32) -> Request {
     let message = LinkMessageBuilder::<LinkUnspec>::new().link_group(group);
     change(Route::DelLink(message.build()))
+}
+
+/// Into a group.
+pub(super) fn regroup(index: u32, group: u32) -> Request {
+    let message = LinkUnspec::new_with_index(index).link_group(group);
+    change(Route::SetLink(message.build()))
 }
 
 /// Down, and into a group.

@@ -109,13 +109,32 @@ impl Links {
         spec: &PortSpec,
         netns: &Netns,
     ) -> Result<(), LinkError> {
+        self.inside(spec, &port.host_ifname, &plan::inside(spec), netns)
+    }
+
+    /// Has a container that was alone in its zone so far, and is configured by netd, answer by the port that it was
+    /// asked at: it got a port in another zone. What is there already stays.
+    ///
+    /// # Errors
+    /// The interface is missing, or the kernel refuses something inside.
+    pub fn keep_sources_apart(&mut self, spec: &PortSpec, netns: &Netns) -> Result<(), LinkError> {
+        self.inside(spec, &spec.host_ifname(), &plan::sources(spec), netns)
+    }
+
+    fn inside(
+        &mut self,
+        spec: &PortSpec,
+        host_ifname: &IfName,
+        steps: &[Step],
+        netns: &Netns,
+    ) -> Result<(), LinkError> {
         let socket = inside::socket(&self.home, netns);
         let mut socket = socket.map_err(|source| LinkError::EnterNetns {
             ifname: spec.ifname.clone(),
             source,
         })?;
         let index = socket.index_of(spec.ifname.as_str()).map_err(|source| {
-            let action = format!("find {} inside, peer of {}", spec.ifname, port.host_ifname);
+            let action = format!("find {} inside, peer of {host_ifname}", spec.ifname);
             LinkError::kernel(action, source)
         })?;
         let target = Target {
@@ -123,7 +142,11 @@ impl Links {
             bridge: 0,
             netns: -1,
         };
-        perform(&mut socket, &plan::inside(spec), target)
+        let stale = plan::stale_rules(steps);
+        let stale = stale.iter().filter_map(|step| encode::step(step, target));
+        // Hardly any is there, and one that is not is what is wanted.
+        let _ = socket.batch(stale.collect());
+        perform(&mut socket, steps, target)
     }
 
     /// Has the kernel notice the carrier of a port that was opened: it does by itself when it comes to it,
@@ -200,10 +223,23 @@ impl Links {
     /// # Errors
     /// The kernel refuses.
     pub fn close_port(&mut self, ifindex: u32, group: u32) -> Result<(), LinkError> {
+        self.regroup(ifindex, group, encode::close(ifindex, group))
+    }
+
+    /// Puts a port that is closed by rules already into `group`, to be deleted by [`super::reap()`]. To take it down
+    /// would make the kernel look at every port of its bridge, twice. A port that is gone is closed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn retire_port(&mut self, ifindex: u32, group: u32) -> Result<(), LinkError> {
+        self.regroup(ifindex, group, encode::regroup(ifindex, group))
+    }
+
+    fn regroup(&mut self, ifindex: u32, group: u32, request: Request) -> Result<(), LinkError> {
         if group == 0 {
             return Err(LinkError::GroupZero);
         }
-        match self.host.batch(vec![encode::close(ifindex, group)]) {
+        match self.host.batch(vec![request]) {
             Err(Refused(errors)) if !errors[0].1.is(Errno::NODEV) => {
                 let action = format!("close the port with index {ifindex}");
                 Err(LinkError::kernel(action, errors[0].1.clone()))
@@ -227,9 +263,15 @@ fn perform(socket: &mut Netlink, steps: &[Step], target: Target) -> Result<(), L
         .filter_map(|step| Some((step, encode::step(step, target)?)))
         .collect();
     let (sent, requests): (Vec<&Step>, Vec<Request>) = sent.into_iter().unzip();
-    let Err(Refused(errors)) = socket.batch(requests) else {
+    let Err(Refused(mut errors)) = socket.batch(requests) else {
         return Ok(());
     };
+    // A rule by source may be left from the last time that the address was attached here.
+    let stands = |index: usize| matches!(sent.get(index), Some(Step::AddRule { .. }));
+    errors.retain(|(index, error)| !(stands(*index) && error.is(Errno::EXIST)));
+    if errors.is_empty() {
+        return Ok(());
+    }
     let failed: BTreeSet<usize> = errors.iter().map(|(index, _)| *index).collect();
     let done: Vec<Step> = sent
         .iter()

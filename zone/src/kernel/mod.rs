@@ -12,6 +12,7 @@ mod bridge;
 mod check;
 mod encode;
 mod error;
+mod extra;
 mod foreign;
 mod forwarding;
 mod inside;
@@ -31,6 +32,7 @@ mod wire;
 
 pub use check::Flaw;
 pub use error::{KernelError, LinkError};
+pub use extra::Extra;
 pub use foreign::Inside;
 pub use forwarding::{Forwarding, SysctlChange};
 pub use links::{Links, Port};

@@ -155,5 +155,8 @@ pub(crate) fn spec(container: &str, zone: &Zone, number: u8) -> PortSpec {
         gateway6_ll: zone.gateway6_ll(),
         mtu: zone.mtu,
         configure: Configure::Static,
+        place: 0,
+        several: false,
+        subnet6: None,
     }
 }

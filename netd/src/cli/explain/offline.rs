@@ -16,7 +16,7 @@ use std::sync::Arc;
 use firewall::diagnostics::Diagnostics;
 use firewall::model::{Container, World};
 use firewall::policy::{Groups, PolicyFile, PolicySet};
-use zone::{ContainerName, Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
+use zone::{ContainerName, Pool, PortName, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
 use super::super::output;
 use super::super::policy::files_in;
@@ -167,6 +167,9 @@ fn policies(folder: &Path) -> Result<PolicySet, Error> {
     )))
 }
 
+/// The zones that a container is in, and its labels there.
+type Zones = BTreeMap<ZoneName, BTreeMap<String, String>>;
+
 /// Zones and containers: those that `--in`, the question and policies name.
 fn world(
     zones: &BTreeMap<ZoneName, Zone>,
@@ -174,15 +177,20 @@ fn world(
     located: &[Located],
     ends: [&str; 2],
 ) -> Result<World, Error> {
-    let mut places: BTreeMap<ContainerName, (ZoneName, BTreeMap<String, String>)> = BTreeMap::new();
+    // In each zone that is said; what files say counts where nothing else is.
+    let mut places: BTreeMap<ContainerName, Zones> = BTreeMap::new();
     for file in policies.0.values() {
-        if let (Some(name), Some(zone)) = (&file.applies_to.container, &file.applies_to.zone) {
-            places.insert(name.clone(), (zone.clone(), BTreeMap::new()));
+        let said = |name: &ContainerName| located.iter().any(|place| place.name == *name);
+        if let (Some(name), Some(zone)) = (&file.applies_to.container, &file.applies_to.zone)
+            && !said(name)
+        {
+            let zones = places.entry(name.clone()).or_default();
+            zones.insert(zone.clone(), BTreeMap::new());
         }
     }
     for place in located {
-        let at = (place.zone.clone(), place.labels.clone());
-        places.insert(place.name.clone(), at);
+        let zones = places.entry(place.name.clone()).or_default();
+        zones.insert(place.zone.clone(), place.labels.clone());
     }
     for end in ends {
         let Some(name) = container_name(end, &places) else {
@@ -197,7 +205,7 @@ fn world(
                 "explain: in which zone is {name}? say --in {name}=ZONE"
             )));
         };
-        places.insert(name, (sole.clone(), BTreeMap::new()));
+        places.insert(name, Zones::from([(sole.clone(), BTreeMap::new())]));
     }
     let mut world = World {
         clock: crate::clock::now(),
@@ -208,7 +216,11 @@ fn world(
         world.zones.insert(name.clone(), crate::model::zone(zone));
         pools.insert(name, Pool::new(zone));
     }
-    for (name, (zone, labels)) in places {
+    let ports = places.into_iter().flat_map(|(name, zones)| {
+        let port = move |(place, (zone, labels))| (name.clone(), place, zone, labels);
+        (0u8..).zip(zones).map(port)
+    });
+    for (name, place, zone, labels) in ports {
         let Some(pool) = pools.get_mut(&zone) else {
             let asked = ends.iter().any(|end| container_named(end, &name))
                 || located.iter().any(|place| place.name == name);
@@ -222,16 +234,17 @@ fn world(
         let addresses: Vec<IpAddr> = pool
             .assign(&name, &[])
             .map_err(|e| Error::Refused(format!("explain: {}", chain(&e))))?;
+        let port = PortName::of(&name, &zone, place);
         let container = Container {
             zone,
             ifindex: 0,
-            mac: name.mac(),
+            mac: port.mac(),
             addresses,
             labels,
             publish: Vec::new(),
-            name: name.clone(),
+            name: port.clone(),
         };
-        world.containers.insert(name, container);
+        world.containers.insert(port, container);
     }
     Ok(world)
 }
@@ -242,13 +255,14 @@ fn container_name<T>(end: &str, places: &BTreeMap<ContainerName, T>) -> Option<C
         Some(name) => (name, true),
         None => (end, false),
     };
-    let name: ContainerName = name.parse().ok()?;
+    let name = name.parse::<PortName>().ok()?.container_name();
     let other = matches!(end, "host" | "world") || end.parse::<IpAddr>().is_ok();
     (said || !other || places.contains_key(&name)).then_some(name)
 }
 
 fn container_named(end: &str, name: &ContainerName) -> bool {
-    end.strip_prefix("container:").unwrap_or(end) == name.as_str()
+    let end = end.strip_prefix("container:").unwrap_or(end);
+    end.split('@').next() == Some(name.as_str())
 }
 
 #[cfg(test)]
@@ -317,6 +331,27 @@ mod tests {
         assert_eq!(edge.verdict, "allow", "{edge:#?}");
         let wrong = asked(dir.path(), &["proxy=none"], "proxy web").unwrap_err();
         assert_eq!(wrong.exit_code(), crate::error::exit::ABSENT);
+    }
+
+    #[test]
+    fn a_container_can_be_in_several_zones() {
+        let web = (
+            "policies/web-lab.toml",
+            "applies-to = { container = \"web\", zone = \"lab\" }\ningress = []\n",
+        );
+        let dir = folder(&[DMZ, LAB, web]);
+        let places = ["web=dmz", "web=lab", "one=dmz", "two=lab"];
+        let of = |words: &str| asked(dir.path(), &places, words).unwrap();
+        let denied = of("two web");
+        assert_eq!((denied.verdict.as_str(), denied.paths.len()), ("deny", 2));
+        assert_eq!(denied.paths[0].to, "web@lab");
+        assert!(denied.fix[0].text.contains("container:two"), "{denied:#?}");
+        assert_eq!(of("web@dmz world").verdict, "allow");
+        let way = of("web two");
+        assert_eq!(
+            (way.verdict.as_str(), way.paths[0].from.as_str()),
+            ("allow", "web@lab")
+        );
     }
 
     #[test]

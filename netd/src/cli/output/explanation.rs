@@ -2,7 +2,7 @@
 //! open it.
 
 use super::views::place;
-use crate::api::{Answer, Explanation, Fix, Obstacle, Reason, Step};
+use crate::api::{self, Answer, Explanation, Fix, Obstacle, Reason, Step};
 
 /// `netd explain`
 pub(crate) fn explanation(explanation: &Explanation, question: &str) -> String {
@@ -36,6 +36,13 @@ pub(crate) fn explanation(explanation: &Explanation, question: &str) -> String {
         if other.verdict != decides.verdict || !same_places(&other.reasons, &decides.reasons) {
             text.push_str(&format!("\n{} over {}:\n\n", other.verdict, over(other)));
             body(&mut text, other);
+        }
+    }
+    if let Some((_, others)) = explanation.paths.split_first() {
+        text.push_str("\nBy other networks:\n");
+        for path in others {
+            let api::Path { from, to, verdict } = path;
+            text.push_str(&format!("  {verdict:<5}  {from} to {to}\n"));
         }
     }
     text
@@ -179,6 +186,7 @@ mod tests {
             foreign: decides.foreign,
             fix: decides.fix,
             families,
+            paths: Vec::new(),
         }
     }
 

@@ -112,27 +112,34 @@ pub(crate) fn attached(answer: &Attached) -> String {
     } else {
         "was attached already"
     };
-    format!(
-        "{} {how}: {} in zone {}, {} inside\n",
-        container.container,
-        or_dash(container.addresses.join(", ")),
-        container.zone,
-        container.ifname
-    )
+    let ports = container.ports();
+    let lines = ports.iter().map(|port| {
+        format!(
+            "{} {how}: {} in zone {}, {} inside\n",
+            port.container,
+            or_dash(port.addresses.join(", ")),
+            port.zone,
+            port.ifname
+        )
+    });
+    lines.collect()
 }
 
 /// `netd list`
 pub(crate) fn containers(containers: &[Container]) -> String {
-    let rows = containers.iter().map(|container| {
-        vec![
-            container.container.clone(),
-            container.zone.clone(),
-            container.state.clone(),
-            or_dash(container.addresses.join(" ")),
-            or_dash(container.published.join(" ")),
-            or_dash(labels(container).join(" ")),
-        ]
-    });
+    let rows = containers
+        .iter()
+        .flat_map(Container::ports)
+        .map(|container| {
+            vec![
+                container.container.clone(),
+                container.zone.clone(),
+                container.state.clone(),
+                or_dash(container.addresses.join(" ")),
+                or_dash(container.published.join(" ")),
+                or_dash(labels(&container).join(" ")),
+            ]
+        });
     table(
         &[
             "CONTAINER",
@@ -152,6 +159,24 @@ pub(crate) fn container(
     problems: &[Problem],
     warnings: &[String],
 ) -> String {
+    let ports = container.ports();
+    let mut text = String::new();
+    for (n, port) in ports.iter().enumerate() {
+        // what is wrong is of the container, and told once
+        let last = n + 1 == ports.len();
+        let (problems, warnings) = match last {
+            true => (problems, warnings),
+            false => (&[][..], &[][..]),
+        };
+        text.push_str(&network(port, problems, warnings));
+        if !last {
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn network(container: &Container, problems: &[Problem], warnings: &[String]) -> String {
     let one = |text: &str| vec![text.to_owned()];
     let domain: Vec<String> = Some(container.domain.clone())
         .into_iter()
@@ -370,6 +395,11 @@ fn place_of(file: Option<&String>, at: [Option<i64>; 2]) -> String {
 
 /// `netd policy show`
 pub(crate) fn policy(view: &PolicyView) -> String {
+    let ports: Vec<String> = view.ports().iter().map(policy_of).collect();
+    ports.join("\n")
+}
+
+fn policy_of(view: &PolicyView) -> String {
     if let Some(nft) = &view.nft {
         return format!("{}\n", nft.trim_end());
     }

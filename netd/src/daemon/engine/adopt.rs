@@ -14,10 +14,10 @@ use std::rc::Rc;
 
 use firewall::model;
 use tokio::sync::Notify;
-use zone::{Configure, ContainerName, IfName, MacAddr, NameError, Stranger, ZoneName};
+use zone::{Configure, ContainerName, IfName, MacAddr, NameError, PortName, Stranger, ZoneName};
 
 use super::attach::{address_nets, spec_of};
-use super::request::DEFAULT_IFNAME;
+use super::request::default_ifname;
 use super::{Engine, refused};
 use crate::api;
 use crate::daemon::chain;
@@ -229,13 +229,13 @@ impl Engine {
             .parse()
             .map_err(|e: NameError| Why::Refused(e.to_string()))?;
         let what = format!("adopt {container}");
-        if let Some(other) = self.ports.get(&container) {
+        if let Some(other) = self.ports.of_container(container.as_str()).first() {
             return refuse(format!(
                 "its name stands for container {container}, which is in zone {} already, on port {} (detach that, or plug this in under another name)",
                 other.zone, other.host_ifname
             ));
         }
-        if self.closing.contains(&container) {
+        if self.is_closing(container.as_str()) {
             return refuse(format!(
                 "the last port of container {container} is still being deleted"
             ));
@@ -245,7 +245,7 @@ impl Engine {
         };
         self.refuse_hardware(zone, mac)?;
         let mut asked = model::Container {
-            name: container.clone(),
+            name: PortName::from(&container),
             zone: zone.clone(),
             ifindex: port.ifindex,
             mac,
@@ -263,9 +263,7 @@ impl Engine {
             zone: zone.clone(),
             ifname: match inside {
                 Some(name) => name,
-                None => DEFAULT_IFNAME
-                    .parse()
-                    .map_err(|e: NameError| Why::Refused(e.to_string()))?,
+                None => default_ifname(0).map_err(|e| Why::Refused(e.to_string()))?,
             },
             host_ifname,
             ifindex: port.ifindex,
@@ -280,6 +278,7 @@ impl Engine {
             owner: None,
             adopted: true,
             delegated: Vec::new(),
+            place: 0,
         };
         let outcome = self.put_in_force(&record, &what);
         if let Err(e) = outcome {
@@ -312,11 +311,11 @@ impl Engine {
             })
         });
         if let Err(e) = done {
-            let changes = self.firewall.detach(&record.container);
+            let changes = self.firewall.detach(&record.port());
             if let Err(e) = self.apply(&changes) {
                 tracing::error!(container = %record.container, error = ?e, "undo adopt: remove elements");
             }
-            if let Err(e) = self.records.remove(&record.container) {
+            if let Err(e) = self.records.remove(&record.port()) {
                 tracing::error!(container = %record.container, error = %e, "undo adopt: remove its record");
             }
             self.remove_ways(record);
@@ -343,7 +342,8 @@ impl Engine {
         }
         match self.ports.with_mac(zone, mac) {
             Some(other) => Err(Why::Refused(format!(
-                "its hardware address {mac} belongs to container {other}"
+                "its hardware address {mac} belongs to container {}",
+                other.container()
             ))),
             None => Ok(()),
         }
@@ -433,7 +433,7 @@ impl Engine {
 
     /// An adopted port left its bridge. Whoever plugged it in may do that; it may be on another bridge of ours by now.
     pub(super) fn port_left(&mut self, record: &Record) {
-        self.port_vanished(&record.container);
+        self.port_vanished(&record.port());
         self.meet(record.ifindex);
     }
 }

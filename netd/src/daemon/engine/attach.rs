@@ -12,10 +12,11 @@ use std::os::fd::OwnedFd;
 use firewall::model;
 use ipnet::IpNet;
 use tokio::task::JoinHandle;
-use zone::{ContainerName, MacAddr, PortSpec, ZoneName};
+use zone::{ContainerName, MacAddr, PortName, PortSpec, ZoneName};
 
-use super::request::Request;
-use super::{Engine, ZoneState, no_such_zone, refused};
+use super::request::{Request, default_ifname};
+use super::several::Place;
+use super::{Engine, ZoneState, invalid, no_such_zone, refused};
 use crate::api;
 use crate::daemon::chain;
 use crate::daemon::record::Record;
@@ -47,10 +48,14 @@ impl Engine {
         if !self.zones.contains_key(&request.zone) {
             return Err(no_such_zone(request.zone.as_str()));
         }
-        if let Some(record) = self.ports.get(&request.container).cloned() {
+        let name = request.container.as_str();
+        if let Some(record) = self.ports.of_container_in(name, &request.zone).cloned() {
             return self.attached_already(&request, &record);
         }
-        if let Some(record) = request.owner.as_ref().and_then(|o| self.ports.owned_by(o)) {
+        let owner = request.owner.as_deref();
+        if let Some(record) = owner.and_then(|o| self.ports.owned_by(o).next())
+            && record.container != request.container
+        {
             return Err(refused(format!(
                 "attach {}: it is attached already, as {}",
                 request.container, record.container
@@ -58,12 +63,14 @@ impl Engine {
         }
         let what = format!("attach {} to zone {}", request.container, request.zone);
         self.refuse_other_way(&request, &what)?;
-        self.refuse_without_policy(&asked_for(&request), &what)?;
+        let place = self.place(&request, &what)?;
+        let port = PortName::of(&request.container, &request.zone, place.number);
+        self.refuse_without_policy(&asked_for(&request, &port), &what)?;
         if request.take {
-            return self.take_port(&request, &what);
+            return self.take_port(&request, &place, &what);
         }
         self.refuse_published(&request, &what)?;
-        let mac = request.mac.unwrap_or_else(|| request.container.mac());
+        let mac = request.mac.unwrap_or_else(|| port.mac());
         self.promise_by_mac(&request.zone, &request.container, mac);
         let (addresses, fresh) = self.assign(
             &request.zone,
@@ -72,7 +79,7 @@ impl Engine {
             &request.ranges,
             &what,
         )?;
-        let outcome = self.attach_at(&request, &what, addresses);
+        let outcome = self.attach_at(&request, &what, &place, mac, addresses);
         if outcome.is_err()
             && fresh
             && let Some(state) = self.zones.get_mut(&request.zone)
@@ -113,12 +120,11 @@ impl Engine {
                 "a new one".into(),
             );
         }
-        differ("zone", record.zone.to_string(), request.zone.to_string());
-        differ(
-            "interface",
-            record.ifname.to_string(),
-            request.ifname.to_string(),
-        );
+        let ifname = match &request.ifname {
+            Some(name) => name.clone(),
+            None => default_ifname(record.place).map_err(|e| invalid(e.to_string()))?,
+        };
+        differ("interface", record.ifname.to_string(), ifname.to_string());
         if !request.take {
             differ(
                 "configure",
@@ -177,8 +183,9 @@ impl Engine {
             });
         }
         Err(refused(format!(
-            "attach {}: it is attached already, and differently: {} (detach it first)",
+            "attach {}: it is attached to zone {} already, and differently: {} (detach it first)",
             request.container,
+            record.zone,
             differences.join("; ")
         )))
     }
@@ -271,8 +278,10 @@ impl Engine {
         zone: &ZoneName,
         ranges: &[(IpAddr, IpAddr)],
     ) -> Option<ContainerName> {
-        let in_use =
-            |name: &ContainerName| self.ports.get(name).is_some() || self.closing.contains(name);
+        let in_use = |name: &ContainerName| {
+            let here = self.ports.of_container_in(name.as_str(), zone).is_some();
+            here || self.is_closing(name.as_str())
+        };
         let state = self.zones.get(zone)?;
         state.pool.idle(ranges, in_use).cloned()
     }
@@ -285,8 +294,9 @@ impl Engine {
         }
         self.kept.remove(&(zone.clone(), name.clone()));
         self.store.put(Kind::Address, address_key(zone, name), None);
-        if self.unsaved.remove(name).is_some()
-            && let Err(e) = self.records.forget_kept(name)
+        let unsaved = self.unsaved.remove(&(zone.clone(), name.clone()));
+        if unsaved.is_some()
+            && let Err(e) = self.records.forget_kept(zone, name)
         {
             tracing::warn!(container = %name, error = %e, "remove the note of its addresses");
         }
@@ -307,30 +317,28 @@ impl Engine {
         &mut self,
         request: &Request,
         what: &str,
+        place: &Place,
+        mac: MacAddr,
         addresses: Vec<IpAddr>,
     ) -> Result<Record, api::Error> {
         let Some(state) = self.zones.get(&request.zone) else {
             return Err(no_such_zone(request.zone.as_str()));
         };
-        let mac = request.mac.unwrap_or_else(|| request.container.mac());
         if let Some(other) = self.ports.with_mac(&request.zone, mac) {
             return Err(refused(format!(
-                "{what}: hardware address {mac} belongs to container {other} already"
+                "{what}: hardware address {mac} belongs to container {} already",
+                other.container()
             )));
         }
-        let spec = spec(state, request, mac, &addresses);
-        let port = self
-            .links
-            .create_port(&spec, &request.netns)
-            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
-        let record = Record {
+        let port = PortName::of(&request.container, &request.zone, place.number);
+        let mut record = Record {
             container: request.container.clone(),
             zone: request.zone.clone(),
-            ifname: request.ifname.clone(),
-            host_ifname: port.host_ifname.clone(),
-            ifindex: port.ifindex,
+            ifname: place.ifname.clone(),
+            host_ifname: port.host_ifname(),
+            ifindex: 0,
             mac,
-            addresses: spec.addresses.clone(),
+            addresses: address_nets(state, &addresses),
             configure: request.configure,
             labels: request.labels.clone(),
             publish: request.publish.clone(),
@@ -340,14 +348,27 @@ impl Engine {
             owner: request.owner.clone(),
             adopted: false,
             delegated: Vec::new(),
+            place: place.number,
         };
-        let enforced = self.enforce(&record, what);
-        let limited = enforced.and_then(|()| self.limit(&record, what));
-        let opened = limited.and_then(|()| {
-            self.links
-                .open_port(&port, &spec, &request.netns)
-                .map_err(|e| refused(format!("{what}: {}", chain(&e))))
-        });
+        let spec = PortSpec {
+            several: !place.beside.is_empty(),
+            subnet6: state.zone.subnet6,
+            ..spec_of(state, &record)
+        };
+        let port = self
+            .links
+            .create_port(&spec, &request.netns)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        record.ifindex = port.ifindex;
+        let opened = self
+            .enforce(&record, what)
+            .and_then(|()| self.limit(&record, what))
+            .and_then(|()| self.keep_apart(&place.beside, &request.netns, what))
+            .and_then(|()| {
+                self.links
+                    .open_port(&port, &spec, &request.netns)
+                    .map_err(|e| refused(format!("{what}: {}", chain(&e))))
+            });
         let recorded = opened.and_then(|()| {
             self.records.write(&record).map_err(|e| {
                 refused(format!(
@@ -374,7 +395,8 @@ impl Engine {
     /// the first packet finds the carrier noticed.
     pub(crate) fn after_answers(&mut self) {
         for record in std::mem::take(&mut self.answered) {
-            if self.unsaved.get(&record.container) == Some(&NOT_QUEUED) {
+            let name = (record.zone.clone(), record.container.clone());
+            if self.unsaved.get(&name) == Some(&NOT_QUEUED) {
                 self.keep_addresses(&record);
             }
             if let Err(e) = self.links.notice_carrier(record.ifindex) {
@@ -395,14 +417,14 @@ impl Engine {
 
     /// Takes back what an attach did before it failed; goes on past errors.
     fn undo_attach(&mut self, record: &Record) {
-        let changes = self.firewall.detach(&record.container);
+        let changes = self.firewall.detach(&record.port());
         if let Err(e) = self.apply(&changes) {
             tracing::error!(container = %record.container, error = ?e, "undo attach: remove elements");
         }
-        if let Err(e) = self.records.remove(&record.container) {
+        if let Err(e) = self.records.remove(&record.port()) {
             tracing::error!(container = %record.container, error = %e, "undo attach: remove its record");
         }
-        self.close_link(record);
+        self.close_link(record, false);
         self.unlimit(record);
         self.reap(record);
     }
@@ -411,19 +433,19 @@ impl Engine {
     /// the answer: the store's thread would compete with whoever waits for that.
     fn note_addresses(&mut self, record: &Record) {
         let name = (record.zone.clone(), record.container.clone());
-        self.kept.insert(name, record.ips());
-        self.unsaved.insert(record.container.clone(), NOT_QUEUED);
+        self.kept.insert(name.clone(), record.ips());
+        self.unsaved.insert(name, NOT_QUEUED);
     }
 
     /// Stores addresses that the name had not before; durable with the next commit.
     pub(super) fn keep_addresses(&mut self, record: &Record) {
         let name = (record.zone.clone(), record.container.clone());
-        self.kept.insert(name, record.ips());
+        self.kept.insert(name.clone(), record.ips());
         let key = address_key(&record.zone, &record.container);
         let ips: Vec<String> = record.ips().iter().map(ToString::to_string).collect();
         let value = serde_json::to_string(&ips).unwrap_or_default();
         let number = self.store.put(Kind::Address, key, Some(value));
-        self.unsaved.insert(record.container.clone(), number);
+        self.unsaved.insert(name, number);
     }
 }
 
@@ -437,7 +459,7 @@ pub(super) fn model_of(record: &Record) -> model::Container {
     let delegated = record.delegated.iter();
     let delegated = delegated.map(|net| IpAddr::V6(net.network()));
     model::Container {
-        name: record.container.clone(),
+        name: record.port(),
         zone: record.zone.clone(),
         ifindex: record.ifindex,
         mac: record.mac,
@@ -461,6 +483,9 @@ pub(super) fn spec_of(state: &ZoneState, record: &Record) -> PortSpec {
         gateway6_ll: state.zone.gateway6_ll(),
         mtu: state.zone.mtu,
         configure: record.configure,
+        place: record.place,
+        several: false,
+        subnet6: None,
     }
 }
 
@@ -478,36 +503,14 @@ pub(super) fn address_nets(state: &ZoneState, addresses: &[IpAddr]) -> Vec<IpNet
 }
 
 /// What an attach asks for, as the firewall sees it.
-fn asked_for(request: &Request) -> model::Container {
+fn asked_for(request: &Request, port: &PortName) -> model::Container {
     model::Container {
-        name: request.container.clone(),
+        name: port.clone(),
         zone: request.zone.clone(),
         ifindex: 0,
-        mac: request.container.mac(),
+        mac: port.mac(),
         addresses: Vec::new(),
         labels: request.labels.clone(),
         publish: Vec::new(),
     }
-}
-
-fn spec(state: &ZoneState, request: &Request, mac: MacAddr, addresses: &[IpAddr]) -> PortSpec {
-    let record = Record {
-        container: request.container.clone(),
-        zone: request.zone.clone(),
-        ifname: request.ifname.clone(),
-        host_ifname: request.container.host_ifname(),
-        ifindex: 0,
-        mac,
-        addresses: address_nets(state, addresses),
-        configure: request.configure,
-        labels: Default::default(),
-        publish: Vec::new(),
-        netns: (0, 0),
-        aliases: Vec::new(),
-        bandwidth: Default::default(),
-        owner: None,
-        adopted: false,
-        delegated: Vec::new(),
-    };
-    spec_of(state, &record)
 }

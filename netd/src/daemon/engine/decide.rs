@@ -97,8 +97,8 @@ impl Engine {
         recorded: bool,
     ) -> Result<api::Lesson, api::Error> {
         let name = container_name(container)?;
-        let attached = self.firewall.world().containers.get(&name);
-        if attached.is_none() && !recorded {
+        let attached: Vec<_> = self.firewall.world().ports_of(name.as_str()).collect();
+        if attached.is_empty() && !recorded {
             return Err(no_such_container(container));
         }
         if !recorded {
@@ -106,9 +106,10 @@ impl Engine {
                 "policy learn {name}: nothing was recorded of it; put a file with mode = \"audit\", ingress = [] and egress = [] on trial for it, and let it work for a while"
             )));
         }
-        let files = attached.into_iter().flat_map(|container| {
-            let files = self.firewall.policies().0.values();
-            files.filter(|file| file.applies_to.matches(container))
+        let files = self.firewall.policies().0.values();
+        let files = files.filter(|file| {
+            let mut ports = attached.iter();
+            ports.any(|port| file.applies_to.matches(port))
         });
         let (on_trial, in_force): (Vec<_>, Vec<_>) = files
             .filter(|file| file.ingress.is_some() || file.egress.is_some())

@@ -1,8 +1,8 @@
 //! Detaching: closed at once, deleted behind the caller's back.
 
-use zone::{ContainerName, ZoneName};
+use zone::{ContainerName, PortName, ZoneName};
 
-use super::{Engine, no_such_container, refused};
+use super::{Engine, refused};
 use crate::api;
 use crate::daemon::chain;
 use crate::daemon::record::Record;
@@ -25,34 +25,49 @@ impl Engine {
                     .map_err(|e| super::invalid(format!("detach {name}: {e}")))?,
             ),
         };
-        let Some(record) = self.ports.get(&name).cloned() else {
+        let mut records = self.ports.of_container(name.as_str());
+        if records.is_empty() {
             return Ok(false);
-        };
-        if let Some(zone) = zone.filter(|zone| *zone != record.zone) {
-            return Err(refused(format!(
-                "detach {name} from zone {zone}: it is in zone {}",
-                record.zone
-            )));
         }
-        self.close(&record)?;
-        tracing::info!(container = %record.container, zone = %record.zone, "detached");
+        if let Some(zone) = zone {
+            let zones: Vec<&str> = records.iter().map(|r| r.zone.as_str()).collect();
+            let is_in = format!("it is in zone {}", zones.join(", "));
+            records.retain(|record| record.zone == zone);
+            if records.is_empty() {
+                return Err(refused(format!("detach {name} from zone {zone}: {is_in}")));
+            }
+        }
+        let records: Vec<Record> = records.into_iter().cloned().collect();
+        let mut outcome = Ok(true);
+        // What cannot be taken out of the ruleset of one zone does not keep the container in the others.
+        for record in records {
+            match self.close(&record) {
+                Ok(()) => {
+                    tracing::info!(container = %record.container, zone = %record.zone, "detached");
+                }
+                Err(e) => outcome = Err(e),
+            }
+        }
         self.meet_again();
-        Ok(true)
+        outcome
     }
 
     /// Closes a container: no packet of it passes when this returns. Its name stays blocked until its
     /// link is deleted.
     pub(super) fn close(&mut self, record: &Record) -> Result<(), api::Error> {
-        match record.adopted {
-            true => self.release_link(record),
-            false => self.close_link(record),
+        if record.adopted {
+            self.release_link(record);
         }
         self.unlimit(record);
         self.forget_given(record);
-        let changes = self.firewall.detach(&record.container);
+        let port = record.port();
+        let changes = self.firewall.detach(&port);
         let outcome = self.apply(&changes);
-        self.ports.remove(&record.container);
-        self.closed_ports.remove(&record.container);
+        if !record.adopted {
+            self.close_link(record, outcome.is_ok());
+        }
+        self.ports.remove(&port);
+        self.closed_ports.remove(&port);
         if !record.publish.is_empty() {
             self.follow_doors();
         }
@@ -61,9 +76,9 @@ impl Engine {
             self.reap(record);
         }
         self.unbind_lease(record);
-        self.unname_container(&record.container);
+        self.unname_container(&port);
         self.unserve_named(&record.container);
-        if let Err(e) = self.drop_record(&record.container) {
+        if let Err(e) = self.drop_record(record) {
             tracing::error!(container = %record.container, error = %e, "remove its record");
         }
         outcome.map_err(|e| match e {
@@ -75,16 +90,17 @@ impl Engine {
     }
 
     /// Removes a container's record; what it says of addresses stays until that is durable.
-    fn drop_record(&mut self, name: &ContainerName) -> std::io::Result<()> {
-        match self.unsaved.get(name) {
-            Some(number) if !self.store.is_durable(*number) => self.records.keep_addresses(name),
-            _ => self.records.remove(name),
+    fn drop_record(&mut self, record: &Record) -> std::io::Result<()> {
+        let name = (record.zone.clone(), record.container.clone());
+        match self.unsaved.get(&name) {
+            Some(number) if !self.store.is_durable(*number) => self.records.keep_addresses(record),
+            _ => self.records.remove(&record.port()),
         }
     }
 
     /// Forgets notes of addresses that are durable by now.
     pub(crate) fn forget_notes(&mut self) {
-        let durable: Vec<ContainerName> = self
+        let durable: Vec<(ZoneName, ContainerName)> = self
             .unsaved
             .iter()
             .filter(|(_, number)| self.store.is_durable(**number))
@@ -92,8 +108,8 @@ impl Engine {
             .collect();
         for name in durable {
             self.unsaved.remove(&name);
-            if let Err(e) = self.records.forget_kept(&name) {
-                tracing::warn!(container = %name, error = %e, "remove the note of its addresses");
+            if let Err(e) = self.records.forget_kept(&name.0, &name.1) {
+                tracing::warn!(zone = %name.0, container = %name.1, error = %e, "remove the note of its addresses");
             }
         }
     }
@@ -106,9 +122,14 @@ impl Engine {
         self.remove_ways(record);
     }
 
-    /// Takes the link down and puts it where [`Engine::reap`] finds it.
-    pub(super) fn close_link(&mut self, record: &Record) {
-        if let Err(e) = self.links.close_port(record.ifindex, self.reaper.group()) {
+    /// Puts the link where [`Engine::reap`] finds it; and takes it down where rules do not close it.
+    pub(super) fn close_link(&mut self, record: &Record, is_closed: bool) {
+        let (ifindex, group) = (record.ifindex, self.reaper.group());
+        let closed = match is_closed {
+            true => self.links.retire_port(ifindex, group),
+            false => self.links.close_port(ifindex, group),
+        };
+        if let Err(e) = closed {
             tracing::error!(container = %record.container, error = %chain(&e), "close its link");
         }
         self.remove_ways(record);
@@ -130,12 +151,12 @@ impl Engine {
             true => Vec::new(),
             false => record.ips(),
         };
-        self.closing.insert(record.container.clone());
-        self.reaper.gather(record.container.clone(), led_to);
+        self.closing.insert(record.port());
+        self.reaper.gather(record.port(), led_to);
     }
 
     /// The host end is gone: the container's namespace ended, or somebody deleted the link.
-    pub(super) fn port_vanished(&mut self, name: &ContainerName) {
+    pub(super) fn port_vanished(&mut self, name: &PortName) {
         let Some(record) = self.ports.remove(name) else {
             return;
         };
@@ -153,17 +174,10 @@ impl Engine {
         }
         self.unbind_lease(&record);
         self.unname_container(name);
-        self.unserve_named(name);
-        if let Err(e) = self.drop_record(name) {
+        self.unserve_named(&record.container);
+        if let Err(e) = self.drop_record(&record) {
             tracing::error!(container = %name, error = %e, "remove the record of a container that ended");
         }
         tracing::info!(container = %name, zone = %record.zone, "its port is gone; detached");
-    }
-
-    /// The record of an attached container.
-    pub(super) fn record(&self, container: &str) -> Result<&Record, api::Error> {
-        self.ports
-            .get(container)
-            .ok_or_else(|| no_such_container(container))
     }
 }

@@ -6,8 +6,9 @@ use firewall::compile::RuleElements;
 use firewall::explain::Way;
 use firewall::policy::PolicyFile;
 use firewall::sets::Element;
+use zone::PortName;
 
-use super::Engine;
+use super::{Engine, no_such_container};
 use crate::api;
 use crate::daemon::record::Record;
 
@@ -43,9 +44,16 @@ impl Engine {
         container: &str,
         nft: bool,
     ) -> Result<api::PolicyView, api::Error> {
-        let name = self.record(container)?.container.clone();
+        let records = self.ports.of_container(container);
+        let records: Vec<Record> = records.into_iter().cloned().collect();
+        let ports = records.iter().map(|record| self.policy_of(record, nft));
+        api::PolicyView::joined(ports.collect()).ok_or_else(|| no_such_container(container))
+    }
+
+    /// That of one of its ports.
+    fn policy_of(&mut self, record: &Record, nft: bool) -> api::PolicyView {
+        let name = record.port();
         let hits = self.hits(&name);
-        let record = self.record(container)?;
         let (world, policies) = (self.firewall.world(), self.firewall.policies());
         let reasons = firewall::explain::policy_of(world, policies, &name);
         let model = super::attach::model_of(record);
@@ -83,18 +91,19 @@ impl Engine {
                 hits: hits.map(|(_, hits)| i64::try_from(*hits).unwrap_or(i64::MAX)),
             }
         };
-        Ok(api::PolicyView {
-            container: name.to_string(),
+        api::PolicyView {
+            container: record.container.to_string(),
             zone: record.zone.to_string(),
             files,
             rules: reasons.iter().map(rule).collect(),
             bandwidth: self.policy_limits(record),
             nft: nft.then(|| self.nft_of(record)),
-        })
+            networks: Vec::new(),
+        }
     }
 
     /// What the rules in force for a container have matched; nothing where the kernel does not tell.
-    fn hits(&mut self, container: &zone::ContainerName) -> Vec<(RuleElements, u64)> {
+    fn hits(&mut self, container: &PortName) -> Vec<(RuleElements, u64)> {
         let rules = self.firewall.elements_by_rule(container);
         let all: Vec<Element> = rules.iter().flat_map(|r| r.elements.clone()).collect();
         let hits = match self.tables.hits(&all) {
@@ -116,8 +125,8 @@ impl Engine {
     fn nft_of(&self, record: &Record) -> String {
         use std::fmt::Write;
         let mut text = firewall::skeleton::text::render();
-        let _ = writeln!(text, "\n# elements of {}", record.container);
-        for element in self.firewall.elements_of(&record.container) {
+        let _ = writeln!(text, "\n# elements of {}", record.port());
+        for element in self.firewall.elements_of(&record.port()) {
             let _ = writeln!(text, "{}", firewall::skeleton::render_element(&element));
         }
         text

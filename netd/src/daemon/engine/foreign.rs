@@ -14,6 +14,7 @@ use zone::{ContainerName, Forwarding, IfName, NameError, Zone, ZoneName};
 
 use super::attach::{Attached, address_nets};
 use super::request::Request;
+use super::several::Place;
 use super::{Engine, refused};
 use crate::api;
 use crate::daemon::chain;
@@ -119,7 +120,7 @@ impl Engine {
             };
             match on.is_some() && on == there {
                 true => self.repair_port(&record),
-                false => self.port_vanished(&record.container),
+                false => self.port_vanished(&record.port()),
             }
         }
     }
@@ -128,9 +129,10 @@ impl Engine {
     pub(super) fn take_port(
         &mut self,
         request: &Request,
+        place: &Place,
         what: &str,
     ) -> Result<Attached, api::Error> {
-        let zone = &request.zone;
+        let (zone, ifname) = (&request.zone, &place.ifname);
         if !request.publish.is_empty() || !request.aliases.is_empty() || !request.ranges.is_empty()
         {
             return Err(refused(format!(
@@ -148,30 +150,28 @@ impl Engine {
         let failed = |e: zone::LinkError| refused(format!("{what}: {}", chain(&e)));
         let inside = self
             .links
-            .look_inside(&request.ifname, &request.netns)
+            .look_inside(ifname, &request.netns)
             .map_err(failed)?;
         let Some((inside, ifindex)) = inside.and_then(|i| Some((i, i.peer?))) else {
             return Err(refused(format!(
-                "{what}: {} inside is no veth; netd takes ports of bridges only",
-                request.ifname
+                "{what}: {ifname} inside is no veth; netd takes ports of bridges only"
             )));
         };
         if let Some(mac) = request.mac.filter(|mac| *mac != inside.mac) {
             return Err(refused(format!(
-                "{what}: the hardware address of {} is {}, asked for is {mac}",
-                request.ifname, inside.mac
+                "{what}: the hardware address of {ifname} is {}, asked for is {mac}",
+                inside.mac
             )));
         }
         let port = self.links.stranger(ifindex).map_err(failed)?;
         // The index alone may be that of some link of this host, where the other end is in a third namespace.
         let port = port.filter(|port| {
             let peer = port.peer.as_ref();
-            peer.is_some_and(|p| p.mac == inside.mac && p.name == request.ifname.as_str())
+            peer.is_some_and(|p| p.mac == inside.mac && p.name == ifname.as_str())
         });
         let Some(port) = port else {
             return Err(refused(format!(
-                "{what}: the other end of {} is not on this host",
-                request.ifname
+                "{what}: the other end of {ifname} is not on this host"
             )));
         };
         if port.master.is_none() || port.master != self.zones.get(zone).map(|s| s.ifindex) {
@@ -198,7 +198,7 @@ impl Engine {
         let record = Record {
             container: request.container.clone(),
             zone: zone.clone(),
-            ifname: request.ifname.clone(),
+            ifname: ifname.clone(),
             host_ifname,
             ifindex,
             mac: inside.mac,
@@ -212,6 +212,7 @@ impl Engine {
             owner: request.owner.clone(),
             adopted: true,
             delegated: Vec::new(),
+            place: place.number,
         };
         let held = self.links.hold_port(&port).map_err(failed);
         if let Err(e) = held.and_then(|()| self.put_in_force(&record, what)) {
@@ -232,7 +233,8 @@ impl Engine {
     fn check_mac(&self, zone: &ZoneName, mac: zone::MacAddr, what: &str) -> Result<(), api::Error> {
         match self.ports.with_mac(zone, mac) {
             Some(other) => Err(refused(format!(
-                "{what}: hardware address {mac} belongs to container {other} already"
+                "{what}: hardware address {mac} belongs to container {} already",
+                other.container()
             ))),
             None => Ok(()),
         }
@@ -243,13 +245,13 @@ impl Engine {
         let Some(state) = self.zones.get_mut(zone) else {
             return;
         };
+        let attached =
+            |name: &ContainerName| self.ports.of_container_in(name.as_str(), zone).is_some();
         let owner = state.pool.owner(address).cloned();
-        if let Some(owner) = owner.filter(|o| o != container && self.ports.get(o).is_none()) {
+        if let Some(owner) = owner.filter(|o| o != container && !attached(o)) {
             state.pool.forget(&owner);
         }
-        if self.ports.get(container).is_none() {
-            state.pool.forget(container);
-        }
+        state.pool.forget(container);
     }
 
     /// Addresses that others give are not kept for a name.

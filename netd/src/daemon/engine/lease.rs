@@ -201,9 +201,9 @@ impl Engine {
     fn leases_of_containers(&self, from: &str) -> (Vec<api::Lease>, Option<String>) {
         let mut leases = Vec::new();
         let records = self.ports.values();
-        for record in records.skip_while(|record| record.container.as_str() < from) {
+        for record in records.skip_while(|record| record.port().as_str() < from) {
             if leases.len() >= LISTED_AT_ONCE {
-                return (leases, Some(record.container.to_string()));
+                return (leases, Some(record.port().to_string()));
             }
             let responder = self
                 .zones

@@ -26,6 +26,7 @@ mod publish;
 mod recover;
 mod reload;
 mod request;
+mod several;
 mod six;
 mod view;
 mod watch;
@@ -41,7 +42,7 @@ use firewall::kernel::Tables;
 use firewall::policy::{Groups, PolicyFile};
 use ipnet::{Ipv4Net, Ipv6Net};
 use tokio::sync::{Notify, mpsc};
-use zone::{ContainerName, Forwarding, IfName, Links, Pool, Zone, ZoneFile, ZoneName};
+use zone::{ContainerName, Forwarding, IfName, Links, Pool, PortName, Zone, ZoneFile, ZoneName};
 
 use super::Dirs;
 use super::applied::Applied;
@@ -128,13 +129,13 @@ pub(crate) struct Engine {
     /// Addresses that names have, attached or not; what the store holds.
     kept: BTreeMap<(ZoneName, ContainerName), Vec<IpAddr>>,
     /// Names whose addresses may not be durable yet, each with the number of its write.
-    unsaved: BTreeMap<ContainerName, u64>,
+    unsaved: BTreeMap<(ZoneName, ContainerName), u64>,
     /// Subnets chosen for zones; what the store holds.
     chosen: BTreeMap<ZoneName, (Option<Ipv4Net>, Option<Ipv6Net>)>,
     /// What limits ports.
     limited: bandwidth::Limited,
-    /// Names whose old link is closed and not yet deleted.
-    closing: BTreeSet<ContainerName>,
+    /// Ports whose old link is closed and not yet deleted.
+    closing: BTreeSet<PortName>,
     /// Told each time names leave `closing`.
     pub(crate) reaped: std::rc::Rc<Notify>,
     reaper: Reaper,
@@ -143,14 +144,14 @@ pub(crate) struct Engine {
     doors: Doors,
     /// Tells what rules that log and files on trial have to say.
     pub(crate) decider: decide::Decider,
-    /// Published ports that policy closes to everybody, in words, by container.
-    closed_ports: BTreeMap<ContainerName, Vec<String>>,
+    /// Published ports that policy closes to everybody, in words, by container's port.
+    closed_ports: BTreeMap<PortName, Vec<String>>,
     zone_events: ZoneEvents,
     names: names::Names,
     /// What names have opened, on disk.
     opened: super::opened::Opened,
     /// Containers that are in there.
-    opened_names: BTreeSet<ContainerName>,
+    opened_names: BTreeSet<PortName>,
     /// How often the ruleset had to be restored.
     restored: u64,
     /// Attached just now: see [`Engine::after_answers`].
@@ -167,13 +168,8 @@ impl Engine {
         self.edits.news()
     }
 
-    /// Whether the name's old link is still being deleted.
-    pub(crate) fn is_closing(&self, container: &str) -> bool {
-        self.closing.contains(container)
-    }
-
     /// The reaper deleted the links of these containers.
-    pub(crate) fn links_reaped(&mut self, names: &[ContainerName]) {
+    pub(crate) fn links_reaped(&mut self, names: &[PortName]) {
         for name in names {
             self.closing.remove(name);
         }

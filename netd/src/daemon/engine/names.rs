@@ -10,7 +10,7 @@ use dns::{Attempt, Client, Egress, Millis, Outcome, Policy, Progress, Resolver};
 use firewall::compile::Firewall;
 use firewall::outside;
 use ipnet::IpNet;
-use zone::{ContainerName, ZoneName};
+use zone::{PortName, ZoneName};
 
 use super::{Engine, ZoneState};
 use crate::api;
@@ -46,12 +46,14 @@ impl Policy for Judge<'_> {
         if let Some(known) = self.verdicts.reaches.get(&pair) {
             return *known;
         }
-        let names = (asker.parse::<ContainerName>(), other.parse());
+        let names = (asker.parse::<PortName>(), other.parse());
         let (Ok(from), Ok(to)) = names else {
             return false;
         };
+        // One with several networks asks the first resolver it knows, whichever of them the name is in.
         let (world, policies) = (self.firewall.world(), self.firewall.policies());
-        let verdict = outside::reaches(world, policies, &from, &to);
+        let mut ports = world.ports_of(from.container());
+        let verdict = ports.any(|port| outside::reaches(world, policies, &port.name, &to));
         if self.verdicts.reaches.len() >= PAIRS {
             self.verdicts.reaches.clear();
         }
@@ -71,12 +73,17 @@ impl Policy for Judge<'_> {
     }
 }
 
-fn egress(firewall: &Firewall, container: &str) -> Egress {
+/// What is of use to one of the container's ports: a program does not choose by which one it asks.
+fn egress(firewall: &Firewall, asker: &str) -> Egress {
     let world = firewall.world();
-    let Some(container) = world.containers.get(container) else {
-        return Egress::nothing();
-    };
-    let outside = outside::outside(world, firewall.policies(), container);
+    let container = asker.split('@').next().unwrap_or(asker);
+    let mut outside = outside::Outside::default();
+    for port in world.ports_of(container) {
+        let of = outside::outside(world, firewall.policies(), port);
+        outside.everything |= of.everything;
+        outside.names.extend(of.names);
+        outside.tried.extend(of.tried);
+    }
     // The parser of policies lets through what the resolver takes.
     let patterns = |names: &BTreeSet<String>| {
         let patterns = names.iter().filter_map(|name| name.parse().ok());
@@ -165,7 +172,7 @@ impl Engine {
     /// A container has its name from now on.
     pub(super) fn name_container(&mut self, record: &Record) {
         let container = dns::Container {
-            name: record.container.to_string(),
+            name: record.port().to_string(),
             zone: record.zone.to_string(),
             hostnames: std::iter::once(record.container.to_string())
                 .chain(record.aliases.iter().cloned())
@@ -183,12 +190,12 @@ impl Engine {
     pub(super) fn name_prefixes(&mut self, record: &Record) {
         let subnet = self.zones.get(&record.zone).and_then(|s| s.zone.subnet6);
         let prefixes = record.prefixes(subnet);
-        let name = record.container.as_str();
-        self.names.resolver.set_prefixes(name, &prefixes);
+        let name = record.port();
+        self.names.resolver.set_prefixes(name.as_str(), &prefixes);
     }
 
     /// A container has no name any more.
-    pub(super) fn unname_container(&mut self, name: &ContainerName) {
+    pub(super) fn unname_container(&mut self, name: &PortName) {
         self.names.resolver.detach(name.as_str());
         self.names.resolver.set_prefixes(name.as_str(), &[]);
         self.close_names(name);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dns::Opens;
 use firewall::sets::Changes;
 use rustix::time::{ClockId, clock_gettime};
-use zone::ContainerName;
+use zone::PortName;
 
 use super::Engine;
 use crate::daemon::chain;
@@ -28,7 +28,7 @@ impl Engine {
         let mut changes = Changes::default();
         let mut lines = Vec::new();
         for opens in opens {
-            let Ok(container) = opens.container.parse::<ContainerName>() else {
+            let Ok(asker) = opens.container.parse::<PortName>() else {
                 continue;
             };
             let until = |ttl: u32| now + u64::from(ttl.clamp(LEAST, dns::LONGEST_OPEN));
@@ -37,17 +37,21 @@ impl Engine {
                 .iter()
                 .map(|(address, ttl)| (*address, until(*ttl)))
                 .collect();
-            let more = self.firewall.open(&container, &opens.name, &addresses);
-            if more.is_empty() {
-                continue;
+            // By whichever port it asked: it may connect by another.
+            for record in self.ports.of_container(asker.container()) {
+                let port = record.port();
+                let more = self.firewall.open(&port, &opens.name, &addresses);
+                if more.is_empty() {
+                    continue;
+                }
+                tracing::debug!(container = %port, name = %opens.name, ?addresses, "opened by name");
+                lines.push(Line::Open(Opening {
+                    container: port.to_string(),
+                    name: opens.name.clone(),
+                    addresses: addresses.clone(),
+                }));
+                join(&mut changes, more);
             }
-            tracing::debug!(container = %container, name = %opens.name, ?addresses, "opened by name");
-            lines.push(Line::Open(Opening {
-                container: opens.container.clone(),
-                name: opens.name.clone(),
-                addresses,
-            }));
-            join(&mut changes, more);
         }
         if lines.is_empty() {
             return;
@@ -70,7 +74,7 @@ impl Engine {
     }
 
     /// A container went; whoever gets its name was given nothing yet.
-    pub(super) fn close_names(&mut self, container: &ContainerName) {
+    pub(super) fn close_names(&mut self, container: &PortName) {
         if self.opened_names.remove(container) {
             self.note_opened(&[Line::Closed(container.to_string())]);
         }
@@ -89,7 +93,7 @@ impl Engine {
                 }
                 Line::Open(mut opening) => {
                     opening.addresses.retain(|(_, until)| *until > now);
-                    if let Ok(container) = opening.container.parse::<ContainerName>() {
+                    if let Ok(container) = opening.container.parse::<PortName>() {
                         let addresses = &opening.addresses;
                         self.firewall.open(&container, &opening.name, addresses);
                     }

@@ -16,12 +16,17 @@ impl Engine {
     /// Detaches the container of an owner. False when it has none.
     pub(crate) fn detach_owned(&mut self, owner: &str) -> Result<bool, api::Error> {
         self.after_answers();
-        let Some(record) = self.ports.owned_by(owner).cloned() else {
-            return Ok(false);
-        };
-        self.close(&record)?;
-        tracing::info!(container = %record.container, zone = %record.zone, owner, "detached");
-        Ok(true)
+        let records: Vec<Record> = self.ports.owned_by(owner).cloned().collect();
+        let mut outcome = Ok(!records.is_empty());
+        for record in records {
+            match self.close(&record) {
+                Ok(()) => {
+                    tracing::info!(container = %record.container, zone = %record.zone, owner, "detached");
+                }
+                Err(e) => outcome = Err(e),
+            }
+        }
+        outcome
     }
 
     /// Detaches the containers of all owners that begin with `prefix`, but for those in `keep`. Goes on past
@@ -41,7 +46,7 @@ impl Engine {
         let keep: BTreeSet<&str> = keep.iter().map(String::as_str).collect();
         let stale = self.ports.owners(prefix).filter(|o| !keep.contains(o));
         let stale: Vec<Record> = stale
-            .filter_map(|owner| self.ports.owned_by(owner).cloned())
+            .flat_map(|owner| self.ports.owned_by(owner).cloned())
             .collect();
         let (mut detached, mut failed) = (Vec::new(), Vec::new());
         for record in stale {
@@ -70,7 +75,7 @@ impl Engine {
         fds: Vec<OwnedFd>,
     ) -> Result<Option<(api::Container, Vec<Problem>)>, api::Error> {
         self.after_answers();
-        let Some(record) = self.ports.owned_by(owner).cloned() else {
+        let Some(record) = self.ports.owned_by(owner).next().cloned() else {
             return Ok(None);
         };
         let what = format!("check {}", record.container);
@@ -134,7 +139,7 @@ impl Engine {
         if let Some(message) = self.missing_limit(&record) {
             problem("rules".into(), message);
         }
-        let elements = self.firewall.elements_of(&record.container);
+        let elements = self.firewall.elements_of(&record.port());
         match self.tables.verify_some(&elements) {
             Ok(differences) => {
                 for difference in differences {

@@ -10,7 +10,7 @@ use firewall::model::Publish;
 use firewall::policy::{Peer, PolicyFile, Ports, Rule};
 use firewall::sets::{Action, Family};
 use tokio::task::JoinHandle;
-use zone::ContainerName;
+use zone::PortName;
 
 use super::attach::model_of;
 use super::request::Request;
@@ -53,6 +53,7 @@ impl Engine {
                 ));
             }
             if let Some((owner, other)) = self.firewall.publish_conflict(publish) {
+                let owner = owner.container();
                 let port = publish.first.max(other.first);
                 return refuse(format!(
                     "port {}/{port} is published by container {owner} already, as {} (choose another one, or detach {owner})",
@@ -118,8 +119,10 @@ impl Engine {
 
     /// What is worth saying about what a container publishes, when it attaches.
     pub(super) fn publish_warnings(&mut self, record: &Record) -> Vec<String> {
-        self.look_at_published(&record.container);
-        let mut warnings: Vec<String> = self.closed_ports_of(record.container.as_str()).to_vec();
+        let port = record.port();
+        self.look_at_published(&port);
+        let closed = self.closed_ports.get(&port).cloned();
+        let mut warnings = closed.unwrap_or_default();
         let bound = |(text, publish): &(String, Publish)| {
             let at = publish.address.filter(|at| !at.is_loopback())?;
             Some((text.clone(), at))
@@ -143,7 +146,7 @@ impl Engine {
     }
 
     /// Finds out again which published ports of a container are closed by its policy.
-    pub(super) fn look_at_published(&mut self, name: &ContainerName) {
+    pub(super) fn look_at_published(&mut self, name: &PortName) {
         self.closed_ports.remove(name);
         let Some(record) = self.ports.get(name).filter(|r| !r.publish.is_empty()) else {
             return;
@@ -155,7 +158,8 @@ impl Engine {
             .filter(|(_, publish)| is_closed(&files, publish))
             .map(|(text, _)| {
                 format!(
-                    "publish {text}: no ingress rule of {name} lets anybody through to that port"
+                    "publish {text}: no ingress rule of {} lets anybody through to that port",
+                    name.container()
                 )
             })
             .collect();
@@ -166,7 +170,7 @@ impl Engine {
 
     /// The same for everybody.
     pub(super) fn look_at_all_published(&mut self) {
-        let names: Vec<ContainerName> = self.ports.keys().cloned().collect();
+        let names: Vec<PortName> = self.ports.keys().cloned().collect();
         for name in names {
             self.look_at_published(&name);
         }
@@ -175,7 +179,7 @@ impl Engine {
     /// The same after edits: for the containers that the files are about, or were.
     pub(super) fn look_at_edited<'a>(&mut self, files: impl Iterator<Item = &'a Arc<PolicyFile>>) {
         let targets: Vec<_> = files.map(|file| &file.applies_to).collect();
-        let concerned: Vec<ContainerName> = self
+        let concerned: Vec<PortName> = self
             .ports
             .publishing()
             .map(model_of)
@@ -188,19 +192,21 @@ impl Engine {
     }
 
     /// Warnings about published ports of one container.
-    pub(super) fn closed_ports_of(&self, container: &str) -> &[String] {
-        self.closed_ports
-            .get(container)
-            .map(Vec::as_slice)
-            .unwrap_or_default()
+    pub(super) fn closed_ports_of(&self, container: &str) -> Vec<String> {
+        let ports = self.ports.of_container(container).into_iter();
+        let closed = ports.filter_map(|record| self.closed_ports.get(&record.port()));
+        closed.flatten().cloned().collect()
     }
 
     /// Warnings about published ports of everybody.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let all = self.closed_ports.iter();
-        all.flat_map(|(name, list)| list.iter().map(move |text| format!("{name}: {text}")))
-            .chain(self.stranger_warnings())
-            .collect()
+        all.flat_map(|(name, list)| {
+            let name = name.container();
+            list.iter().map(move |text| format!("{name}: {text}"))
+        })
+        .chain(self.stranger_warnings())
+        .collect()
     }
 
     /// Flows of UDP that went to these ports go where they lead from now on: a client that keeps its port

@@ -12,7 +12,7 @@ use std::time::Instant;
 use firewall::compile::Firewall;
 use firewall::kernel::{Tables, TablesError, keeper};
 use tokio::sync::{Notify, mpsc};
-use zone::{ContainerName, LinkError, Links, ZoneName};
+use zone::{ContainerName, LinkError, Links, PortName, ZoneName};
 
 use super::attach::model_of;
 use super::decide::Decider;
@@ -67,7 +67,7 @@ impl Engine {
     pub(crate) fn start(
         dirs: Dirs,
         zone_events: ZoneEvents,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<Vec<ContainerName>>), StartError> {
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Vec<PortName>>), StartError> {
         let dir = |path: PathBuf| move |source| StartError::Dir { path, source };
         let (store, stored) = Store::open(&dirs.state)?;
         let (journal, before) = Journal::open(&dirs.state)?;
@@ -185,7 +185,8 @@ impl Engine {
             }
         }
         for record in noted {
-            self.unsaved.entry(record.container.clone()).or_insert(0);
+            let name = (record.zone.clone(), record.container.clone());
+            self.unsaved.entry(name).or_insert(0);
         }
         for record in &records {
             self.ports.insert(record.clone());
@@ -290,7 +291,7 @@ impl Engine {
                 self.repair_port(&record);
                 self.bind_lease(&record);
             } else {
-                self.port_vanished(&record.container);
+                self.port_vanished(&record.port());
             }
         }
         for ifindex in &there {

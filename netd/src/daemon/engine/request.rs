@@ -6,15 +6,19 @@ use std::os::fd::OwnedFd;
 
 use firewall::bandwidth::Bandwidth;
 use firewall::model::Publish;
-use zone::{Configure, ContainerName, IfName, MacAddr, Netns, ZoneName};
+use zone::{Configure, ContainerName, IfName, MacAddr, NameError, Netns, ZoneName};
 
 use super::{invalid, refused};
 use crate::api;
 use crate::daemon::chain;
 use crate::daemon::named::NetnsName;
 
-/// Interface name inside a container when none is asked for: systemd-nspawn's own.
-pub(super) const DEFAULT_IFNAME: &str = "host0";
+/// Interface name inside a container when none is asked for: systemd-nspawn's own, and for further networks the same
+/// with their numbers.
+pub(super) fn default_ifname(place: u8) -> Result<IfName, NameError> {
+    format!("host{place}").parse()
+}
+
 /// Ceilings that keep one request from hurting others.
 const MOST_LABELS: usize = 64;
 const MOST_PUBLISHED: usize = 256;
@@ -29,7 +33,8 @@ pub(super) struct Request {
     pub(super) netns: Netns,
     /// Its name, where that is to be served.
     pub(super) netns_name: Option<NetnsName>,
-    pub(super) ifname: IfName,
+    /// None: `host0`, or for a further network `host` and its number.
+    pub(super) ifname: Option<IfName>,
     pub(super) configure: Configure,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) mac: Option<MacAddr>,
@@ -42,6 +47,8 @@ pub(super) struct Request {
     pub(super) owner: Option<String>,
     /// Whether its port is there already.
     pub(super) take: bool,
+    /// Whether it may be a further network.
+    pub(super) further: bool,
 }
 
 impl Request {
@@ -59,11 +66,13 @@ impl Request {
             .zone
             .parse()
             .map_err(|e| invalid(format!("{what}: {e}")))?;
-        let ifname = request.ifname.as_deref().unwrap_or(DEFAULT_IFNAME);
-        let ifname: IfName = ifname
-            .parse()
+        let ifname: Option<IfName> = request
+            .ifname
+            .as_deref()
+            .map(str::parse)
+            .transpose()
             .map_err(|e| invalid(format!("{what}: {e}")))?;
-        if ifname.as_str() == "lo" {
+        if ifname.as_ref().is_some_and(|name| name.as_str() == "lo") {
             return Err(invalid(format!(
                 "{what}: interface name \"lo\" is taken by loopback in every namespace"
             )));
@@ -147,7 +156,9 @@ impl Request {
                 Some(name).filter(|name| name.is(netns.id()))
             }
         };
+        let further = request.further.unwrap_or_default() || request.ifname.is_some();
         Ok(Self {
+            further,
             container,
             zone,
             netns,

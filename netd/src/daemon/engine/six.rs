@@ -11,7 +11,7 @@ use dhcp::v6::{
 };
 use ipnet::Ipv6Net;
 use tokio::sync::oneshot;
-use zone::{Configure, ContainerName, MacAddr, Zone, ZoneName};
+use zone::{Configure, MacAddr, PortName, Zone, ZoneName};
 
 use super::lease::now;
 use super::{Engine, refused};
@@ -144,7 +144,7 @@ impl Engine {
                 }
             }
             let attached = self.ports.of_zone(name.as_str());
-            let names = attached.map(|r| r.container.clone()).collect();
+            let names = attached.map(Record::port).collect();
             self.follow_all_delegated(names);
         }
         Ok(())
@@ -352,7 +352,7 @@ impl Engine {
 
     /// Prefixes that are delegated to a container lead to it, pass its guard and are judged as it; those that are not any
     /// more do not.
-    fn follow_delegated(&mut self, name: &ContainerName) -> Result<(), api::Error> {
+    fn follow_delegated(&mut self, name: &PortName) -> Result<(), api::Error> {
         let Some(record) = self.ports.get(name) else {
             return Ok(());
         };
@@ -393,7 +393,7 @@ impl Engine {
             .map_err(|e| refused(format!("{what}: {}", chain(&e))))
     }
 
-    fn follow_all_delegated(&mut self, names: Vec<ContainerName>) {
+    fn follow_all_delegated(&mut self, names: Vec<PortName>) {
         for name in names {
             if let Err(e) = self.follow_delegated(&name) {
                 let why = crate::daemon::control::message(&e).to_owned();
@@ -419,7 +419,7 @@ impl Engine {
                 self.store.put(Kind::Lease6, key.to_owned(), None);
             }
         }
-        let names = self.ports.values().map(|r| r.container.clone());
+        let names = self.ports.values().map(Record::port);
         let names = names.collect();
         self.follow_all_delegated(names);
     }

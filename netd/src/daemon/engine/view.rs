@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Engine, ZoneState};
+use super::{Engine, ZoneState, no_such_container};
 use crate::api;
 use crate::daemon::record::Record;
 
@@ -11,14 +11,19 @@ impl Engine {
     /// Every attached container.
     pub(crate) fn list(&self) -> Vec<api::Container> {
         let mut dns = BTreeMap::new();
-        self.ports
-            .values()
-            .map(|record| {
-                let dns = dns.entry(&record.zone);
-                let dns = dns.or_insert_with(|| self.dns_of(record));
-                self.view_with(record, dns.clone())
-            })
-            .collect()
+        let mut ports: BTreeMap<&str, Vec<(u8, api::Container)>> = BTreeMap::new();
+        for record in self.ports.values() {
+            let dns = dns.entry(&record.zone);
+            let dns = dns.or_insert_with(|| self.dns_of(record));
+            let view = self.view_with(record, dns.clone());
+            let of = ports.entry(record.container.as_str()).or_default();
+            of.push((record.place, view));
+        }
+        let joined = |mut ports: Vec<(u8, api::Container)>| {
+            ports.sort_by_key(|(place, _)| *place);
+            api::Container::joined(ports.into_iter().map(|(_, port)| port).collect())
+        };
+        ports.into_values().filter_map(joined).collect()
     }
 
     /// One container, what is wrong with it, and what is worth a warning.
@@ -26,7 +31,9 @@ impl Engine {
         &self,
         container: &str,
     ) -> Result<(api::Container, Vec<api::Problem>, Vec<String>), api::Error> {
-        let record = self.record(container)?;
+        let ports = self.ports.of_container(container);
+        let ports = ports.into_iter().map(|record| self.view(record)).collect();
+        let shown = api::Container::joined(ports).ok_or_else(|| no_such_container(container))?;
         let subject = format!("container {container}");
         let file = self.policy_files.path(container).display().to_string();
         let problems = self
@@ -34,8 +41,8 @@ impl Engine {
             .into_iter()
             .filter(|p| p.subject == subject || p.subject == file)
             .collect();
-        let warnings = self.closed_ports_of(container).to_vec();
-        Ok((self.view(record), problems, warnings))
+        let warnings = self.closed_ports_of(container);
+        Ok((shown, problems, warnings))
     }
 
     /// The daemon's own state.
@@ -45,7 +52,7 @@ impl Engine {
             pid: i64::from(std::process::id()),
             uptime: i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX),
             zones: self.zones.keys().map(ToString::to_string).collect(),
-            containers: i64::try_from(self.ports.len()).unwrap_or(i64::MAX),
+            containers: i64::try_from(self.ports.containers()).unwrap_or(i64::MAX),
             policies: i64::try_from(self.policy_files.good.len()).unwrap_or(i64::MAX),
             tables: if self.tables.owned() {
                 "owned"
@@ -125,6 +132,7 @@ impl Engine {
         }
     }
 
+    /// One port of a container, as if there were no others.
     pub(super) fn view(&self, record: &Record) -> api::Container {
         self.view_with(record, self.dns_of(record))
     }
@@ -167,6 +175,7 @@ impl Engine {
                 "attached"
             }
             .into(),
+            networks: Vec::new(),
         }
     }
 }

@@ -184,7 +184,7 @@ impl Engine {
             return;
         }
         match self.links.port(ifindex) {
-            Ok(None) => self.port_vanished(&record.container),
+            Ok(None) => self.port_vanished(&record.port()),
             Ok(Some((master, _))) if record.adopted && master != Some(bridge) => {
                 self.port_left(&record);
             }

@@ -136,7 +136,7 @@ impl Engine {
         }
         self.farewell6(&name);
         for container in &attached {
-            self.detach(container, None)?;
+            self.detach(container, Some(name.as_str()))?;
         }
         self.zone_down(&name, &what)?;
         self.zone_files

@@ -481,6 +481,7 @@ fn attached() -> Container {
         published: Vec::new(),
         bandwidth: Vec::new(),
         state: "attached".into(),
+        networks: Vec::new(),
     }
 }
 

@@ -2,14 +2,7 @@
 
 use std::path::PathBuf;
 
-/// A line that cannot be understood.
-#[derive(Debug, thiserror::Error)]
-#[error("{}:{line}: {why}", .path.display())]
-pub(crate) struct SettingsError {
-    path: PathBuf,
-    line: usize,
-    why: &'static str,
-}
+use crate::nspawn::{FileError, syntax};
 
 /// A file, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,48 +25,22 @@ pub(super) struct Network {
 }
 
 impl Settings {
-    /// Takes a file apart. A line that ends in a backslash goes on in the next, comments in between left out
-    /// (systemd.syntax(7)).
-    pub(super) fn parse(path: PathBuf, text: &str) -> Result<Self, SettingsError> {
+    /// Takes a file apart.
+    pub(super) fn parse(path: PathBuf, text: &str) -> Result<Self, FileError> {
+        let wrong = |line, why: String| FileError::Line {
+            path: path.clone(),
+            line,
+            why,
+        };
         let mut network = Network::default();
         let mut rest = String::new();
-        let mut section = String::new();
-        let mut lines = text.lines().enumerate();
-        while let Some((number, first)) = lines.next() {
-            let wrong = |why| SettingsError {
-                path: path.clone(),
-                line: number + 1,
-                why,
-            };
-            let mut raw = format!("{first}\n");
-            let mut whole = first.to_owned();
-            let comment = |line: &str| line.trim_start().starts_with(['#', ';']);
-            if !comment(first) {
-                while let Some(begun) = whole.strip_suffix('\\') {
-                    let Some((_, next)) = lines.next() else {
-                        return Err(wrong("ends in a backslash, and nothing follows"));
-                    };
-                    raw.push_str(next);
-                    raw.push('\n');
-                    whole = match comment(next) {
-                        true => format!("{begun}\\"),
-                        false => format!("{begun} {next}"),
-                    };
-                }
-            }
-            let line = whole.trim();
-            if let Some(name) = line.strip_prefix('[') {
-                let name = name.strip_suffix(']');
-                section = name
-                    .ok_or_else(|| wrong("a section's name does not end"))?
-                    .to_owned();
-            } else if section == "Network" && !line.is_empty() && !comment(line) {
-                let pair = line.split_once('=');
-                let (key, value) = pair.ok_or_else(|| wrong("is no KEY=VALUE"))?;
-                network.take(key.trim(), value.trim()).map_err(wrong)?;
-            }
-            if section != "Network" {
-                rest.push_str(&raw);
+        for line in syntax::lines(text).map_err(|w| wrong(w.line, w.why))? {
+            if line.section != "Network" {
+                rest.push_str(line.raw);
+                rest.push('\n');
+            } else if let Some((key, value)) = &line.assignment {
+                let taken = network.take(key, value);
+                taken.map_err(|why| wrong(line.number, why.to_owned()))?;
             }
         }
         Ok(Self {
@@ -110,11 +77,6 @@ impl Network {
     }
 }
 
-/// As systemd has it (parse_boolean of src/basic/parse-util.c).
 fn boolean(text: &str) -> Result<bool, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "yes" | "y" | "true" | "t" | "on" => Ok(true),
-        "0" | "no" | "n" | "false" | "f" | "off" => Ok(false),
-        _ => Err("is neither yes nor no"),
-    }
+    spawner::boolean(text).ok_or("is neither yes nor no")
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn settings(text: &str) -> Result<Settings, SettingsError> {
+fn settings(text: &str) -> Result<Settings, FileError> {
     Settings::parse("/etc/systemd/nspawn/web.nspawn".into(), text)
 }
 

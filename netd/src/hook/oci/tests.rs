@@ -46,14 +46,18 @@ const OLD: &str = r#"{"version":"0.5.0","id":"hk1","pid":4711,"bundlePath":"/now
 #[test]
 fn runc_and_crun_attach_and_detach_by_status() {
     for (state, expected_pid) in [(RUNC_CREATING, 22334), (CRUN_CREATED, 4711)] {
-        let Plan::Attach { pid, request } = plan_of(state, None).unwrap() else {
+        let Plan::Attach {
+            pid,
+            request,
+            zones,
+            ..
+        } = plan_of(state, None).unwrap()
+        else {
             panic!("{state}");
         };
         assert_eq!(pid, expected_pid);
-        assert_eq!(
-            (request.container.as_str(), request.zone.as_str()),
-            ("hk1", "dmz")
-        );
+        assert_eq!(request.container, "hk1");
+        assert_eq!(zones, ["dmz".parse().unwrap()]);
         assert_eq!(
             request.pid, None,
             "the pid is for the hook, not for the daemon"
@@ -80,13 +84,19 @@ fn every_annotation() {
         r#"{"io.netd.zone":" dmz ","io.netd.ip":"10.89.0.7 fd00::7","io.netd.mac":"02:00:00:00:00:07",
             "io.netd.configure":"dhcp","io.netd.ifname":"eth0","io.netd.labels":"","io.netd.name":""}"#,
     );
-    let Plan::Attach { request, .. } = plan.unwrap() else {
+    let Plan::Attach {
+        request,
+        zones,
+        ifnames,
+        ..
+    } = plan.unwrap()
+    else {
         panic!();
     };
+    assert_eq!(zones, ["dmz".parse().unwrap()]);
+    assert_eq!(ifnames, ["eth0".parse().unwrap()]);
     let expected = AttachRequest {
         container: "c1".into(),
-        zone: "dmz".into(),
-        ifname: Some("eth0".into()),
         configure: Some("dhcp".into()),
         addresses: vec!["10.89.0.7".into(), "fd00::7".into()],
         mac: Some("02:00:00:00:00:07".into()),
@@ -94,6 +104,17 @@ fn every_annotation() {
         ..AttachRequest::default()
     };
     assert_eq!(*request, expected);
+}
+
+#[test]
+fn several_zones() {
+    let plan = annotated(r#"{"io.netd.zone":"dmz lan,x"}"#);
+    let Plan::Attach { zones, ifnames, .. } = plan.unwrap() else {
+        panic!();
+    };
+    let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+    assert_eq!(zones, ["dmz", "lan", "x"]);
+    assert!(ifnames.is_empty());
 }
 
 #[test]
@@ -128,7 +149,10 @@ fn annotations_missing_in_the_state_are_taken_from_the_bundle() {
     let config = r#"{"ociVersion":"1.0.2","annotations":{"io.netd.zone":"lab"}}"#;
     std::fs::write(bundle.path().join("config.json"), config).unwrap();
     let state = OLD.replace("/nowhere/at/all", bundle.path().to_str().unwrap());
-    assert_eq!(request_of(&state).zone, "lab");
+    let Plan::Attach { zones, .. } = plan_of(&state, None).unwrap() else {
+        panic!();
+    };
+    assert_eq!(zones, ["lab".parse().unwrap()]);
 }
 
 #[test]

@@ -7,15 +7,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
-const NAME: &str = "resolv.conf";
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-/// What is at /etc/resolv.conf.
+/// What is at /etc/resolv.conf, or whatever file of /etc it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
+pub(in crate::run) enum Target {
     /// A plain file, perhaps by a link: its path in the container.
     File(PathBuf),
     /// Nothing.
@@ -27,26 +26,28 @@ pub(super) enum Target {
 }
 
 /// See the [module](self).
-pub(super) struct Root {
+pub(in crate::run) struct Root {
     /// Without links in it.
     path: PathBuf,
     dir: OwnedFd,
+    /// The file of /etc that this is about.
+    name: &'static str,
 }
 
 impl Root {
     /// # Errors
     /// That of looking for the directory.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(in crate::run) fn open(path: &Path, name: &'static str) -> io::Result<Self> {
         let path = path.canonicalize()?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, &path, flags, Mode::empty())?;
-        Ok(Self { path, dir })
+        Ok(Self { path, dir, name })
     }
 
     /// What is there now.
-    pub(super) fn target(&self) -> io::Result<Target> {
+    pub(in crate::run) fn target(&self) -> io::Result<Target> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        match self.open_at(&format!("etc/{NAME}"), flags, Mode::empty()) {
+        match self.open_at(&format!("etc/{}", self.name), flags, Mode::empty()) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -60,7 +61,7 @@ impl Root {
                 })
             }
             Err(Errno::NOENT) => match self.etc() {
-                Ok(etc) => match rustix::fs::statat(&etc, NAME, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(etc) => match rustix::fs::statat(&etc, self.name, AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => Ok(Target::Dangling),
                     Err(Errno::NOENT) => Ok(Target::Missing),
                     Err(e) => Err(e.into()),
@@ -75,19 +76,19 @@ impl Root {
     }
 
     /// Makes an empty file where a link leads.
-    pub(super) fn touch(&self) -> io::Result<()> {
+    pub(in crate::run) fn touch(&self) -> io::Result<()> {
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        self.open_at(&format!("etc/{NAME}"), flags, mode)?;
+        self.open_at(&format!("etc/{}", self.name), flags, mode)?;
         Ok(())
     }
 
     /// Writes the file where there is a plain one or none. `Ok(false)`: there is something else.
-    pub(super) fn copy(&self, text: &[u8]) -> io::Result<bool> {
+    pub(in crate::run) fn copy(&self, text: &[u8]) -> io::Result<bool> {
         let etc = self.etc()?;
         // Not to be held up by a pipe, nor led away by a link.
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match rustix::fs::openat(&etc, NAME, flags, Mode::empty()) {
+        match rustix::fs::openat(&etc, self.name, flags, Mode::empty()) {
             Ok(fd) => {
                 let mut file = File::from(fd);
                 if !file.metadata()?.is_file() {
@@ -98,7 +99,7 @@ impl Root {
                 Ok(true)
             }
             Err(Errno::NOENT) => {
-                self.create(&etc, NAME, text)?;
+                self.create(&etc, self.name, text)?;
                 Ok(true)
             }
             // A link; a pipe without a reader, or a socket; a directory.
@@ -108,26 +109,48 @@ impl Root {
     }
 
     /// Puts a file in the place of whatever is there.
-    pub(super) fn replace(&self, text: &[u8]) -> io::Result<()> {
+    pub(in crate::run) fn replace(&self, text: &[u8]) -> io::Result<()> {
         let etc = self.etc()?;
-        let aside = format!(".{NAME}.{}", std::process::id());
+        let aside = format!(".{}.{}", self.name, std::process::id());
         self.create(&etc, &aside, text)?;
-        rustix::fs::renameat(&etc, &aside, &etc, NAME).map_err(|e| {
+        rustix::fs::renameat(&etc, &aside, &etc, self.name).map_err(|e| {
             let _ = rustix::fs::unlinkat(&etc, &aside, AtFlags::empty());
             e.into()
         })
     }
 
     /// Takes it away; what is not there is fine.
-    pub(super) fn delete(&self) -> io::Result<()> {
+    pub(in crate::run) fn delete(&self) -> io::Result<()> {
         let etc = match self.etc() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             etc => etc?,
         };
-        match rustix::fs::unlinkat(&etc, NAME, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&etc, self.name, AtFlags::empty()) {
             Err(Errno::NOENT) | Ok(()) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Puts a link in the place of whatever is there.
+    pub(in crate::run) fn link(&self, target: &str) -> io::Result<()> {
+        let etc = self.etc()?;
+        let aside = format!(".{}.{}", self.name, std::process::id());
+        rustix::fs::symlinkat(target, &etc, &aside)?;
+        let owner = rustix::fs::fstat(&etc)?;
+        let (uid, gid) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let done = rustix::fs::chownat(&etc, &aside, Some(uid), Some(gid), flags)
+            .and_then(|()| rustix::fs::renameat(&etc, &aside, &etc, self.name));
+        done.map_err(|e| {
+            let _ = rustix::fs::unlinkat(&etc, &aside, AtFlags::empty());
+            e.into()
+        })
+    }
+
+    /// Whether something is at a path of the root, links followed.
+    pub(in crate::run) fn has(&self, path: &str) -> bool {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        self.open_at(path, flags, Mode::empty()).is_ok()
     }
 
     /// A new file that everybody may read, of whom /etc belongs to: the root user inside, whatever number that has.

@@ -8,13 +8,13 @@
 //! own resolvers ([`zone_file`]). Nothing of this stops a container: what could not be done is told.
 
 mod host;
-mod inside;
+pub(super) mod inside;
 mod zone_file;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use spawner::{Bind, Settings};
+use spawner::{Bind, IdMap, Settings, Source};
 
 use crate::api::Zone;
 use crate::cli::{HostFile, How, ResolvConf};
@@ -61,8 +61,8 @@ pub(super) enum Names<'a> {
     Hosts,
     /// It has one of its own, and finds out itself.
     Own,
-    /// This zone's, configured from outside.
-    Zones(&'a Zone),
+    /// These zones', configured from outside.
+    Zones(&'a [Zone]),
 }
 
 /// Does what the mode says, adding to the settings where something is to be shown.
@@ -82,10 +82,10 @@ fn provide_from(
     names: Names<'_>,
     settings: &mut Settings,
 ) -> Result<(), Left> {
-    let writable = settings.directory.is_some() && !settings.read_only;
+    let writable = super::is_kept(settings);
     let done = match (mode, names) {
         (ResolvConf::Off, _) | (ResolvConf::Auto, Names::Own) => Ok(()),
-        (ResolvConf::Auto, Names::Zones(zone)) => show_zone(dirs, zone, settings),
+        (ResolvConf::Auto, Names::Zones(zones)) => show_zones(dirs, zones, settings),
         (ResolvConf::Auto, Names::Hosts) => match (host.auto(), writable) {
             (Some(file), true) => put(host, How::Copy, file, settings),
             (Some(file), false) => put(host, How::Bind, file, settings),
@@ -102,16 +102,16 @@ fn provide_from(
     }
 }
 
-/// The zone's resolvers, over a file that is there: nothing is made in somebody's root.
-fn show_zone(dirs: &Dirs, zone: &Zone, settings: &mut Settings) -> Result<(), Left> {
-    if zone.dns.is_empty() {
+/// The zones' resolvers, over a file that is there: nothing is made in somebody's root.
+fn show_zones(dirs: &Dirs, zones: &[Zone], settings: &mut Settings) -> Result<(), Left> {
+    if zones.iter().all(|zone| zone.dns.is_empty()) {
         return Ok(());
     }
     let Target::File(target) = root(settings)?.target().map_err(look)? else {
         return Ok(());
     };
     uncovered(settings, &target)?;
-    let source = zone_file::write(dirs, zone)?;
+    let source = zone_file::write(dirs, zones)?;
     show(settings, source, target);
     Ok(())
 }
@@ -130,6 +130,12 @@ fn put(host: &Host, how: How, file: HostFile, settings: &mut Settings) -> Result
             uncovered(settings, &target)?;
             show(settings, source, target);
             Ok(())
+        }
+        // what is written into a root that is not kept would be written into the one that it is made from
+        How::Copy | How::Replace
+            if settings.directory.is_some() && !settings.read_only && !super::is_kept(settings) =>
+        {
+            put(host, How::Bind, file, settings)
         }
         How::Copy => writable(settings)?
             .copy(&text)
@@ -153,7 +159,7 @@ fn mount_point(settings: &Settings) -> Result<PathBuf, Left> {
         // The runtime makes it, as for any bind.
         Target::Missing if settings.directory.is_some() => return Ok(FILE.into()),
         Target::Missing => return Err(Left::ReadOnly),
-        Target::Dangling if settings.directory.is_some() && !settings.read_only => {
+        Target::Dangling if super::is_kept(settings) => {
             root.touch().map_err(inside_of("make"))?;
             root.target().map_err(look)?
         }
@@ -167,7 +173,7 @@ fn mount_point(settings: &Settings) -> Result<PathBuf, Left> {
 
 /// The root, to be written into.
 fn writable(settings: &Settings) -> Result<Root, Left> {
-    if settings.directory.is_none() || settings.read_only {
+    if !super::is_kept(settings) {
         return Err(Left::ReadOnly);
     }
     uncovered(settings, Path::new(FILE))?;
@@ -176,19 +182,18 @@ fn writable(settings: &Settings) -> Result<Root, Left> {
 
 fn root(settings: &Settings) -> Result<Root, Left> {
     let directory = settings.directory.as_deref().unwrap_or(Path::new("/"));
-    Root::open(directory).map_err(look)
+    Root::open(directory, "resolv.conf").map_err(look)
 }
 
 fn show(settings: &mut Settings, source: PathBuf, destination: PathBuf) {
-    // First, so that it stands even where somebody binds a directory of its own below /etc.
     settings.binds.insert(
         0,
         Bind {
-            source,
+            source: Source::Host(source),
             destination,
             read_only: true,
             recursive: false,
-            idmap: false,
+            idmap: IdMap::None,
         },
     );
 }
@@ -197,7 +202,8 @@ fn show(settings: &mut Settings, source: PathBuf, destination: PathBuf) {
 fn uncovered(settings: &Settings, path: &Path) -> Result<(), Left> {
     let binds = settings.binds.iter().map(|b| &b.destination);
     let tmpfs = settings.tmpfs.iter().map(|t| &t.destination);
-    let mut all = binds.chain(tmpfs);
+    let overlays = settings.overlays.iter().map(|o| &o.destination);
+    let mut all = binds.chain(tmpfs).chain(overlays);
     match all.find(|mount| path.starts_with(mount) || Path::new(FILE).starts_with(mount)) {
         Some(mount) => Err(Left::Covered(mount.clone())),
         None => Ok(()),

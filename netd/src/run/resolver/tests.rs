@@ -89,7 +89,10 @@ impl Place {
             return None;
         };
         assert!(bind.read_only);
-        let text = fs::read_to_string(&bind.source).unwrap();
+        let Source::Host(source) = &bind.source else {
+            panic!("{bind:?}");
+        };
+        let text = fs::read_to_string(source).unwrap();
         Some((bind.destination.clone(), text))
     }
 }
@@ -106,7 +109,11 @@ fn each_file_of_the_host_is_copied_written_anew_or_shown() {
         (Uplink, "of the uplinks"),
         (Stub, "of the stub"),
     ] {
-        for names in [Names::Hosts, Names::Own, Names::Zones(&zone(&["9.9.9.9"]))] {
+        for names in [
+            Names::Hosts,
+            Names::Own,
+            Names::Zones(&[zone(&["9.9.9.9"])]),
+        ] {
             for mut place in [Place::new(), Place::with("a longer text of its own")] {
                 place.provide(Put(Copy, file), names).unwrap();
                 assert_eq!(place.text().as_deref(), Some(text));
@@ -308,15 +315,29 @@ fn auto_with_a_network_of_its_own_leaves_it_alone() {
 #[test]
 fn auto_in_a_zone_shows_its_resolvers_over_a_plain_file() {
     let mut place = Place::with("its own");
-    let dmz = zone(&["9.9.9.9", "fd00::1"]);
+    let dmz = [zone(&["9.9.9.9", "fd00::1"])];
     place.provide(Auto, Names::Zones(&dmz)).unwrap();
     let text = "# zone dmz, by netd\nsearch dmz.test\nnameserver 9.9.9.9\nnameserver fd00::1\n";
     assert_eq!(place.shown(), Some((FILE.into(), text.to_owned())));
 }
 
 #[test]
+fn auto_in_several_zones_shows_the_resolvers_of_all() {
+    let mut place = Place::with("its own");
+    let lan = Zone {
+        name: "lan".into(),
+        domain: "lan.test".into(),
+        ..zone(&["9.9.9.10"])
+    };
+    let both = [zone(&["9.9.9.9"]), lan];
+    place.provide(Auto, Names::Zones(&both)).unwrap();
+    let text = "# zone dmz, lan, by netd\nsearch dmz.test lan.test\nnameserver 9.9.9.9\nnameserver 9.9.9.10\n";
+    assert_eq!(place.shown(), Some((FILE.into(), text.to_owned())));
+}
+
+#[test]
 fn and_over_nothing_else() {
-    let dmz = zone(&["9.9.9.9"]);
+    let dmz = [zone(&["9.9.9.9"])];
     let mut missing = Place::new();
     missing.provide(Auto, Names::Zones(&dmz)).unwrap();
     assert_eq!((missing.shown(), missing.text()), (None, None));
@@ -324,7 +345,7 @@ fn and_over_nothing_else() {
     link.provide(Auto, Names::Zones(&dmz)).unwrap();
     assert_eq!(link.shown(), None);
     let mut without = Place::with("");
-    without.provide(Auto, Names::Zones(&zone(&[]))).unwrap();
+    without.provide(Auto, Names::Zones(&[zone(&[])])).unwrap();
     assert_eq!(without.shown(), None);
     for own in ["/etc/resolv.conf", "/etc"] {
         let mut place = Place::with("");

@@ -39,6 +39,7 @@ mod reachability;
 mod resolv;
 mod restart;
 mod run;
+mod several;
 mod six;
 mod spoofing;
 mod stage;
@@ -122,6 +123,9 @@ stories! {
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
+    several: each_network_is_reached_by_its_own_interface, a_second_network_comes_and_goes_and_outlives_the_daemon, both_go_with_whoever_had_them,
+        rules_say_for_which_network_they_are, a_port_published_on_the_second_network_answers_by_it,
+        names_of_all_its_zones_are_known, nobody_is_a_way_from_one_zone_to_the_other;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
     oci_life: the_hosts_own_network_is_refused, a_crash_of_either_side_leaves_nothing, podman_runs_the_installed_hook,
         podman_does_not_start_what_the_hook_refuses, a_late_poststop_leaves_the_next_one_alone;

@@ -80,6 +80,7 @@ fn web() -> Container {
             burst: Some(25_000),
         }],
         state: "attached".into(),
+        networks: Vec::new(),
     }
 }
 
@@ -307,6 +308,7 @@ fn a_policy() {
             },
         ],
         nft: None,
+        networks: Vec::new(),
     };
     golden("policy-show.txt", &policy(&view));
     view.nft = Some("table inet netd {\n}\n".into());

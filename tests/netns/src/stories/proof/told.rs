@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use firewall::model::{self, World};
 use serde_json::Value;
-use zone::{ContainerName, DefaultPolicy, ZoneName};
+use zone::{DefaultPolicy, PortName, ZoneName};
 
 use super::draw::paper;
 use super::draw::places::{self, address};
@@ -66,7 +66,7 @@ fn zone(told: &Value) -> model::Zone {
 }
 
 fn container(told: &Value) -> model::Container {
-    let name: ContainerName = must(told, "container");
+    let name: PortName = must(told, "container");
     let addresses = listed(&told["addresses"]).map(|text| {
         let text = text.as_str().unwrap();
         address(text.split('/').next().unwrap())

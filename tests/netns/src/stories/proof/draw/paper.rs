@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use firewall::model::{self, Clock, World};
 use firewall::policy::{Groups, PolicyFile, PolicySet};
-use zone::{ContainerName, DefaultPolicy, ZoneName};
+use zone::{DefaultPolicy, PortName, ZoneName};
 
 use super::places::{self, address};
 use super::plan::{Container, Plan, Publish, Zone};
@@ -96,7 +96,7 @@ fn model_zone(zone: &Zone) -> model::Zone {
 }
 
 fn model_container(container: &Container, zone: &Zone) -> model::Container {
-    let name: ContainerName = parsed(&container.name());
+    let name: PortName = parsed(&container.name());
     let addresses = container.addresses(zone);
     model::Container {
         zone: parsed(&zone.name()),

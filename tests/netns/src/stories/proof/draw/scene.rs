@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use firewall::model::{Container, Endpoint, Flow, Publish, Traffic, World};
 use firewall::policy::PolicySet;
 use firewall::sets::Family;
-use zone::ContainerName;
+use zone::PortName;
 
 use super::places::{self, address};
 use super::question::{Kind, Question};
@@ -158,7 +158,7 @@ impl Scene {
 
     /// A container by name.
     pub fn container(&self, name: &str) -> Option<&Container> {
-        let name: ContainerName = name.parse().ok()?;
+        let name: PortName = name.parse().ok()?;
         self.world.containers.get(&name)
     }
 
@@ -252,7 +252,7 @@ impl Scene {
 
 /// Where a published port leads.
 struct Door {
-    server: ContainerName,
+    server: PortName,
     traffic: Traffic,
     family: Family,
 }

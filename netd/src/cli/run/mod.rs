@@ -1,22 +1,37 @@
 //! `netd run`: options with the names and the meaning they have in systemd-nspawn(1).
+//!
+//! A `.nspawn` file becomes the same structure (`crate::nspawn`), so what goes together only with something else is not said
+//! here but found when both are one (`crate::run`).
+
+mod files;
+mod integration;
+mod links;
+mod privileges;
+mod refused;
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use spawner::{Bind, SpawnError, Tmpfs, UserName};
+use spawner::{Bind, PrivateUsers, SpawnError, Tmpfs, UserName};
 use zone::{ContainerName, ZoneName};
 
 use super::args::Configure;
 use super::resolv_conf::ResolvConf;
 use crate::values::{Label, ValueError};
+pub(crate) use files::FileArgs;
+pub(crate) use integration::{IntegrationArgs, LinkJournal, SettingsMode, Timezone};
+pub(crate) use links::LinkArgs;
+pub(crate) use privileges::PrivilegeArgs;
+pub(crate) use refused::RefusedArgs;
 
 /// `netd run`
-#[derive(Debug, Clone, PartialEq, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(after_help = "\
 Examples:
   netd run --network-zone=dmz -- ip address          the host's root, read-only
   netd run -D /srv/web -M web --network-zone=dmz -p 8080:80 /usr/sbin/httpd -f
   netd run -D /srv/web -U --bind-ro=/etc/ssl --tmpfs=/tmp /bin/sh
+  netd run -M tor-browser                            /var/lib/machines/tor-browser, as tor-browser.nspawn says
   netd run --no-root --network-zone=jail --name=fetch -- curl https://example.org
 
 Exit code: that of COMMAND; 128 + N if signal N ended it.")]
@@ -34,49 +49,37 @@ pub(crate) struct RunArgs {
     #[arg(short = 'M', long, visible_alias = "name", value_name = "NAME")]
     pub(crate) machine: Option<ContainerName>,
 
-    /// Attach it to this zone; made with the defaults where missing
+    /// Attach it to this zone; made with the defaults where missing; may be repeated: the interfaces are host0,
+    /// host1 and so on, and the first zone has the default route and the published ports
     #[arg(long, value_name = "ZONE", help_heading = "Network")]
-    pub(crate) network_zone: Option<ZoneName>,
+    pub(crate) network_zone: Vec<ZoneName>,
     /// No network but loopback; without this and --network-zone it shares the host's network
-    #[arg(long, conflicts_with = "network_zone", help_heading = "Network")]
+    #[arg(long, help_heading = "Network")]
     pub(crate) private_network: bool,
     /// Who configures the interface inside [default: static]
-    #[arg(
-        long,
-        value_name = "HOW",
-        requires = "network_zone",
-        help_heading = "Network"
-    )]
+    #[arg(long, value_name = "HOW", help_heading = "Network")]
     pub(crate) configure: Option<Configure>,
     /// Port of the host that leads to the container; may be repeated
-    #[arg(short = 'p', long, value_name = "[tcp:|udp:]HOSTPORT[:PORT]", value_parser = port, requires = "network_zone", help_heading = "Network")]
+    #[arg(short = 'p', long, value_name = "[tcp:|udp:]HOSTPORT[:PORT]", value_parser = port, help_heading = "Network")]
     pub(crate) port: Vec<String>,
     /// Label that policies may name; may be repeated
-    #[arg(
-        long,
-        value_name = "KEY=VALUE",
-        requires = "network_zone",
-        help_heading = "Network"
-    )]
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Network")]
     pub(crate) label: Vec<Label>,
 
     /// What becomes of /etc/resolv.conf inside, as in systemd-nspawn(1); `auto` is the zone's resolvers
-    /// in a zone, nothing with --private-network, else what the host has
-    #[arg(
-        long,
-        value_name = "MODE",
-        value_enum,
-        default_value_t,
-        help_heading = "Network"
-    )]
-    pub(crate) resolv_conf: ResolvConf,
+    /// in a zone, nothing with --private-network, else what the host has [default: auto]
+    #[arg(long, value_name = "MODE", value_enum, help_heading = "Network")]
+    pub(crate) resolv_conf: Option<ResolvConf>,
+
+    #[command(flatten)]
+    pub(crate) links: LinkArgs,
 
     /// Users of its own: root inside is nobody outside
     #[arg(short = 'U', overrides_with = "private_users", help_heading = "Users")]
     pub(crate) pick_users: bool,
-    /// The same by its long name: `pick` (or `yes`), or `no`
-    #[arg(long, value_name = "USERS", num_args = 0..=1, require_equals = true, default_missing_value = "pick", value_parser = private_users, help_heading = "Users")]
-    pub(crate) private_users: Option<bool>,
+    /// The same by its long name: `pick` (or `yes`), `no`, `identity`, or the host's first id and how many
+    #[arg(long, value_name = "USERS", num_args = 0..=1, require_equals = true, default_missing_value = "pick", help_heading = "Users")]
+    pub(crate) private_users: Option<PrivateUsers>,
     /// Run COMMAND as this user of the container: NAME, UID or UID:GID
     #[arg(short = 'u', long, value_name = "USER", help_heading = "Users")]
     pub(crate) user: Option<UserName>,
@@ -93,6 +96,10 @@ pub(crate) struct RunArgs {
     /// An empty file system in memory at this path; may be repeated
     #[arg(long, value_name = "PATH[:OPTIONS]", value_parser = Tmpfs::parse, help_heading = "Files")]
     pub(crate) tmpfs: Vec<Tmpfs>,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+    #[command(flatten)]
+    pub(crate) privileges: PrivilegeArgs,
 
     /// Set an environment variable; without a value, as it is here
     #[arg(
@@ -115,8 +122,17 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "MODE", help_heading = "Execution")]
     pub(crate) console: Option<Console>,
     /// Hand standard input and output through as they are; same as --console=pipe
-    #[arg(long, conflicts_with = "console", help_heading = "Execution")]
+    #[arg(
+        short = 'P',
+        long,
+        conflicts_with = "console",
+        help_heading = "Execution"
+    )]
     pub(crate) pipe: bool,
+    #[command(flatten)]
+    pub(crate) integration: IntegrationArgs,
+    #[command(flatten)]
+    pub(crate) refused: RefusedArgs,
     /// Say nothing beside errors
     #[arg(short = 'q', long, help_heading = "Execution")]
     pub(crate) quiet: bool,
@@ -138,13 +154,8 @@ fn absolute(text: &str) -> Result<PathBuf, ValueError> {
     }
 }
 
-/// `--private-users`: `pick` or `no`.
-fn private_users(text: &str) -> Result<bool, ValueError> {
-    match text {
-        "pick" | "yes" | "true" => Ok(true),
-        "no" | "false" => Ok(false),
-        _ => Err(ValueError::new(text, "is neither `pick` nor `no`")),
-    }
+fn boolean(text: &str) -> Result<bool, ValueError> {
+    spawner::boolean(text).ok_or_else(|| ValueError::new(text, "is neither yes nor no"))
 }
 
 fn bind(text: &str) -> Result<Bind, SpawnError> {
@@ -190,8 +201,14 @@ impl std::str::FromStr for Variable {
 pub(crate) enum Console {
     /// A terminal of its own
     Interactive,
+    /// A terminal of its own, of which only what comes out is shown
+    ReadOnly,
+    /// A terminal of its own that leads nowhere
+    Passive,
     /// Handed through as they are
     Pipe,
+    /// A terminal if both are one, else handed through: as without this
+    Autopipe,
 }
 
 #[cfg(test)]
