@@ -11,6 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use firewall::bandwidth::Bandwidth;
 use firewall::model::Publish;
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub(crate) struct Record {
     /// Further names of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aliases: Vec<String>,
+    /// How much it may send and receive, as its runtime asked.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub(crate) bandwidth: Bandwidth,
     /// The key under which a door finds it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,

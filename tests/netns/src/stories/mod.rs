@@ -5,8 +5,10 @@ mod any_process;
 mod apply;
 mod attach;
 mod bad_input;
+mod bandwidth;
 mod boot;
 mod cni;
+mod cni_chain;
 mod cni_runtimes;
 mod crash;
 mod decisions;
@@ -85,6 +87,8 @@ stories! {
         a_file_that_is_bad_stays_as_good_as_it_was, groups_go_with_their_set, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
     explain: published_ports_lead_to_the_container, a_zone_off_its_uplink_is_explained, other_tables_are_read,
         what_cannot_be_known_of_other_tables_may_drop, what_is_suggested_opens_it, files_alone_are_enough;
+    bandwidth: each_direction_has_its_rate_and_an_edit_cuts_nobody,
+        limits_outlive_daemons_and_tampering_and_nothing_is_left_of_them;
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
@@ -142,6 +146,7 @@ stories! {
     cni: a_whole_life_in_every_version, what_is_asked_for_is_given_or_refused, check_sees_what_is_missing,
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;
+    cni_chain: containers_of_a_foreign_bridge_are_under_policy, nothing_passes_before_netd_policy_whoever_is_dead;
     cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
