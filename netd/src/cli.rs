@@ -9,6 +9,7 @@ mod check;
 mod decisions;
 mod explain;
 mod hook_args;
+mod machines;
 mod output;
 mod pages;
 mod policy;
@@ -175,7 +176,9 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Attach(args) => attach::attach(&context, args),
         Command::Detach(args) => attach::detach(&context, &args.container, args.zone.as_ref()),
         Command::Run(args) => crate::run::run(&context, *args),
-        Command::List => show::list(&context),
+        Command::Machine(command) => machines::run(&context, command),
+        Command::Image(command) => machines::image(&context, command),
+        Command::List => machines::list(&context),
         Command::Status { container } => show::status(&context, container.as_ref()),
         Command::Stop(args) => stop::stop(&context, &args),
         Command::Reload => policy::reload(&context),

@@ -70,6 +70,23 @@ impl Dirs {
         self.runtime.join("containers")
     }
 
+    /// The images of machines: those of the config dir, of the state dir, and of systemd; new ones are made with systemd's, unless the
+    /// state dir is another than usual.
+    pub(crate) fn images(&self) -> images::Store {
+        let systemd = PathBuf::from("/var/lib/machines");
+        let own = self.state.join("machines");
+        let home = match self.state == Path::new("/var/lib/netd") {
+            true => systemd.clone(),
+            false => own.clone(),
+        };
+        images::Store::new(vec![self.config.join("machines"), own, systemd], home)
+    }
+
+    /// What a machine in the background prints.
+    pub(crate) fn console_log(&self, machine: &str) -> PathBuf {
+        self.runtime.join("consoles").join(format!("{machine}.log"))
+    }
+
     /// The same directories as absolute paths: a daemon in the background and the hooks of a
     /// container run in another working directory.
     pub(crate) fn absolute(self) -> io::Result<Self> {

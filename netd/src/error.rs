@@ -148,6 +148,9 @@ pub(crate) enum Error {
         seconds: u64,
     },
 
+    #[error(transparent)]
+    Image(#[from] images::ImageError),
+
     #[error("policy learn {container}: nothing was recorded of it since {since}")]
     NothingLearned {
         container: ContainerName,
@@ -165,6 +168,8 @@ pub(crate) enum Error {
     BadPolicy(String),
     #[error("cannot read {}", .path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
     #[error("cannot tell the working directory")]
@@ -186,8 +191,11 @@ impl Error {
             | Error::TimedOut { .. } => exit::UNREACHABLE,
             Error::NoSuchZone(_)
             | Error::NoSuchContainer(_)
+            | Error::Image(images::ImageError::Absent { .. })
             | Error::Spawn(SpawnError::NoSuchContainer(_)) => exit::ABSENT,
-            Error::Invalid(_) | Error::Spawn(SpawnError::Setting { .. }) => exit::USAGE,
+            Error::Invalid(_)
+            | Error::Image(images::ImageError::Name(_))
+            | Error::Spawn(SpawnError::Setting { .. }) => exit::USAGE,
             // As a shell has it: 127 not found, 126 not executable.
             Error::Spawn(SpawnError::Command { status, .. }) => *status,
             _ => exit::FAILED,

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Moves this thread, and only it, into a new network namespace.
 pub(crate) fn new_netns() -> io::Result<()> {
@@ -14,6 +15,24 @@ pub(crate) fn new_mounts() -> io::Result<()> {
     // SAFETY: CLONE_NEWNS (with the CLONE_FS that it implies) touches neither memory nor descriptors; other threads
     // stay where they are.
     Ok(unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?)
+}
+
+/// pidfd_send_signal(2) with any signal number, real-time ones too.
+pub(crate) fn pidfd_signal(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo asks for the one kill(2) would send; the other arguments are plain numbers.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match sent {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Marks every descriptor from `first` on as closed at the next exec (close_range(2), Linux 5.11).

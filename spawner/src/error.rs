@@ -27,6 +27,16 @@ pub enum SpawnError {
     /// There is no running container of that name.
     #[error("no container {0} is running")]
     NoSuchContainer(String),
+    /// A running container could not be entered: the command was not run there.
+    #[error("container {name}: {what}")]
+    Join {
+        /// The container.
+        name: String,
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The root directory is missing, or is no directory.
     #[error("root directory {path}")]
     Directory {

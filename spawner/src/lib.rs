@@ -26,6 +26,7 @@ mod executor;
 mod front;
 mod hook;
 mod inside;
+pub mod join;
 mod limits;
 mod making;
 mod monitor;

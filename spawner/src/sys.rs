@@ -1,6 +1,8 @@
 //! The system calls that rustix does not wrap, or wraps as unsafe. All of this crate's `unsafe` is here.
 #![allow(unsafe_code)]
 
+pub(crate) mod join;
+
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -138,6 +138,12 @@ impl Wire {
     }
 }
 
+impl From<OwnedFd> for Wire {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -10,6 +10,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 use super::explain::Located;
 pub(crate) use super::hook_args::{HookAction, HookCommand, NetavarkCall, NspawnCommand};
+use super::machines::{ImageCommand, MachineCommand};
 pub(crate) use super::run::RunArgs;
 use crate::dirs::Dirs;
 use crate::since::Since;
@@ -70,15 +71,22 @@ pub(crate) enum Command {
     Detach(DetachArgs),
     /// Run a command in a container of its own
     Run(Box<RunArgs>),
-    /// List attached containers
+    /// List containers that are attached or run
     List,
     /// Show the state of the daemon, or of a container
     Status {
         /// The container; without one, the daemon's own state
         container: Option<ContainerName>,
     },
-    /// Stop a container that `netd run` started
+    /// Stop a container that `netd run` started, in order
+    ///
+    /// An init is asked in its own words (systemd by SIGRTMIN+3, busybox by SIGUSR2), everybody else by SIGTERM. What has not ended in
+    /// time is killed.
     Stop(StopArgs),
+    #[command(flatten)]
+    Machine(MachineCommand),
+    #[command(flatten)]
+    Image(ImageCommand),
     /// Read zones and policies again
     ///
     /// Returns once they are in force. Exit code 1 if a file was refused; the last good one of that
@@ -300,9 +308,9 @@ pub(crate) struct DetachArgs {
 pub(crate) struct StopArgs {
     /// Name of the container
     pub(crate) container: ContainerName,
-    /// How long it may take to end after SIGTERM, before SIGKILL
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
-    pub(crate) time: u64,
+    /// How long it may take to end, before SIGKILL [default: 10, 90 for what runs an init]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) time: Option<u64>,
 }
 
 /// `netd policy …`

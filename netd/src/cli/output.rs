@@ -15,7 +15,8 @@ use crate::error::Error;
 pub(crate) use explanation::explanation;
 pub(crate) use policies::{applied, policy_difference, policy_step};
 pub(crate) use views::{
-    attached, container, containers, leases, policy, problem, status, zone, zone_created, zones,
+    attached, container, containers, images, leases, machine, moment, policy, problem, status,
+    transfers, zone, zone_created, zones,
 };
 
 /// Writes data to standard output.

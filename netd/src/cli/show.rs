@@ -1,34 +1,20 @@
-//! `netd list`, `netd status`, `netd lease list`
+//! `netd status`, `netd lease list`
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
 use zone::ContainerName;
 
 use super::Context;
 use super::output;
-use crate::api::{Container, Problem};
 use crate::error::Error;
-
-pub(super) fn list(context: &Context) -> Result<ExitCode, Error> {
-    let containers = context.connect()?.list()?;
-    if context.json {
-        output::print_json(&containers)?;
-    } else if containers.is_empty() {
-        output::note("no containers; `netd attach` and `netd run` make them known");
-    } else {
-        output::print(&output::containers(&containers))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
 
 pub(super) fn status(
     context: &Context,
     container: Option<&ContainerName>,
 ) -> Result<ExitCode, Error> {
     match container {
-        Some(container) => status_of(context, container),
+        Some(container) => super::machines::status(context, container),
         None => {
             let status = context.connect()?.status()?;
             if context.json {
@@ -39,27 +25,6 @@ pub(super) fn status(
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-fn status_of(context: &Context, container: &ContainerName) -> Result<ExitCode, Error> {
-    #[derive(Serialize)]
-    struct Document<'a> {
-        #[serde(flatten)]
-        container: &'a Container,
-        problems: &'a [Problem],
-        warnings: &'a [String],
-    }
-    let (container, problems, warnings) = context.connect()?.show(container)?;
-    if context.json {
-        output::print_json(&Document {
-            container: &container,
-            problems: &problems,
-            warnings: &warnings,
-        })?;
-    } else {
-        output::print(&output::container(&container, &problems, &warnings))?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn leases(context: &Context) -> Result<ExitCode, Error> {

@@ -11,11 +11,16 @@ use zone::ContainerName;
 
 use super::Context;
 use super::args::StopArgs;
-use super::output;
+use super::{machines, output};
 use crate::error::Error;
 
 /// How long the cleaning up after SIGKILL may take.
 const CLEANING: Duration = Duration::from_secs(10);
+
+/// How long what runs an init may take to stop everything in it, as systemd's units have it.
+const WHOLE_SYSTEM: u64 = 90;
+/// How long anything else may take.
+const ONE_COMMAND: u64 = 10;
 
 pub(super) fn stop(context: &Context, args: &StopArgs) -> Result<ExitCode, Error> {
     #[derive(Serialize)]
@@ -23,9 +28,27 @@ pub(super) fn stop(context: &Context, args: &StopArgs) -> Result<ExitCode, Error
         container: &'a ContainerName,
         killed: bool,
     }
+    let killed = end(context, args)?;
+    if context.json {
+        output::print_json(&Document {
+            container: &args.container,
+            killed,
+        })?;
+    } else {
+        let how = if killed { "killed" } else { "stopped" };
+        output::print(&format!("{} {how}\n", args.container))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends a container in order; whether it had to be killed.
+pub(super) fn end(context: &Context, args: &StopArgs) -> Result<bool, Error> {
     let name: MachineName = args.container.as_str().parse()?;
     let containers = context.dirs.containers();
-    match spawner::kill(&containers, &name, libc::SIGTERM) {
+    let running = spawner::list(&containers)?;
+    let running = running.into_iter().find(|c| c.name == name.as_str());
+    let signal = running.as_ref().map_or(libc::SIGTERM, machines::in_order);
+    match spawner::kill(&containers, &name, signal) {
         Err(SpawnError::NoSuchContainer(_)) => {
             return Err(Error::NoSuchContainer(format!(
                 "stop {name}: no container of this name runs that `netd run` started"
@@ -33,7 +56,11 @@ pub(super) fn stop(context: &Context, args: &StopArgs) -> Result<ExitCode, Error
         }
         result => result?,
     }
-    let grace = Duration::from_secs(args.time);
+    let usual = match signal {
+        libc::SIGTERM => ONE_COMMAND,
+        _ => WHOLE_SYSTEM,
+    };
+    let grace = Duration::from_secs(args.time.unwrap_or(usual));
     let killed = !gone_within(&containers, &name, grace)?;
     if killed {
         match spawner::kill(&containers, &name, libc::SIGKILL) {
@@ -49,16 +76,7 @@ pub(super) fn stop(context: &Context, args: &StopArgs) -> Result<ExitCode, Error
         }
     }
     cleaned_up(&containers.join(name.as_str()));
-    if context.json {
-        output::print_json(&Document {
-            container: &args.container,
-            killed,
-        })?;
-    } else {
-        let how = if killed { "killed" } else { "stopped" };
-        output::print(&format!("{} {how}\n", args.container))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(killed)
 }
 
 /// Waits for the poststop hooks and the removal of the container's directory, so that its name is free

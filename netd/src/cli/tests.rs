@@ -176,7 +176,6 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         ("netd explain web db --files /c --in web", "NAME=ZONE"),
         ("netd explain web db --at noon", "Sat 22:00"),
         ("netd run -P --console=passive", "--console"),
-        ("netd run --image=a.raw", "netd runs directories"),
         ("netd run --pivot-root=/a", "--directory="),
         ("netd run -Z a", "SELinux"),
         ("netd run --capability=CAP_FLY", "capabilities(7)"),
@@ -216,11 +215,11 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
 fn commands_that_do_not_exist_are_not_listed() {
     let help = parse_words("netd --help").unwrap_err().to_string();
     for there in [
-        "daemon", "zone", "attach", "run", "explain", "lease", "hook",
+        "daemon", "zone", "attach", "run", "explain", "lease", "hook", "exec", "shell", "images",
     ] {
         assert!(help.contains(&format!("\n  {there} ")), "{there}: {help}");
     }
-    for absent in ["keep", "flows", "graph", "doctor", "learn", "exec"] {
+    for absent in ["keep", "door", "flows", "graph", "doctor", "learn"] {
         assert!(
             !help.contains(&format!("\n  {absent} ")),
             "{absent}: {help}"

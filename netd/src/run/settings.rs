@@ -217,7 +217,7 @@ pub(super) fn name(args: &RunArgs, root: &Root) -> Result<MachineName, Error> {
 }
 
 /// A variable with its value; without one it is taken from here.
-fn variable(variable: Variable) -> Result<(String, String), Error> {
+pub(crate) fn variable(variable: Variable) -> Result<(String, String), Error> {
     let Variable { name, value } = variable;
     match value.or_else(|| std::env::var(&name).ok()) {
         Some(value) => Ok((name, value)),

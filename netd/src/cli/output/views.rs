@@ -1,10 +1,13 @@
 //! Zones, containers, leases, verdicts and policies as people read them.
 
+use images::{Image, Kind};
+
 use super::layout::{or_dash, properties, span, table};
 use crate::api::{
     Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, Limit, PolicyView, Problem, Reason,
     Resolver, Zone,
 };
+use crate::cli::machines::{Listed, Transfer};
 use crate::client::{Attached, ZoneCreated};
 
 /// `netd zone list`
@@ -126,26 +129,21 @@ pub(crate) fn attached(answer: &Attached) -> String {
 }
 
 /// `netd list`
-pub(crate) fn containers(containers: &[Container]) -> String {
+pub(crate) fn containers(containers: &[Listed]) -> String {
     let rows = containers
         .iter()
-        .flat_map(Container::ports)
-        .map(|container| {
-            vec![
-                container.container.clone(),
-                container.zone.clone(),
-                container.state.clone(),
-                or_dash(container.addresses.join(" ")),
-                or_dash(container.published.join(" ")),
-                or_dash(labels(&container).join(" ")),
-            ]
-        });
+        .flat_map(Listed::rows)
+        .map(|row| row.map(or_dash).to_vec());
     table(
         &[
-            "CONTAINER",
+            "MACHINE",
+            "CLASS",
+            "SERVICE",
+            "OS",
+            "VERSION",
+            "ADDRESSES",
             "ZONE",
             "STATE",
-            "ADDRESSES",
             "PUBLISHED",
             "LABELS",
         ],
@@ -153,22 +151,110 @@ pub(crate) fn containers(containers: &[Container]) -> String {
     )
 }
 
-/// `netd status CONTAINER`
+/// `netd images`
+pub(crate) fn images(images: &[Image]) -> String {
+    let time = |seconds: Option<u64>| {
+        let at = seconds.and_then(|s| chrono::DateTime::from_timestamp(i64::try_from(s).ok()?, 0));
+        at.map_or_else(
+            || "-".to_owned(),
+            |at| {
+                at.with_timezone(&chrono::Local)
+                    .format("%Y-%m-%d %H:%M:%S")
+                    .to_string()
+            },
+        )
+    };
+    let rows = images.iter().map(|image| {
+        vec![
+            image.name.clone(),
+            match image.kind {
+                Kind::Directory => "directory",
+                Kind::Raw => "raw",
+            }
+            .to_owned(),
+            if image.read_only { "ro" } else { "rw" }.to_owned(),
+            image.usage.map_or_else(|| "-".to_owned(), bytes),
+            time(image.created),
+            time(image.modified),
+            image.path.display().to_string(),
+        ]
+    });
+    table(
+        &["NAME", "TYPE", "RO", "USAGE", "CREATED", "MODIFIED", "PATH"],
+        rows.collect(),
+    )
+}
+
+/// `netd list-transfers`
+pub(crate) fn transfers(transfers: &[Transfer]) -> String {
+    let rows = transfers.iter().map(|transfer| {
+        let share = transfer
+            .total
+            .filter(|total| *total > 0)
+            .map(|total| transfer.done * 100 / total);
+        vec![
+            transfer.id.to_string(),
+            share.map_or_else(|| bytes(transfer.done), |share| format!("{share}%")),
+            transfer.verb.clone(),
+            transfer.name.clone(),
+            transfer.remote.clone(),
+        ]
+    });
+    table(
+        &["ID", "PROGRESS", "TYPE", "LOCAL", "REMOTE"],
+        rows.collect(),
+    )
+}
+
+/// A size as people read it.
+fn bytes(count: u64) -> String {
+    let units = ["B", "K", "M", "G", "T"];
+    let (mut size, mut unit) = (count as f64, 0);
+    while size >= 1024.0 && unit + 1 < units.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{count}B"),
+        _ => format!("{size:.1}{}", units[unit]),
+    }
+}
+
+/// A time with its distance from now: `Sun 2026-11-22 11:12:00; 3min 2s ago`.
+pub(crate) fn moment(seconds: i64) -> String {
+    let now = chrono::Local::now();
+    let at =
+        chrono::DateTime::from_timestamp(seconds, 0).map(|at| at.with_timezone(&chrono::Local));
+    let text = at.map_or_else(
+        || seconds.to_string(),
+        |at| at.format("%a %Y-%m-%d %H:%M:%S").to_string(),
+    );
+    format!("{text}; {} ago", span(now.timestamp() - seconds))
+}
+
+/// `netd status CONTAINER`; with `machine`, further lines for one that runs, and the tree of its processes.
 pub(crate) fn container(
     container: &Container,
     problems: &[Problem],
     warnings: &[String],
+    machine: Vec<(&str, Vec<String>)>,
+    tree: Vec<String>,
 ) -> String {
     let ports = container.ports();
     let mut text = String::new();
+    let (mut machine, mut tree) = (machine, tree);
     for (n, port) in ports.iter().enumerate() {
-        // what is wrong is of the container, and told once
+        // what is of the container is told once: what runs at the begin, what is wrong at the end
         let last = n + 1 == ports.len();
         let (problems, warnings) = match last {
             true => (problems, warnings),
             false => (&[][..], &[][..]),
         };
-        text.push_str(&network(port, problems, warnings));
+        let mut rows = network(port, std::mem::take(&mut machine), problems, warnings);
+        if last {
+            rows.push(("Processes", std::mem::take(&mut tree)));
+        }
+        text.push_str(&properties(&rows));
         if !last {
             text.push('\n');
         }
@@ -176,15 +262,23 @@ pub(crate) fn container(
     text
 }
 
-fn network(container: &Container, problems: &[Problem], warnings: &[String]) -> String {
+fn network<'a>(
+    container: &Container,
+    machine: Vec<(&'a str, Vec<String>)>,
+    problems: &[Problem],
+    warnings: &[String],
+) -> Vec<(&'a str, Vec<String>)> {
     let one = |text: &str| vec![text.to_owned()];
     let domain: Vec<String> = Some(container.domain.clone())
         .into_iter()
         .filter(|d| !d.is_empty())
         .collect();
-    properties(&[
+    let mut rows = vec![
         ("Container", one(&container.container)),
         ("State", one(&container.state)),
+    ];
+    rows.extend(machine);
+    rows.extend([
         ("Zone", one(&container.zone)),
         (
             "Interface",
@@ -204,7 +298,19 @@ fn network(container: &Container, problems: &[Problem], warnings: &[String]) -> 
         ("Bandwidth", container.bandwidth.iter().map(limit).collect()),
         ("Problem", problems.iter().map(problem).collect()),
         ("Warning", warnings.to_vec()),
-    ])
+    ]);
+    rows
+}
+
+/// The same for a container that runs without a zone.
+pub(crate) fn machine(name: &str, machine: Vec<(&str, Vec<String>)>, tree: Vec<String>) -> String {
+    let mut rows = vec![
+        ("Container", vec![name.to_owned()]),
+        ("State", vec!["running".to_owned()]),
+    ];
+    rows.extend(machine);
+    rows.push(("Processes", tree));
+    properties(&rows)
 }
 
 /// `KEY=VALUE`, in the order of keys.

@@ -6,6 +6,7 @@ mod apply;
 mod attach;
 mod bad_input;
 mod bandwidth;
+mod boot;
 mod cni;
 mod cni_chain;
 mod cni_runtimes;
@@ -15,11 +16,13 @@ mod dhcp;
 mod dhcp_life;
 mod dhcp_storm;
 mod dhcp_zone;
+mod escapes;
 mod explain;
 mod files;
 mod flat;
 mod groups;
 mod harness;
+mod images;
 mod limits;
 mod names;
 pub mod netavark;
@@ -39,12 +42,14 @@ mod reachability;
 mod resolv;
 mod restart;
 mod run;
+mod run_options;
 mod several;
 mod six;
 mod spoofing;
 mod stage;
 mod tamper;
 mod varlink;
+mod visit;
 
 use crate::runner::Story;
 
@@ -123,7 +128,13 @@ stories! {
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
+    run_options: a_settings_file_runs_as_it_stands_and_is_its_command_line, many_options_in_one_start, interfaces_beside_zones,
+        bundles_and_scopes;
+    escapes: the_table_says_what_the_probe_says, the_program_of_the_host_cannot_be_overwritten,
+        no_descriptor_of_the_caller_comes_along, no_mount_is_led_out_of_the_root,
+        cgroups_keys_and_the_kernels_files_lead_nowhere;
     several: each_network_is_reached_by_its_own_interface, a_second_network_comes_and_goes_and_outlives_the_daemon, both_go_with_whoever_had_them,
+        a_program_is_run_in_two_zones,
         rules_say_for_which_network_they_are, a_port_published_on_the_second_network_answers_by_it,
         names_of_all_its_zones_are_known, nobody_is_a_way_from_one_zone_to_the_other;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
@@ -140,4 +151,9 @@ stories! {
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
+    boot: a_machine_boots_and_stops_in_order, disks_are_roots_too;
+    images: a_whole_life, archives_of_strangers_stay_in_their_tree, pulled_verified_and_resumed, a_unit_starts_a_machine_at_boot;
+    visit: a_visitor_may_what_the_container_may, words_codes_and_streams_pass_through, a_container_that_lies_catches_no_visitor,
+        files_go_in_and_out_and_links_lead_nowhere, a_folder_of_the_host_is_shown_in_a_running_container,
+        what_runs_is_told_and_ends_in_order;
 }

@@ -146,18 +146,27 @@ fn one_zone() {
 
 #[test]
 fn containers_in_a_table() {
-    golden("list.txt", &containers(&[web(), bare()]));
+    golden(
+        "list.txt",
+        &containers(&[web(), bare()].map(Listed::attached)),
+    );
 }
 
 #[test]
 fn one_container() {
-    golden("status-container.txt", &container(&web(), &[], &[]));
+    golden(
+        "status-container.txt",
+        &container(&web(), &[], &[], Vec::new(), Vec::new()),
+    );
     let problem = Problem {
         subject: "/etc/netd/policies/web.toml".into(),
         message: "/etc/netd/policies/web.toml:3:1: error: unknown key `port`\n  |\n3 | port = 1\n  | ^^^^"
             .into(),
     };
-    golden("status-refused.txt", &container(&bare(), &[problem], &[]));
+    golden(
+        "status-refused.txt",
+        &container(&bare(), &[problem], &[], Vec::new(), Vec::new()),
+    );
 }
 
 fn counters(zone: &str, queries: i64) -> ResolverZone {
