@@ -357,7 +357,7 @@ fn trial_agrees(setting: &Setting) -> Result<(), TestCaseError> {
             let blamed = policies.0.values().find(|f| f.file == *file).unwrap();
             prop_assert_eq!(blamed.mode, Mode::Audit, "{:#?}", record);
             let mut ports = world.ports_of(record.container.as_str());
-                let container = ports.find(|port| port.zone == record.zone).unwrap();
+            let container = ports.find(|port| port.zone == record.zone).unwrap();
             prop_assert!(blamed.applies_to.matches(container));
             prop_assert!(blamed.section(record.direction).is_some());
         }
