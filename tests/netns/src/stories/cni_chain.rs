@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::net::netns::{Netns, Ran};
 use crate::net::probe::{Reach, probe};
 use crate::net::server::Server;
-use crate::world::{HOST, World};
+use crate::world::{HOST, OUTSIDE, World};
 
 /// Where Debian has the plugins.
 const PLUGINS: &str = "/usr/lib/cni";
@@ -369,7 +369,9 @@ pub fn nothing_passes_before_netd_policy_whoever_is_dead() {
     let web = bare.add("web", &json!({}));
     let no_way_out = |pods: [&Pod; 2]| {
         for pod in pods {
-            assert!(!pings(pod, GATEWAY) && !pings(pod, HOST[0]), "{}", pod.id);
+            assert!(!pings(pod, HOST[0]), "{}", pod.id);
+            let world = probe(&pod.netns, OUTSIDE[0].parse().unwrap(), "tcp/80");
+            assert!(!world.passed(), "{}", pod.id);
         }
     };
     let closed = |pods: [&Pod; 2]| {
@@ -381,6 +383,7 @@ pub fn nothing_passes_before_netd_policy_whoever_is_dead() {
                 to.id
             );
             assert!(!pings(from, &to.address().to_string()));
+            assert!(!pings(from, GATEWAY), "{}", from.id);
         }
         no_way_out(pods);
     };
