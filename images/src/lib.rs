@@ -8,12 +8,14 @@
 
 pub mod archive;
 mod codec;
+pub mod disk;
 mod error;
 mod import;
 mod name;
 mod pull;
 mod staging;
 mod store;
+mod sys;
 
 pub use codec::Codec;
 pub use error::ImageError;

@@ -1,6 +1,6 @@
 //! Half-made images: under a name that none can have, renamed when they are whole, removed when they are not.
 //!
-//! A folder or file `.#NAME.…` is locked (flock(2)) while somebody makes it. One that is not was left by a process that was killed, and
+//! A folder or file `.#image.NAME.…` is locked (flock(2)) while somebody makes it. One that is not was left by a process that was killed, and
 //! is swept away by whoever comes next.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -15,8 +15,8 @@ use crate::archive::{self, Cancel, Owners};
 use crate::error::ImageError;
 use crate::store::Kind;
 
-/// Begins the name of everything that is not whole.
-const MARK: &str = ".#";
+/// Begins the name of everything that is not whole, and of nothing else: a tree that runs for a while only is `.#machine.…`.
+const MARK: &str = ".#image.";
 
 /// An image that is being made. Dropping it removes it.
 #[derive(Debug)]

@@ -60,6 +60,11 @@ impl Store {
         Self { folders, home }
     }
 
+    /// Where images are looked for, in this order.
+    pub fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
     /// Where images are made.
     pub fn home(&self) -> &Path {
         &self.home

@@ -11,6 +11,7 @@
 //! One thread from begin to end: libcontainer forks without exec.
 
 mod bundle;
+mod disk;
 mod merge;
 mod resolver;
 mod root;
@@ -68,6 +69,12 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     settings.limits = limits;
     settings.hooks = hooks;
     settings.check()?;
+    let mut mounted = None;
+    if let Root::Image { path, .. } = &root {
+        let here = disk::mount(context, path, &args, settings.name.as_str())?;
+        settings.directory = Some(here.directory().to_owned());
+        mounted = Some(here);
+    }
     root::populate(&args, &root)?;
     if !quiet
         && root == Root::Host
@@ -100,7 +107,9 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     if !quiet {
         warnings::show();
     }
-    let exit = spawner::run(&settings)?;
+    let ended = spawner::run(&settings);
+    drop(mounted);
+    let exit = ended?;
     Ok(ExitCode::from(exit.status()))
 }
 

@@ -5,9 +5,6 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Context, RunArgs};
 use crate::error::Error;
 
-/// Where systemd's tools look for machines, too.
-const MACHINES: &str = "/var/lib/machines";
-
 /// A container's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Root {
@@ -15,6 +12,13 @@ pub(super) enum Root {
     Host,
     /// A directory.
     Directory(PathBuf),
+    /// A disk, until it is mounted.
+    Image {
+        /// Its file.
+        path: PathBuf,
+        /// What the container is named after: the same without its suffix.
+        name: PathBuf,
+    },
     /// That of an OCI bundle.
     Bundle {
         /// The directory.
@@ -30,20 +34,38 @@ impl Root {
         if let Some(directory) = &args.directory {
             return Self::Directory(directory.clone());
         }
+        if let Some(path) = &args.image {
+            return Self::image(path.clone());
+        }
         let named = args.machine.as_ref().filter(|_| !args.no_root);
         let found = named.and_then(|name| {
-            let folders = [context.dirs.config.join("machines"), MACHINES.into()];
-            let mut paths = folders.iter().map(|folder| folder.join(name.as_str()));
-            paths.find(|path| path.is_dir())
+            let images = context.dirs.images();
+            let mut paths = images
+                .folders()
+                .iter()
+                .map(|folder| folder.join(name.as_str()));
+            let tree = paths.find(|path| path.is_dir()).map(Self::Directory);
+            let disks = images.folders().iter();
+            let mut disks = disks.map(|folder| folder.join(format!("{name}.raw")));
+            tree.or_else(|| disks.find(|path| path.is_file()).map(Self::image))
         });
-        found.map_or(Self::Host, Self::Directory)
+        found.unwrap_or(Self::Host)
+    }
+
+    fn image(path: PathBuf) -> Self {
+        Self::Image {
+            name: path.with_extension(""),
+            path,
+        }
     }
 
     /// The directory, where there is one.
     pub(super) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Host => None,
-            Self::Directory(path) | Self::Bundle { root: path, .. } => Some(path),
+            Self::Directory(path) | Self::Bundle { root: path, .. } | Self::Image { path, .. } => {
+                Some(path)
+            }
         }
     }
 
@@ -51,7 +73,9 @@ impl Root {
     pub(super) fn named(&self) -> Option<&Path> {
         match self {
             Self::Host => None,
-            Self::Directory(path) | Self::Bundle { name: path, .. } => Some(path),
+            Self::Directory(path)
+            | Self::Bundle { name: path, .. }
+            | Self::Image { name: path, .. } => Some(path),
         }
     }
 }

@@ -29,7 +29,6 @@ use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpawnError;
-use crate::inside;
 use crate::settings::{MachineName, Terminal, UserName};
 use crate::terminal::{self, Console};
 use crate::user;
@@ -114,7 +113,7 @@ pub fn exec(state_root: &Path, name: &MachineName, visit: &Visit) -> Result<Exit
     let (command, arg0) = match visit.command.is_empty() {
         false => (visit.command.clone(), None),
         true => {
-            let passwd = inside::read(&root, Path::new("etc/passwd")).unwrap_or_default();
+            let passwd = crate::inside::read(&root, Path::new("etc/passwd")).unwrap_or_default();
             let shell = login_shell(&passwd, user.uid);
             let base = shell.rsplit('/').next().unwrap_or("sh").to_owned();
             (vec![shell], Some(format!("-{base}")))
@@ -140,7 +139,7 @@ pub fn exec(state_root: &Path, name: &MachineName, visit: &Visit) -> Result<Exit
     // before the command runs, which may ask for the terminal's size at once
     let (console, slave) = match tty {
         Some(pty) => {
-            let console = Console::start(pty.master, visit.terminal)
+            let console = Console::start(pty.master, Terminal::Interactive)
                 .map_err(SpawnError::system("take the command's terminal"))?;
             (Some(console), Some(pty.slave))
         }

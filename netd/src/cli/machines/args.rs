@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use spawner::UserName;
-use zone::ContainerName;
+use zone::{ContainerName, ZoneName};
 
 use crate::cli::Variable;
 use crate::values::ValueError;
@@ -33,11 +33,15 @@ Examples:
     /// Start a machine in the background
     ///
     /// An image of that name is looked for in the machines folder of the state dir, /etc/netd/machines and
-    /// /var/lib/machines, and booted with its .nspawn settings. What it prints goes to a log in the runtime dir.
+    /// /var/lib/machines, and booted with users of its own
+    /// and with its .nspawn settings, which win. What it prints goes to a log in the runtime dir.
     Start {
         /// Names of the machines
         #[arg(required = true, value_name = "NAME")]
         machines: Vec<ContainerName>,
+        /// Attach them to this zone, unless their settings name a network; without one they have loopback only; may be repeated
+        #[arg(long, value_name = "ZONE")]
+        network_zone: Vec<ZoneName>,
     },
     /// Send a signal to a running container
     Kill(KillArgs),
@@ -200,7 +204,7 @@ pub(crate) struct KillArgs {
     /// Name of the container
     pub(crate) container: ContainerName,
     /// Which signal: a name or a number, also RTMIN+N
-    #[arg(short, long, value_name = "SIGNAL", default_value = "SIGTERM", value_parser = signal)]
+    #[arg(short, long, value_name = "SIGNAL", default_value = "SIGTERM", value_parser = crate::cli::run::signal)]
     pub(crate) signal: i32,
     /// To whom
     #[arg(
@@ -221,64 +225,6 @@ pub(crate) enum KillWhom {
     All,
 }
 
-/// The name or number of a signal, signal(7).
-pub(crate) fn signal(text: &str) -> Result<i32, ValueError> {
-    const NAMES: [(&str, i32); 25] = [
-        ("HUP", libc::SIGHUP),
-        ("INT", libc::SIGINT),
-        ("QUIT", libc::SIGQUIT),
-        ("ILL", libc::SIGILL),
-        ("TRAP", libc::SIGTRAP),
-        ("ABRT", libc::SIGABRT),
-        ("BUS", libc::SIGBUS),
-        ("FPE", libc::SIGFPE),
-        ("KILL", libc::SIGKILL),
-        ("USR1", libc::SIGUSR1),
-        ("SEGV", libc::SIGSEGV),
-        ("USR2", libc::SIGUSR2),
-        ("PIPE", libc::SIGPIPE),
-        ("ALRM", libc::SIGALRM),
-        ("TERM", libc::SIGTERM),
-        ("CHLD", libc::SIGCHLD),
-        ("CONT", libc::SIGCONT),
-        ("STOP", libc::SIGSTOP),
-        ("TSTP", libc::SIGTSTP),
-        ("TTIN", libc::SIGTTIN),
-        ("TTOU", libc::SIGTTOU),
-        ("URG", libc::SIGURG),
-        ("WINCH", libc::SIGWINCH),
-        ("PWR", libc::SIGPWR),
-        ("SYS", libc::SIGSYS),
-    ];
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let real_time = |rest: &str, base: i32, sign: i32| match rest {
-        "" => Some(base),
-        rest => rest.get(1..)?.parse::<i32>().ok().map(|n| base + sign * n),
-    };
-    let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(rest), _) if rest.is_empty() || rest.starts_with('+') => {
-            real_time(rest, libc::SIGRTMIN(), 1)
-        }
-        (_, Some(rest)) if rest.is_empty() || rest.starts_with('-') => {
-            real_time(rest, libc::SIGRTMAX(), -1)
-        }
-        _ => NAMES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, number)| *number)
-            .or_else(|| name.parse().ok()),
-    };
-    number
-        .filter(|number| (1..=libc::SIGRTMAX()).contains(number))
-        .ok_or_else(|| {
-            ValueError::new(
-                text,
-                "is no signal, write a name such as SIGTERM or RTMIN+3, or a number",
-            )
-        })
-}
-
 /// A path from the root.
 pub(crate) fn absolute(text: &str) -> Result<PathBuf, ValueError> {
     match text.starts_with('/') {
@@ -296,18 +242,6 @@ pub(crate) fn door() -> Vec<OsString> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn signals_by_name_and_number() {
-        for text in ["TERM", "SIGTERM", "sigterm", "15"] {
-            assert_eq!(signal(text).unwrap(), 15, "{text}");
-        }
-        assert_eq!(signal("SIGRTMIN+3").unwrap(), libc::SIGRTMIN() + 3);
-        assert_eq!(signal("RTMAX-1").unwrap(), libc::SIGRTMAX() - 1);
-        for bad in ["", "0", "65", "-9", "NONE", "RTMIN+99", "RTMIN3"] {
-            assert!(signal(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn whom() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use serde::Serialize;
+use zone::ZoneName;
 
 use super::image_args::EnableArgs;
 use crate::cli::{Context, output};
@@ -33,7 +34,7 @@ pub(super) fn enable(context: &Context, args: &EnableArgs, on: bool) -> Result<E
         if on {
             // one that could not be started is not worth waiting for at boot
             context.dirs.images().find(&name.parse()?)?;
-            let text = unit_of(context, name)?;
+            let text = unit_of(context, name, &args.network_zone)?;
             fs::create_dir_all(&wanted).map_err(error(&wanted))?;
             fs::write(&unit, text).map_err(error(&unit))?;
             match symlink(Path::new("..").join(&file), &link) {
@@ -113,7 +114,7 @@ fn systemctl(args: &[&str]) {
 }
 
 /// The unit of a machine. The daemon comes before it and ends after it, so that it has its network to the last moment.
-fn unit_of(context: &Context, name: &str) -> Result<String, Error> {
+fn unit_of(context: &Context, name: &str, zones: &[ZoneName]) -> Result<String, Error> {
     let own = std::env::current_exe().map_err(Error::WorkingDirectory)?;
     let mut line = quoted(&own.to_string_lossy());
     let words = context.dirs.to_args();
@@ -121,6 +122,7 @@ fn unit_of(context: &Context, name: &str) -> Result<String, Error> {
         line.push(' ');
         line.push_str(&quoted(&word));
     }
+    let run = super::start::words(zones).join(" ");
     Ok(format!(
         "# Written by `netd enable {name}`; `netd disable {name}` removes it.\n\
          [Unit]\n\
@@ -133,7 +135,7 @@ fn unit_of(context: &Context, name: &str) -> Result<String, Error> {
          RequiresMountsFor=/var/lib/machines\n\
          \n\
          [Service]\n\
-         ExecStart={line} run --quiet --boot --keep-unit --settings=override --machine={name}\n\
+         ExecStart={line} {run} --machine={name}\n\
          ExecStop=-{line} stop {name}\n\
          KillMode=mixed\n\
          Type=simple\n\

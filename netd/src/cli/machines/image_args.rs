@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use images::{ImageError, ImageName};
-use zone::ContainerName;
+use zone::{ContainerName, ZoneName};
 
 /// What is done with images.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
@@ -153,6 +153,9 @@ pub(crate) struct EnableArgs {
     /// Where units are written
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     pub(crate) unit_dir: PathBuf,
+    /// Attach them to this zone, unless their settings name a network; may be repeated
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) network_zone: Vec<ZoneName>,
     /// Start, or stop, them now too
     #[arg(long)]
     pub(crate) now: bool,

@@ -39,7 +39,10 @@ pub(super) fn run(context: &Context, command: MachineCommand) -> Result<ExitCode
         MachineCommand::Exec(args) => exec::exec(context, args),
         MachineCommand::Shell(args) => exec::shell(context, args),
         MachineCommand::Login { container } => exec::login(context, &container),
-        MachineCommand::Start { machines } => start::start(context, &machines),
+        MachineCommand::Start {
+            machines,
+            network_zone,
+        } => start::start(context, &machines, &network_zone),
         MachineCommand::Kill(args) => signals::kill(context, &args),
         MachineCommand::Reboot { machine, time } => start::reboot(context, &machine, time),
         MachineCommand::Show {

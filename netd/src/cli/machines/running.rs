@@ -153,63 +153,48 @@ impl Listed {
         }
     }
 
-    /// What `netd list` shows, a column each.
-    pub(in crate::cli) fn columns(&self) -> Vec<[String; 10]> {
-        match &self.network {
-            // a line for each of its networks
-            Network::Attached(container) => {
-                let networks = container.ports().into_iter();
-                let networks = networks.map(|port| self.line(&Network::Attached(port)));
-                networks.collect()
-            }
-            Network::Apart(_) => vec![self.line(&self.network)],
-        }
-    }
-
-    fn line(&self, network: &Network) -> [String; 10] {
+    /// What `netd list` shows: a row for each network, a column each.
+    pub(in crate::cli) fn rows(&self) -> Vec<[String; 10]> {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let (name, addresses, zone, state, published, labels) = match network {
-            Network::Attached(c) => {
-                let mut labels: Vec<String> = c
-                    .labels
-                    .iter()
-                    .map(|(key, value)| format!("{key}={value}"))
-                    .collect();
-                labels.sort();
-                let addresses = c.addresses.join(" ");
-                (
-                    &c.container,
-                    addresses,
-                    c.zone.clone(),
-                    c.state.clone(),
-                    c.published.join(" "),
-                    labels.join(" "),
-                )
-            }
+        let row = |name: &str, addresses: String, [zone, state, published, labels]: [String; 4]| {
+            [
+                name.to_owned(),
+                self.machine.class.to_owned(),
+                self.machine.service.unwrap_or_default().to_owned(),
+                text(&self.machine.os),
+                text(&self.machine.version),
+                addresses,
+                zone,
+                state,
+                published,
+                labels,
+            ]
+        };
+        let container = match &self.network {
+            Network::Attached(container) => container,
             Network::Apart(apart) => {
                 let none = String::new;
-                (
-                    &apart.container,
-                    none(),
-                    none(),
-                    apart.state.to_owned(),
-                    none(),
-                    none(),
-                )
+                let rest = [none(), apart.state.to_owned(), none(), none()];
+                return vec![row(&apart.container, none(), rest)];
             }
         };
-        [
-            name.clone(),
-            self.machine.class.to_owned(),
-            self.machine.service.unwrap_or_default().to_owned(),
-            text(&self.machine.os),
-            text(&self.machine.version),
-            addresses,
-            zone,
-            state,
-            published,
-            labels,
-        ]
+        let ports = container.ports();
+        let port = |c: &Container| {
+            let mut labels: Vec<String> = c
+                .labels
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            labels.sort();
+            let rest = [
+                c.zone.clone(),
+                c.state.clone(),
+                c.published.join(" "),
+                labels.join(" "),
+            ];
+            row(&c.container, c.addresses.join(" "), rest)
+        };
+        ports.iter().map(port).collect()
     }
 }
 

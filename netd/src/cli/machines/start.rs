@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use images::ImageName;
 use serde::Serialize;
-use zone::ContainerName;
+use zone::{ContainerName, ZoneName};
 
 use crate::cli::args::StopArgs;
 use crate::cli::{Context, output, stop};
@@ -27,10 +27,14 @@ struct Started {
     log: PathBuf,
 }
 
-pub(super) fn start(context: &Context, machines: &[ContainerName]) -> Result<ExitCode, Error> {
+pub(super) fn start(
+    context: &Context,
+    machines: &[ContainerName],
+    zones: &[ZoneName],
+) -> Result<ExitCode, Error> {
     let mut started = Vec::new();
     for machine in machines {
-        started.push(start_one(context, machine)?);
+        started.push(start_one(context, machine, zones)?);
     }
     if context.json {
         output::print_json(&started)?;
@@ -52,6 +56,7 @@ pub(super) fn reboot(
     time: u64,
 ) -> Result<ExitCode, Error> {
     super::running(context, machine)?;
+    let zones = zones_of(context, machine)?;
     // before it is stopped: one that could not be started again is better left running
     find(context, machine)?;
     let quiet = Context {
@@ -64,7 +69,44 @@ pub(super) fn reboot(
         time: Some(time),
     };
     stop::end(&quiet, &args)?;
-    start(context, std::slice::from_ref(machine))
+    start(context, std::slice::from_ref(machine), &zones)
+}
+
+/// The zones that it is in now, for the next start.
+fn zones_of(context: &Context, machine: &ContainerName) -> Result<Vec<ZoneName>, Error> {
+    match context.connect()?.show(machine) {
+        Ok((container, _, _)) => {
+            let ports = container.ports();
+            Ok(ports
+                .iter()
+                .filter_map(|port| port.zone.parse().ok())
+                .collect())
+        }
+        Err(Error::NoSuchContainer(_)) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
+/// `netd run` as nspawn@.service would have it, but for the network: what no zone judges is not there.
+pub(super) fn words(zones: &[ZoneName]) -> Vec<String> {
+    let mut words: Vec<String> = [
+        "run",
+        "--quiet",
+        "--boot",
+        "-U",
+        "--keep-unit",
+        "--settings=override",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    match zones {
+        [] => words.push("--private-network".into()),
+        zones => {
+            words.extend(zones.iter().map(|zone| format!("--network-zone={zone}")));
+            words.push("--configure=dhcp".into());
+        }
+    }
+    words
 }
 
 /// The image of that name.
@@ -73,7 +115,11 @@ fn find(context: &Context, machine: &ContainerName) -> Result<images::Image, Err
     Ok(context.dirs.images().find(&name)?)
 }
 
-fn start_one(context: &Context, machine: &ContainerName) -> Result<Started, Error> {
+fn start_one(
+    context: &Context,
+    machine: &ContainerName,
+    zones: &[ZoneName],
+) -> Result<Started, Error> {
     let containers = context.dirs.containers();
     if spawner::list(&containers)?
         .iter()
@@ -100,13 +146,7 @@ fn start_one(context: &Context, machine: &ContainerName) -> Result<Started, Erro
     let errors = file.try_clone().map_err(write)?;
     let mut child = Command::new(own)
         .args(context.dirs.to_args())
-        .args([
-            "run",
-            "--quiet",
-            "--boot",
-            "--settings=override",
-            "--keep-unit",
-        ])
+        .args(words(zones))
         .arg(format!("--machine={machine}"))
         .current_dir("/")
         .stdin(Stdio::null())

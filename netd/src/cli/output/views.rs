@@ -4,7 +4,8 @@ use images::{Image, Kind};
 
 use super::layout::{or_dash, properties, span, table};
 use crate::api::{
-    Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, PolicyView, Problem, Reason, Resolver, Zone,
+    Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, Limit, PolicyView, Problem, Reason,
+    Resolver, Zone,
 };
 use crate::cli::machines::{Listed, Transfer};
 use crate::client::{Attached, ZoneCreated};
@@ -131,8 +132,8 @@ pub(crate) fn attached(answer: &Attached) -> String {
 pub(crate) fn containers(containers: &[Listed]) -> String {
     let rows = containers
         .iter()
-        .flat_map(Listed::columns)
-        .map(|columns| columns.map(or_dash).to_vec());
+        .flat_map(Listed::rows)
+        .map(|row| row.map(or_dash).to_vec());
     table(
         &[
             "MACHINE",
@@ -241,28 +242,32 @@ pub(crate) fn container(
 ) -> String {
     let ports = container.ports();
     let mut text = String::new();
-    // what is of the container and not of a network is told once: who it is first, what is wrong last
-    let (mut machine, mut tree) = (Some(machine), Some(tree));
+    let (mut machine, mut tree) = (machine, tree);
     for (n, port) in ports.iter().enumerate() {
-        let machine = machine.take().unwrap_or_default();
-        if n + 1 < ports.len() {
-            text.push_str(&network(port, &[], &[], machine, Vec::new()));
+        // what is of the container is told once: what runs at the begin, what is wrong at the end
+        let last = n + 1 == ports.len();
+        let (problems, warnings) = match last {
+            true => (problems, warnings),
+            false => (&[][..], &[][..]),
+        };
+        let mut rows = network(port, std::mem::take(&mut machine), problems, warnings);
+        if last {
+            rows.push(("Processes", std::mem::take(&mut tree)));
+        }
+        text.push_str(&properties(&rows));
+        if !last {
             text.push('\n');
-        } else {
-            let tree = tree.take().unwrap_or_default();
-            text.push_str(&network(port, problems, warnings, machine, tree));
         }
     }
     text
 }
 
-fn network(
+fn network<'a>(
     container: &Container,
+    machine: Vec<(&'a str, Vec<String>)>,
     problems: &[Problem],
     warnings: &[String],
-    machine: Vec<(&str, Vec<String>)>,
-    tree: Vec<String>,
-) -> String {
+) -> Vec<(&'a str, Vec<String>)> {
     let one = |text: &str| vec![text.to_owned()];
     let domain: Vec<String> = Some(container.domain.clone())
         .into_iter()
@@ -290,11 +295,11 @@ fn network(
         ("MTU", vec![container.mtu.to_string()]),
         ("Labels", labels(container)),
         ("Published", container.published.clone()),
+        ("Bandwidth", container.bandwidth.iter().map(limit).collect()),
         ("Problem", problems.iter().map(problem).collect()),
         ("Warning", warnings.to_vec()),
-        ("Processes", tree),
     ]);
-    properties(&rows)
+    rows
 }
 
 /// The same for a container that runs without a zone.
@@ -469,6 +474,15 @@ pub(crate) fn leases(leases: &[Lease], now: i64) -> String {
     )
 }
 
+/// `egress 20mbit`
+fn limit(limit: &Limit) -> String {
+    let rate = firewall::bandwidth::Shape {
+        rate: u64::try_from(limit.rate).unwrap_or_default(),
+        burst: None,
+    };
+    format!("{} {rate}", limit.direction)
+}
+
 /// `FILE:LINE:COLUMN`, or `default`.
 pub(super) fn place(reason: &Reason) -> String {
     place_of(reason.file.as_ref(), [reason.line, reason.column])
@@ -525,6 +539,23 @@ fn policy_of(view: &PolicyView) -> String {
         text.push_str(&table(
             &["DIRECTION", "ACTION", "WHAT", "HITS", "FROM"],
             rows,
+        ));
+    }
+    let limits = view.bandwidth.iter().map(|limit| {
+        vec![
+            limit.direction.clone(),
+            limit.text.clone(),
+            match &limit.file {
+                Some(_) => place_of(limit.file.as_ref(), [limit.line, limit.column]),
+                None => "asked for by its runtime".to_owned(),
+            },
+        ]
+    });
+    if !view.bandwidth.is_empty() {
+        text.push('\n');
+        text.push_str(&table(
+            &["DIRECTION", "BANDWIDTH", "FROM"],
+            limits.collect(),
         ));
     }
     text

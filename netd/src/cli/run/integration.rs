@@ -96,7 +96,7 @@ pub(crate) enum LinkJournal {
 }
 
 /// A signal by name, with or without SIG, or number.
-fn signal(text: &str) -> Result<i32, ValueError> {
+pub(in crate::cli) fn signal(text: &str) -> Result<i32, ValueError> {
     const NAMES: [(&str, i32); 31] = [
         ("HUP", libc::SIGHUP),
         ("INT", libc::SIGINT),

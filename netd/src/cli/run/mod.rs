@@ -19,6 +19,7 @@ use super::args::Configure;
 use super::resolv_conf::ResolvConf;
 use crate::values::{Label, ValueError};
 pub(crate) use files::FileArgs;
+pub(in crate::cli) use integration::signal;
 pub(crate) use integration::{IntegrationArgs, LinkJournal, SettingsMode, Timezone};
 pub(crate) use links::LinkArgs;
 pub(crate) use privileges::PrivilegeArgs;
@@ -40,6 +41,9 @@ pub(crate) struct RunArgs {
     /// and /run
     #[arg(short = 'D', long, value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+    /// A disk image as the root: partitions are found by their types, and mounted through loop devices
+    #[arg(short = 'i', long, value_name = "PATH", conflicts_with_all = ["directory", "no_root"])]
+    pub(crate) image: Option<PathBuf>,
     /// The host's own root, files, users and processes, as they are; only the network is new
     ///
     /// A firewall for a program, and no more: one that runs as root can leave it.

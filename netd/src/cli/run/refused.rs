@@ -7,8 +7,6 @@ use crate::values::ValueError;
 /// Hidden: none of them can be given.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub(crate) struct RefusedArgs {
-    #[arg(short = 'i', long, hide = true, value_parser = image)]
-    pub(crate) image: Option<String>,
     #[arg(long, hide = true, value_parser = verity)]
     pub(crate) root_hash: Option<String>,
     #[arg(long, hide = true, value_parser = verity)]
@@ -25,13 +23,6 @@ pub(crate) struct RefusedArgs {
 
 fn refuse(text: &str, reason: &str) -> Result<String, ValueError> {
     Err(ValueError::new(text, reason))
-}
-
-fn image(text: &str) -> Result<String, ValueError> {
-    refuse(
-        text,
-        "is refused: netd runs directories (-D) and OCI bundles (--oci-bundle)",
-    )
 }
 
 fn verity(text: &str) -> Result<String, ValueError> {

@@ -237,7 +237,9 @@ pub fn archives_of_strangers_stay_in_their_tree() {
             netd(&world, &["list-transfers", "--json"]).json()[0]["verb"] == "import-tar"
         });
         until("it is on disk", || {
-            kept(&world).iter().any(|name| name.starts_with(".#slow"))
+            kept(&world)
+                .iter()
+                .any(|name| name.starts_with(".#image.slow"))
         });
         crate::world::signal(import.id(), signal);
         drop(input);
