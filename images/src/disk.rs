@@ -113,7 +113,7 @@ fn parts(disk: &mut File, path: &Path) -> Result<Vec<Part>, ImageError> {
     let mut found: Vec<Part> = Vec::new();
     let mut generic: Vec<Part> = Vec::new();
     for partition in table.partitions().values() {
-        let guid = partition.part_type_guid.guid.to_uppercase();
+        let guid = partition.part_type_guid.guid.to_string().to_uppercase();
         let extent = || {
             let (first, last) = (
                 partition.first_lba.checked_mul(block)?,
