@@ -94,11 +94,13 @@ install-files:
 
 	install -d $(DESTDIR)$(CNIDIR) $(DESTDIR)$(PREFIX)/share/netd/cni
 	ln -sf $(BINDIR)/netd $(DESTDIR)$(CNIDIR)/netd
-	install -m 644 dist/10-netd.conflist $(DESTDIR)$(PREFIX)/share/netd/cni/
+	ln -sf $(BINDIR)/netd $(DESTDIR)$(CNIDIR)/netd-policy
+	install -m 644 dist/10-netd.conflist dist/20-netd-policy.conflist $(DESTDIR)$(PREFIX)/share/netd/cni/
 
 uninstall:
 	rm -f $(DESTDIR)$(HOOKSDIR)/70-netd.json $(DESTDIR)$(NETAVARKDIR)/netd
-	rm -f $(DESTDIR)$(CNIDIR)/netd $(DESTDIR)$(PREFIX)/share/netd/cni/10-netd.conflist
+	rm -f $(DESTDIR)$(CNIDIR)/netd $(DESTDIR)$(CNIDIR)/netd-policy
+	rm -f $(DESTDIR)$(PREFIX)/share/netd/cni/10-netd.conflist $(DESTDIR)$(PREFIX)/share/netd/cni/20-netd-policy.conflist
 	rm -f $(DESTDIR)$(PREFIX)/share/netd/schema/policy.toml.json $(DESTDIR)$(PREFIX)/share/netd/schema/groups.toml.json
 	rm -f $(DESTDIR)$(BINDIR)/netd $(DESTDIR)$(PREFIX)/share/man/man8/netd.8 \
 	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/netd $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_netd \

@@ -8,6 +8,7 @@
 //!
 //! Without the feature `kernel` this crate is pure.
 
+pub mod bandwidth;
 pub mod compile;
 pub mod diagnostics;
 pub mod diff;

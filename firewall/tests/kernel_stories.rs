@@ -2,6 +2,8 @@
 #![cfg(feature = "kernel")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+#[path = "kernel/bandwidth.rs"]
+mod bandwidth;
 #[path = "kernel/conditions.rs"]
 mod conditions;
 #[path = "kernel/elements.rs"]

@@ -67,11 +67,11 @@ fn some_flows(asked: Traffic) -> Vec<Flow> {
 /// The container at an end, if there is one.
 fn name(world: &World, end: &Endpoint) -> Option<String> {
     match end {
-        Endpoint::Container(name) => Some(name.to_string()),
+        Endpoint::Container(name) => Some(name.container().to_owned()),
         Endpoint::Address(address) => {
             let mut all = world.containers.values();
             let has = |c: &&firewall::model::Container| world.has(c, *address);
-            all.find(has).map(|c| c.name.to_string())
+            all.find(has).map(|c| c.name.container().to_owned())
         }
         _ => None,
     }

@@ -11,7 +11,8 @@ use firewall::policy::{Groups, PolicyFile};
 use zone::ZoneFile;
 
 /// Zones `dmz` (10.7.0.0/24, fd00:7::/64), `old` (10.8.0.0/24, no IPv6), `vault` (internal, 10.9.0.0/24), and
-/// `auto`, whose subnets netd chooses; `web` (tier=front) is attached to dmz, `safe` to vault; the host is
+/// `auto`, whose subnets netd chooses; `web` (tier=front) is attached to dmz, `safe` to vault, `both` to
+/// these two; the host is
 /// 192.168.1.5.
 fn around() -> Surroundings {
     let zone = |text: &str| ZoneFacts::of_file(&ZoneFile::parse("z.toml", text).unwrap());
@@ -37,9 +38,13 @@ fn around() -> Surroundings {
     let containers = BTreeMap::from([
         (
             "web".parse().unwrap(),
-            attached("dmz", &[("tier", "front")]),
+            vec![attached("dmz", &[("tier", "front")])],
         ),
-        ("safe".parse().unwrap(), attached("vault", &[])),
+        ("safe".parse().unwrap(), vec![attached("vault", &[])]),
+        (
+            "both".parse().unwrap(),
+            vec![attached("dmz", &[]), attached("vault", &[])],
+        ),
     ]);
     Surroundings {
         zones: Some(zones),

@@ -217,7 +217,7 @@ fn happen(events: &[Event]) -> Result<(), TestCaseError> {
             Event::ZoneGone(n) => firewall.remove_zone(&format!("z{n}").parse().unwrap()),
             Event::Attach(container) => firewall.attach(container),
             Event::Clock(minute) => firewall.set_clock(Clock::at_minute(minute)),
-            Event::Detach(n) => firewall.detach(&format!("c{n}").parse().unwrap()),
+            Event::Detach(n) => firewall.detach(&worlds::container_name(n)),
             Event::Policies(files) => {
                 let name = |n| format!("f{n}.toml");
                 texts = files

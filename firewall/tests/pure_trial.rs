@@ -356,7 +356,8 @@ fn trial_agrees(setting: &Setting) -> Result<(), TestCaseError> {
             let file = record.file.as_ref().expect("a file decides");
             let blamed = policies.0.values().find(|f| f.file == *file).unwrap();
             prop_assert_eq!(blamed.mode, Mode::Audit, "{:#?}", record);
-            let container = &world.containers[record.container.as_str()];
+            let mut ports = world.ports_of(record.container.as_str());
+            let container = ports.find(|port| port.zone == record.zone).unwrap();
             prop_assert!(blamed.applies_to.matches(container));
             prop_assert!(blamed.section(record.direction).is_some());
         }
@@ -376,7 +377,8 @@ fn logs_agree(setting: &Setting) -> Result<(), TestCaseError> {
             };
             for record in records(world, policies, &judged) {
                 prop_assert_eq!((record.would, record.verdict), (None, said));
-                let container = &world.containers[record.container.as_str()];
+                let mut ports = world.ports_of(record.container.as_str());
+                let container = ports.find(|port| port.zone == record.zone).unwrap();
                 let end = match record.direction {
                     Direction::Egress => &record.from,
                     Direction::Ingress => &record.to,

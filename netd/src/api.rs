@@ -5,6 +5,7 @@
 
 mod apply;
 mod dhcp;
+mod limit;
 mod network;
 mod six;
 
@@ -17,6 +18,7 @@ pub(crate) use apply::{
     AppliedState, PolicyChange, PolicyDifference, PolicyStep, PolicyText, PolicyTexts,
 };
 pub(crate) use dhcp::{DhcpSilence, DhcpZone};
+pub(crate) use limit::{Limit, LimitChange, PolicyLimit};
 
 pub(crate) use network::{Network, PolicyNetwork};
 pub(crate) use six::{Ipv6Silence, Ipv6Zone};
@@ -27,6 +29,9 @@ pub(crate) const INTERFACE: &str = "io.netd.Control";
 /// What `zone create` and `zone set` say of a zone; absent fields keep the default or what is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, CustomType)]
 pub(crate) struct ZoneSettings {
+    /// Somebody else's bridge, or absent for one of netd's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bridge: Option<String>,
     /// CIDR, or absent for the next free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) subnet4: Option<String>,
@@ -146,9 +151,16 @@ pub(crate) struct AttachRequest {
     /// Further names of it in the zone. Who came first has a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aliases: Vec<String>,
+    /// How much it may send and receive; what policies say holds too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) bandwidth: Vec<Limit>,
     /// The key under which a door finds it again, unique: see `DetachOwned`, `Reclaim`, `Check`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
+    /// Whether its port is there already, the other end of `ifname`, made and configured by somebody else: in zones
+    /// on a bridge that is not netd's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) take: Option<bool>,
     /// It may be a further network of a container that is in another zone. Without this, and without `ifname`, that is
     /// a difference, and refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,6 +194,9 @@ pub(crate) struct Container {
     pub(crate) labels: HashMap<String, String>,
     /// Published ports, as requested.
     pub(crate) published: Vec<String>,
+    /// How much it may send and receive: what is in force, at most one of each direction.
+    #[serde(default)]
+    pub(crate) bandwidth: Vec<Limit>,
     /// `attached`; or `refused`, with the reason among the daemon's problems.
     pub(crate) state: String,
     /// All of its networks in their order, where there are several; the fields above are the first one's.
@@ -424,6 +439,9 @@ pub(crate) struct PolicyView {
     pub(crate) files: Vec<String>,
     /// What holds, rule by rule and default by default.
     pub(crate) rules: Vec<PolicyRule>,
+    /// How much it may send and receive: of each direction the lowest limit.
+    #[serde(default)]
+    pub(crate) bandwidth: Vec<PolicyLimit>,
     /// The rules it became, as `nft` text or JSON, when asked for.
     pub(crate) nft: Option<String>,
     /// The same for each of its networks, where there are several; the fields above are the first one's.

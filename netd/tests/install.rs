@@ -97,6 +97,13 @@ fn every_file_is_in_its_place_and_leaves_it() {
         let example = text(&format!("{below}/share/netd/cni/10-netd.conflist"));
         let example: serde_json::Value = serde_json::from_str(&example).unwrap();
         assert_eq!(example["plugins"][0]["type"], "netd");
+        assert_eq!(
+            fs::read_link(dest.join("opt/cni/bin/netd-policy")).unwrap(),
+            Path::new(&binary)
+        );
+        let chain = text(&format!("{below}/share/netd/cni/20-netd-policy.conflist"));
+        let chain: serde_json::Value = serde_json::from_str(&chain).unwrap();
+        assert_eq!(chain["plugins"][2]["type"], "netd-policy");
 
         let page = text(&format!("{below}/share/man/man8/netd.8"));
         assert!(

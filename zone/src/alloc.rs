@@ -63,6 +63,11 @@ impl Zone {
         self.subnet6.map(|_| self.mac.link_local())
     }
 
+    /// Whether its bridge and its addresses are somebody else's.
+    pub fn is_foreign(&self) -> bool {
+        self.bridge != self.name.bridge()
+    }
+
     /// Subnets of both families.
     pub fn subnets(&self) -> impl Iterator<Item = IpNet> {
         let four = self.subnet4.map(IpNet::V4);
@@ -235,6 +240,7 @@ pub fn resolve(
         None => Some(free4(name, taken)?),
     };
     let subnet6 = match file.subnet6 {
+        _ if file.bridge.is_some() => None,
         Subnet6::None => None,
         Subnet6::Net(net) => Some(explicit(name, net.into(), taken).map(|()| net)?),
         Subnet6::Auto => Some(free6(name, taken, machine_id)?),
@@ -257,7 +263,7 @@ pub fn resolve(
         })?;
     Ok(Zone {
         name: name.clone(),
-        bridge: name.bridge(),
+        bridge: file.bridge.clone().unwrap_or_else(|| name.bridge()),
         subnet4,
         subnet6,
         gateway4: subnet4.map(|net| Ipv4Addr::from(u32::from(net.network()) + 1)),

@@ -1,6 +1,7 @@
 //! The zone file, `zones/NAME.toml`.
 //!
 //! ```toml
+//! bridge   = "cni0"              # a bridge of somebody else's, who gives addresses; absent: one of netd's own
 //! subnet4  = "10.89.3.0/24"      # absent: the next free /24 of 10.89.0.0/16; "none": no IPv4
 //! subnet6  = "fd12:3456::/64"    # absent: a ULA /64 of machine and zone; "none": no IPv6
 //! internal = false               # true: no path to or from the world
@@ -84,6 +85,10 @@ pub enum Subnet6 {
 /// A zone as its file describes it. Absent values are `None`, empty or the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneFile {
+    /// A bridge that somebody else makes, gives addresses on and deletes; netd's own when absent. Then `subnet4` is
+    /// given, and there is no IPv6.
+    #[serde(default)]
+    pub bridge: Option<IfName>,
     /// IPv4 subnet, /8 to /30; the next free one when absent.
     pub subnet4: Option<Ipv4Net>,
     /// No IPv4 in this zone: `subnet4 = "none"`.
@@ -141,6 +146,9 @@ impl ZoneFile {
         let mut set = |key: &str, value: toml_edit::Value| {
             table.insert(key, toml_edit::Item::Value(value));
         };
+        if let Some(bridge) = &self.bridge {
+            set("bridge", bridge.as_str().into());
+        }
         if let Some(net) = self.subnet4 {
             set("subnet4", net.to_string().into());
         } else if self.without_ipv4 {

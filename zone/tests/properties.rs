@@ -70,7 +70,7 @@ prop_compose! {
         let without_ipv4 = v6_alone && subnet4.is_none() && pool.is_none() && subnet6 != Subnet6::None;
         let dhcp = zone::dhcp::Dhcp::default();
         ZoneFile {
-            subnet4, without_ipv4, subnet6, internal, uplink, default, mtu, domain, pool, dns, dhcp, upstream,
+            bridge: None, subnet4, without_ipv4, subnet6, internal, uplink, default, mtu, domain, pool, dns, dhcp, upstream,
             upstream_domains,
         }
     }

@@ -14,6 +14,7 @@
 //! its files, from a name, zone or label to the files with rules about it, and from a file to its
 //! containers.
 
+mod bandwidth;
 mod bundles;
 mod ceiling;
 mod collect;

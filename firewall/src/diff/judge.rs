@@ -309,6 +309,7 @@ fn closed(group: &Group<'_>) -> Arc<PolicyFile> {
             ..AppliesTo::default()
         },
         mode: Mode::Enforce,
+        bandwidth: None,
         ingress: Some(section.clone()),
         egress: Some(section),
         groups: BTreeSet::new(),

@@ -8,11 +8,13 @@
 //! The programs are a handful of hand-written instructions (linux/bpf.h, `struct __sk_buff`).
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::socket::{Socket, SocketError};
 use super::sys;
-use super::wire::{self, Writer};
+use super::tc::{
+    EGRESS, INGRESS, add_clsact, add_program, filters, insn, remove_clsact, remove_program,
+};
 use crate::skeleton::{FROM_BRIDGE, GUARDED, JUDGED};
 
 /// The gate could not be put up.
@@ -39,22 +41,6 @@ pub enum GateError {
 const IN: &str = "netd_gate_in";
 const OUT: &str = "netd_gate_out";
 
-const RTM_NEWQDISC: u16 = 36;
-const RTM_NEWTFILTER: u16 = 44;
-const RTM_GETTFILTER: u16 = 46;
-const TC_H_CLSACT: u32 = 0xffff_fff1;
-const CLSACT: u32 = 0xffff_0000;
-const INGRESS: u32 = 0xffff_fff2;
-const EGRESS: u32 = 0xffff_fff3;
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
-const TCA_BPF_FD: u16 = 6;
-const TCA_BPF_NAME: u16 = 7;
-const TCA_BPF_FLAGS: u16 = 8;
-const ACT_DIRECT: u32 = 1;
-const ETH_P_ALL: u16 = 3;
-const ETH_P_ARP: u16 = 0x0806;
-
 /// Puts the gate up on a bridge, or in place of one that is there. Harmless to repeat.
 ///
 /// # Errors
@@ -70,6 +56,29 @@ pub fn install(bridge_ifindex: u32) -> Result<(), GateError> {
     })
 }
 
+/// Takes the gate off a bridge that goes on without netd; what others put there stays.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove(bridge_ifindex: u32) -> Result<(), GateError> {
+    let failed = |source| GateError::Attach {
+        ifindex: bridge_ifindex,
+        source,
+    };
+    let mut socket = Socket::open(None).map_err(failed)?;
+    for (parent, name) in [(INGRESS, IN), (EGRESS, OUT)] {
+        let there = filters(bridge_ifindex, parent).map_err(failed)?;
+        if there.iter().any(|there| there == name) {
+            remove_program(&mut socket, bridge_ifindex, parent).map_err(failed)?;
+        }
+    }
+    let bare = |parent| filters(bridge_ifindex, parent).is_ok_and(|names| names.is_empty());
+    if bare(INGRESS) && bare(EGRESS) {
+        remove_clsact(&mut socket, bridge_ifindex).map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Whether both programs are on the interface.
 pub fn present(ifindex: u32) -> bool {
     let attached =
@@ -81,17 +90,7 @@ fn load(name: &'static str, instructions: &[u64]) -> Result<OwnedFd, GateError> 
     sys::load_classifier(name, instructions).map_err(|source| GateError::Load { name, source })
 }
 
-/// One `struct bpf_insn`: opcode, destination and source register, offset, immediate.
-const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: u32) -> u64 {
-    #[cfg(target_endian = "little")]
-    let registers = src << 4 | dst;
-    #[cfg(target_endian = "big")]
-    let registers = dst << 4 | src;
-    let [o0, o1] = off.to_ne_bytes();
-    let [i0, i1, i2, i3] = imm.to_ne_bytes();
-    u64::from_ne_bytes([code, registers, o0, o1, i0, i1, i2, i3])
-}
-
+const ETH_P_ARP: u16 = 0x0806;
 const LOAD_WORD: u8 = 0x61;
 const STORE_WORD: u8 = 0x63;
 const OR: u8 = 0x47;
@@ -137,75 +136,11 @@ fn egress() -> Vec<u64> {
     ]
 }
 
-fn tcmsg(ifindex: u32, handle: u32, parent: u32, info: u32) -> [u8; 20] {
-    let mut message = [0; 20];
-    for (at, word) in [(4, ifindex), (8, handle), (12, parent), (16, info)] {
-        message[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-    }
-    message
-}
-
 fn attach(ifindex: u32, programs: &[(u32, &str, OwnedFd)]) -> Result<(), SocketError> {
-    use super::nf::flag::{ACK, CREATE, EXCL, REPLACE, REQUEST};
     let mut socket = Socket::open(None)?;
-    let mut writer = Writer::default();
-    let sequence = socket.next_sequence();
-    let qdisc = tcmsg(ifindex, CLSACT, TC_H_CLSACT, 0);
-    writer.begin(
-        RTM_NEWQDISC,
-        REQUEST | ACK | CREATE | EXCL,
-        sequence,
-        &qdisc,
-    );
-    writer.text(TCA_KIND, "clsact");
-    writer.end();
-    match socket.transact(writer.as_slice(), sequence) {
-        // Somebody put a clsact there already; it may hold other filters, which stay.
-        Err(SocketError::Refused { errno, .. }) if errno == rustix::io::Errno::EXIST => {}
-        result => result?,
-    }
+    add_clsact(&mut socket, ifindex)?;
     for (parent, name, fd) in programs {
-        let info = 1 << 16 | u32::from(ETH_P_ALL.to_be());
-        let sequence = socket.next_sequence();
-        writer.clear();
-        let filter = tcmsg(ifindex, 1, *parent, info);
-        writer.begin(
-            RTM_NEWTFILTER,
-            REQUEST | ACK | CREATE | REPLACE,
-            sequence,
-            &filter,
-        );
-        writer.text(TCA_KIND, "bpf");
-        writer.nest(TCA_OPTIONS, |w| {
-            w.bytes(TCA_BPF_FD, &fd.as_raw_fd().to_ne_bytes());
-            w.text(TCA_BPF_NAME, name);
-            w.bytes(TCA_BPF_FLAGS, &ACT_DIRECT.to_ne_bytes());
-        });
-        writer.end();
-        socket.transact(writer.as_slice(), sequence)?;
+        add_program(&mut socket, ifindex, *parent, name, fd)?;
     }
     Ok(())
-}
-
-/// The names of the eBPF filters on one side of an interface.
-fn filters(ifindex: u32, parent: u32) -> Result<Vec<String>, SocketError> {
-    use super::nf::flag::{DUMP, REQUEST};
-    const TCMSG: usize = 20;
-    let mut socket = Socket::open(None)?;
-    let mut writer = Writer::default();
-    let sequence = socket.next_sequence();
-    let filter = tcmsg(ifindex, 0, parent, 0);
-    writer.begin(RTM_GETTFILTER, REQUEST | DUMP, sequence, &filter);
-    writer.end();
-    let mut names = Vec::new();
-    socket.dump(writer.as_slice(), sequence, |message| {
-        let name = message
-            .body
-            .get(TCMSG..)
-            .filter(|body| wire::text(body, TCA_KIND) == Some("bpf"))
-            .and_then(|body| wire::attribute(body, TCA_OPTIONS))
-            .and_then(|options| wire::text(options, TCA_BPF_NAME));
-        names.extend(name.map(str::to_owned));
-    })?;
-    Ok(names)
 }

@@ -10,6 +10,7 @@
 //!
 //! Everything here blocks: a batch is done when `sendmsg` returns. No `nft` is ever run.
 
+pub mod bandwidth;
 pub mod conntrack;
 mod dump;
 mod encode;
@@ -26,10 +27,12 @@ mod socket;
 mod steps;
 mod sys;
 mod tables;
+mod tc;
 mod verify;
 mod wire;
 mod words;
 
+pub use bandwidth::BandwidthError;
 pub use conntrack::ConntrackError;
 pub use gate::GateError;
 pub use keeper::KeeperError;

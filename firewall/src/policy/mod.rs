@@ -8,6 +8,7 @@
 //! Whatever can be wrong with a policy is found here: what comes out can be compiled without errors.
 //! The syntax is that of the design, §2, whole.
 
+mod bandwidth;
 mod groups;
 mod icmp;
 pub mod limits;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 use zone::{ContainerName, ZoneName};
 
+use crate::bandwidth::Limits;
 use crate::diagnostics::{Diagnostics, Position};
 use crate::model::Container;
 use crate::sets::{Action, Direction};
@@ -150,6 +152,8 @@ pub struct PolicyFile {
     pub applies_to: AppliesTo,
     /// Whether it is in force or on trial.
     pub mode: Mode,
+    /// How much the containers may send and receive. `None`: the file does not mention it.
+    pub bandwidth: Option<Limits>,
     /// Who may open connections to the containers. `None`: the file does not mention it.
     pub ingress: Option<Section>,
     /// Whom the containers may open connections to. `None`: the file does not mention it.

@@ -15,7 +15,7 @@ use super::{AppliesTo, Groups, MAX_BYTES, Mode, PolicyFile, Section};
 use crate::diagnostics::{Diagnostics, Source};
 use crate::sets::Direction;
 
-pub(super) const FILE_KEYS: [&str; 4] = ["applies-to", "mode", "ingress", "egress"];
+pub(super) const FILE_KEYS: [&str; 5] = ["applies-to", "mode", "bandwidth", "ingress", "egress"];
 pub(super) const TARGET_KEYS: [&str; 3] = ["container", "zone", "labels"];
 
 pub(super) type Span = Range<usize>;
@@ -187,6 +187,9 @@ impl<'a> Reader<'a> {
         let mode = table
             .get("mode")
             .map_or(Mode::Enforce, |value| self.mode(value));
+        let bandwidth = table
+            .get("bandwidth")
+            .and_then(|value| self.bandwidth(value));
         let ingress = self.section(table, Direction::Ingress);
         let egress = self.section(table, Direction::Egress);
         self.pieces([ingress.as_ref(), egress.as_ref()]);
@@ -195,6 +198,7 @@ impl<'a> Reader<'a> {
             file: file.to_owned(),
             applies_to,
             mode,
+            bandwidth,
             ingress,
             egress,
             groups: std::mem::take(&mut self.used),

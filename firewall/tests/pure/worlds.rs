@@ -118,8 +118,13 @@ fn zone_name(index: u8) -> ZoneName {
     format!("z{index}").parse().unwrap()
 }
 
-fn container_name(index: u8) -> PortName {
-    format!("c{index}").parse().unwrap()
+/// The last one is a further network of the one before it.
+pub fn container_name(index: u8) -> PortName {
+    let name = match index {
+        2 => "c1@z2".to_owned(),
+        _ => format!("c{index}"),
+    };
+    name.parse().unwrap()
 }
 
 fn subnet4(zone: u8) -> String {
@@ -281,7 +286,7 @@ const HOURS: [&str; 5] = [
 const TARGETS: [&str; 8] = [
     "container = \"c0\"",
     "container = \"c1\", zone = \"z0\"",
-    "container = \"c2\"",
+    "container = \"c1\", zone = \"z2\"",
     "zone = \"z0\"",
     "zone = \"z1\", labels = { tier = \"a\" }",
     "labels = { tier = \"b\" }",

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
 
-use super::Reason;
+use super::{LimitChange, Reason};
 
 /// A policy file that is not (yet) one of those in the config dir.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
@@ -93,6 +93,9 @@ pub(crate) struct PolicyChange {
 pub(crate) struct PolicyDifference {
     /// Row by row.
     pub(crate) changes: Vec<PolicyChange>,
+    /// Limits of bandwidth.
+    #[serde(default)]
+    pub(crate) bandwidth: Vec<LimitChange>,
     /// How many more rows there are.
     pub(crate) more: i64,
     /// How many pairs were not looked at, because there are too many.
@@ -181,6 +184,12 @@ mod tests {
         };
         let difference = PolicyDifference {
             changes: vec![change],
+            bandwidth: vec![LimitChange {
+                container: "web".into(),
+                direction: "egress".into(),
+                before: None,
+                after: Some("20mbit".into()),
+            }],
             more: 0,
             unexamined: 0,
         };

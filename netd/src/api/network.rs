@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
 
-use super::{Container, PolicyRule, PolicyView};
+use super::{Container, Limit, PolicyLimit, PolicyRule, PolicyView};
 
 /// A container's port in one zone. The fields are those of [`Container`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomType)]
@@ -32,6 +32,9 @@ pub(crate) struct Network {
     pub(crate) labels: HashMap<String, String>,
     /// Published ports, as requested.
     pub(crate) published: Vec<String>,
+    /// How much it may send and receive: what is in force, at most one of each direction.
+    #[serde(default)]
+    pub(crate) bandwidth: Vec<Limit>,
     /// `attached` or `adopted`.
     pub(crate) state: String,
 }
@@ -50,6 +53,7 @@ impl Network {
             mtu: port.mtu,
             labels: port.labels,
             published: port.published,
+            bandwidth: port.bandwidth,
             state: port.state,
         }
     }
@@ -86,6 +90,7 @@ impl Container {
             mtu: network.mtu,
             labels: network.labels,
             published: network.published,
+            bandwidth: network.bandwidth,
             state: network.state,
             networks: Vec::new(),
         };
@@ -102,6 +107,9 @@ pub(crate) struct PolicyNetwork {
     pub(crate) files: Vec<String>,
     /// What holds, rule by rule and default by default.
     pub(crate) rules: Vec<PolicyRule>,
+    /// How much it may send and receive: of each direction the lowest limit.
+    #[serde(default)]
+    pub(crate) bandwidth: Vec<PolicyLimit>,
     /// The rules it became, when asked for.
     pub(crate) nft: Option<String>,
 }
@@ -114,6 +122,7 @@ impl PolicyView {
             zone: port.zone,
             files: port.files,
             rules: port.rules,
+            bandwidth: port.bandwidth,
             nft: port.nft,
         };
         let networks = match ports.len() {
@@ -134,6 +143,7 @@ impl PolicyView {
             zone: network.zone,
             files: network.files,
             rules: network.rules,
+            bandwidth: network.bandwidth,
             nft: network.nft,
             networks: Vec::new(),
         };

@@ -176,6 +176,9 @@ Examples:
 /// Settings of a zone.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub(crate) struct ZoneOptions {
+    /// Stand on somebody else's bridge, with their subnet: for the CNI plugin netd-policy
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bridge: Option<zone::IfName>,
     /// IPv4 subnet, or `none`; without it the next free /24 of 10.89.0.0/16
     #[arg(long, value_name = "CIDR|none", value_parser = values::subnet4)]
     pub(crate) subnet4: Option<String>,

@@ -275,12 +275,15 @@ fn zone_facts(zone: &api::Zone) -> Option<(ZoneName, ZoneFacts)> {
     Some((zone.name.parse().ok()?, facts))
 }
 
-fn attached(container: api::Container) -> Option<(ContainerName, Attached)> {
-    let facts = Attached {
-        zone: container.zone.parse().ok()?,
-        labels: container.labels.into_iter().collect(),
+fn attached(container: api::Container) -> Option<(ContainerName, Vec<Attached>)> {
+    let facts = |port: api::Container| {
+        Some(Attached {
+            zone: port.zone.parse().ok()?,
+            labels: port.labels.into_iter().collect(),
+        })
     };
-    Some((container.container.parse().ok()?, facts))
+    let ports = container.ports().into_iter().filter_map(facts);
+    Some((container.container.parse().ok()?, ports.collect()))
 }
 
 /// A file, no more of it than one byte over what is allowed.

@@ -16,7 +16,9 @@ pub(super) fn diff(context: &Context, paths: &[PathBuf], tell: bool) -> Result<E
     } else {
         output::print(&output::policy_difference(&difference))?;
     }
-    let same = difference.changes.is_empty() && difference.unexamined == 0;
+    let same = difference.changes.is_empty()
+        && difference.bandwidth.is_empty()
+        && difference.unexamined == 0;
     Ok(ExitCode::from(if tell && !same {
         exit::FAILED
     } else {

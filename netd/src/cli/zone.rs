@@ -28,6 +28,7 @@ impl ZoneOptions {
             list.extend(servers.iter().cloned());
         }
         ZoneSettings {
+            bridge: self.bridge.as_ref().map(|name| name.to_string()),
             subnet4: self.subnet4.clone(),
             subnet6: self.subnet6.clone(),
             internal: self.internal,

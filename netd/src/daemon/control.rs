@@ -14,9 +14,10 @@ use super::engine::{Engine, container_name};
 use super::lenient::{Descriptors, Lenient};
 use crate::api::{
     Answer, AppliedState, AttachRequest, Container, DaemonStatus, DhcpSilence, DhcpZone, Error,
-    Explanation, Fix, Ipv6Silence, Ipv6Zone, Lease, Lesson, Network, Obstacle, Path, PolicyChange,
-    PolicyDifference, PolicyNetwork, PolicyRule, PolicyStep, PolicyText, PolicyTexts, PolicyView,
-    Problem, Reason, Resolver, ResolverZone, Step, Zone, ZoneSettings,
+    Explanation, Fix, Ipv6Silence, Ipv6Zone, Lease, Lesson, Limit, LimitChange, Network, Obstacle,
+    Path, PolicyChange, PolicyDifference, PolicyLimit, PolicyNetwork, PolicyRule, PolicyStep,
+    PolicyText, PolicyTexts, PolicyView, Problem, Reason, Resolver, ResolverZone, Step, Zone,
+    ZoneSettings,
 };
 
 /// How long an attach waits for the name's old link to be deleted.
@@ -113,7 +114,7 @@ replies! {
 
 #[zlink::service(
     interface = "io.netd.Control",
-    types = [ZoneSettings, Zone, AttachRequest, Container, Network, Lease, Problem, DhcpSilence, DhcpZone, ResolverZone, Resolver, DaemonStatus, Ipv6Zone, Ipv6Silence, Reason, Explanation, PolicyRule, PolicyView, PolicyNetwork, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer, Path],
+    types = [ZoneSettings, Zone, AttachRequest, Limit, PolicyLimit, LimitChange, Container, Network, Lease, Problem, DhcpSilence, DhcpZone, ResolverZone, Resolver, DaemonStatus, Ipv6Zone, Ipv6Silence, Reason, Explanation, PolicyRule, PolicyView, PolicyNetwork, PolicyText, PolicyTexts, PolicyStep, AppliedState, PolicyChange, PolicyDifference, Lesson, Step, Obstacle, Fix, Answer, Path],
     vendor = "netd",
     product = "netd",
     version = env!("CARGO_PKG_VERSION"),

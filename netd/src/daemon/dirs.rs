@@ -49,4 +49,9 @@ impl Dirs {
     pub(crate) fn forwarding(&self) -> PathBuf {
         self.runtime.join("forwarding.json")
     }
+
+    /// What a bridge of somebody else's was like before a zone stood on it.
+    pub(crate) fn bridge(&self, zone: &zone::ZoneName) -> PathBuf {
+        self.runtime.join("bridges").join(format!("{zone}.json"))
+    }
 }

@@ -182,6 +182,7 @@ mod tests {
             publish: Vec::new(),
             netns: (0, 0),
             aliases: Vec::new(),
+            bandwidth: Default::default(),
             owner: None,
             adopted: false,
             delegated: Vec::new(),

@@ -20,6 +20,8 @@ const GROUPS: [u32; 2] = [0x6e65_7464, 0x6e65_7465];
 struct Job {
     group: u32,
     names: Vec<PortName>,
+    /// Whether there are links of nobody in particular.
+    links: bool,
     /// Addresses to which published ports led.
     led_to: Vec<IpAddr>,
 }
@@ -80,6 +82,12 @@ impl Reaper {
         self.kick();
     }
 
+    /// Tells that a link is closed and in [`Reaper::group`], whose name nobody waits for.
+    pub(crate) fn gather_link(&mut self) {
+        self.gathering.links = true;
+        self.kick();
+    }
+
     /// Tells that a batch arrived on the channel.
     pub(crate) fn done(&mut self) {
         self.busy = false;
@@ -87,7 +95,7 @@ impl Reaper {
     }
 
     fn kick(&mut self) {
-        if self.busy || self.gathering.names.is_empty() {
+        if self.busy || (self.gathering.names.is_empty() && !self.gathering.links) {
             return;
         }
         let job = Job {

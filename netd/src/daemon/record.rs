@@ -11,6 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use firewall::bandwidth::Bandwidth;
 use firewall::model::Publish;
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub(crate) struct Record {
     /// Further names of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aliases: Vec<String>,
+    /// How much it may send and receive, as its runtime asked.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub(crate) bandwidth: Bandwidth,
     /// The key under which a door finds it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<String>,
@@ -176,5 +180,74 @@ impl Records {
         }
         records.sort_by_cached_key(Record::port);
         Ok((records, unreadable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What a daemon wrote that knew of one network only.
+    const BEFORE: &str = r#"{"container":"web","zone":"dmz","ifname":"host0","host_ifname":"vb-web","ifindex":7,
+        "mac":"02:00:00:00:00:07","addresses":["10.89.0.2/24"],"configure":"static","labels":{},"publish":[],
+        "netns":[4,4026532000],"adopted":false,"delegated":[]}"#;
+
+    #[test]
+    fn records_of_the_time_of_one_network_are_read_and_written_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let file = dir.path().join("ports/web.json");
+        std::fs::write(&file, BEFORE).unwrap();
+        let (read, unreadable) = records.read().unwrap();
+        assert!(unreadable.is_empty());
+        let [web] = read.as_slice() else {
+            panic!("{read:?}");
+        };
+        assert_eq!((web.place, web.port().as_str()), (0, "web"));
+        records.write(web).unwrap();
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(value(&written), value(BEFORE));
+        // a further network has a file beside it
+        let second = Record {
+            zone: "lan".parse().unwrap(),
+            place: 1,
+            ..web.clone()
+        };
+        records.write(&second).unwrap();
+        let (read, _) = records.read().unwrap();
+        let ports: Vec<_> = read.iter().map(Record::port).collect();
+        assert_eq!(ports, ["web".parse().unwrap(), "web@lan".parse().unwrap()]);
+        records.remove(&second.port()).unwrap();
+        assert!(file.exists());
+    }
+
+    #[test]
+    fn notes_of_addresses_are_found_under_their_former_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        std::fs::write(dir.path().join("ports/web.kept"), BEFORE).unwrap();
+        let kept = records.kept().unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(
+            records.kept().unwrap(),
+            kept,
+            "it stays until it is durable"
+        );
+        records
+            .forget_kept(&kept[0].zone, &kept[0].container)
+            .unwrap();
+        assert!(records.kept().unwrap().is_empty());
+        // one name, two zones, none of them durable yet
+        for zone in ["dmz", "lan"] {
+            let record = Record {
+                zone: zone.parse().unwrap(),
+                ..kept[0].clone()
+            };
+            records.write(&record).unwrap();
+            records.keep_addresses(&record).unwrap();
+        }
+        assert_eq!(records.kept().unwrap().len(), 2);
     }
 }

@@ -121,6 +121,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.expire_leases();
                 engine.follow_six();
                 engine.check_gates();
+                engine.check_bandwidth();
                 engine.check_doors();
                 engine.forget_notes();
                 engine.meet_again();

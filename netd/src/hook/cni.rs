@@ -8,9 +8,11 @@
 //! An attachment is known to the daemon by the network's name, the container's id and the interface
 //! ([`Call::owner`]), so that DEL, CHECK and GC find it whatever its container is called.
 
+mod bandwidth;
 mod call;
 mod failure;
 mod network;
+mod policy;
 mod result;
 mod wishes;
 
@@ -79,6 +81,9 @@ fn serve(
     let context = &network.instance(context)?;
     match verb {
         Verb::Version => Ok(None),
+        Verb::Add if network.is_chained()? => {
+            policy::add(context, &Call::read(variable, true)?, &network)
+        }
         Verb::Add => add(context, &Call::read(variable, true)?, &network, *version),
         Verb::Del => del(context, &Call::read(variable, false)?, &network),
         Verb::Check => check(context, &Call::read(variable, true)?, &network),

@@ -104,7 +104,7 @@ impl Slot {
             true => make_dir(&path, false)?,
             false => drop(File::create(&path).map_err(SpawnError::state("create", &path))?),
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0))
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o0))
             .map_err(SpawnError::state("close", &path))?;
         Ok(path)
     }

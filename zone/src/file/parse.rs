@@ -1,5 +1,6 @@
 //! Text → [`ZoneFile`]: TOML with spans, each value checked where it stands.
 
+mod bridge;
 mod dhcp;
 mod dhcp_options;
 
@@ -12,7 +13,7 @@ use toml_edit::{Document, Item, Value};
 
 use super::{DNS_PORT, DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile};
 
-const KEYS: &str = "subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns, upstream, upstream-domains, dhcp";
+const KEYS: &str = "bridge, subnet4, subnet6, internal, uplink, default, mtu, domain, pool, dns, upstream, upstream-domains, dhcp";
 
 /// Where in the text something stands.
 type Span = Range<usize>;
@@ -58,7 +59,7 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
         )
     })?;
     let mut zone = ZoneFile::default();
-    let (mut pool_span, mut mtu_span, mut subnet_span) = (None, None, None);
+    let (mut pool_span, mut mtu_span, mut subnet_span, mut bridge_span) = (None, None, None, None);
     // dhcp last: what it says is checked against the rest
     let (dhcp, others): (Vec<_>, Vec<_>) = document
         .as_table()
@@ -68,6 +69,7 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
         let key_span = document.as_table().key(key).and_then(toml_edit::Key::span);
         let span = item.span().or_else(|| key_span.clone());
         match key {
+            "bridge" => bridge_span = span.clone(),
             "pool" => pool_span = span.clone(),
             "mtu" => mtu_span = span.clone(),
             "subnet4" => subnet_span = span.clone(),
@@ -94,6 +96,7 @@ pub(super) fn zone_file(file: &str, text: &str) -> Result<ZoneFile, FileError> {
     check_mtu(&zone).map_err(|problem| at(mtu_span, problem))?;
     check_pool(&zone).map_err(|problem| at(pool_span, problem))?;
     check_families(&zone).map_err(|problem| at(subnet_span, problem))?;
+    bridge::check(&zone).map_err(|problem| at(bridge_span, problem))?;
     Ok(zone)
 }
 
@@ -115,7 +118,8 @@ pub(super) fn setting(zone: &ZoneFile, key: &str, words: &str) -> Result<ZoneFil
         .and_then(|known| check_mtu(&changed).map(|()| known))
         .and_then(|known| check_pool(&changed).map(|()| known))
         .and_then(|known| check_families(&changed).map(|()| known))
-        .and_then(|known| check_dhcp(&changed).map(|()| known));
+        .and_then(|known| check_dhcp(&changed).map(|()| known))
+        .and_then(|known| bridge::check(&changed).map(|()| known));
     match known {
         Ok(true) => Ok(changed),
         Ok(false) => Err(SettingError {
@@ -139,6 +143,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 /// Takes one key into the zone; false when there is no such key.
 fn set(zone: &mut ZoneFile, key: &str, item: &Item) -> Result<bool, Wrong> {
     match key {
+        "bridge" => zone.bridge = Some(bridge::name(string(key, item)?)?),
         "subnet4" => {
             zone.subnet4 = subnet4(string(key, item)?)?;
             zone.without_ipv4 = zone.subnet4.is_none();

@@ -114,7 +114,7 @@ impl Links {
     }
 
     /// The index of a bridge; none when no link has the name.
-    fn bridge(&mut self, name: &IfName) -> Result<Option<u32>, LinkError> {
+    pub(super) fn bridge(&mut self, name: &IfName) -> Result<Option<u32>, LinkError> {
         let link = self.host.link(encode::get_link(name));
         let link = link.map_err(|e| LinkError::kernel(format!("look for bridge {name}"), e))?;
         match link {

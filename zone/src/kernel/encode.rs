@@ -287,7 +287,21 @@ fn rule(source: IpNet, table: u32) -> RuleMessage {
 /// Flags of a bridge port. As a message of the bridge family: a third of the time that the same
 /// flags take as IFLA_INFO_SLAVE_DATA, which notifies everybody of a changed link.
 pub(super) fn guard_port(index: u32) -> Request {
-    let wanted = PortFlags::GUARDED;
+    port(index, PortFlags::GUARDED, ALL_RESERVED)
+}
+
+/// As the kernel has ports that nobody set up.
+pub(super) fn ordinary_port(index: u32) -> Request {
+    let ordinary = PortFlags {
+        isolated: false,
+        locked: false,
+        learning: true,
+        flood: true,
+    };
+    port(index, ordinary, 0)
+}
+
+fn port(index: u32, wanted: PortFlags, reserved: u16) -> Request {
     let flag =
         |kind: u16, on: bool| LinkProtoInfoBridge::Other(DefaultNla::new(kind, vec![on.into()]));
     let mut message = LinkUnspec::new_with_index(index).build();
@@ -299,7 +313,7 @@ pub(super) fn guard_port(index: u32) -> Request {
         flag(brport::UNICAST_FLOOD, wanted.flood),
         LinkProtoInfoBridge::Other(DefaultNla::new(
             brport::GROUP_FWD_MASK,
-            ALL_RESERVED.to_ne_bytes().to_vec(),
+            reserved.to_ne_bytes().to_vec(),
         )),
     ]));
     change(Route::SetLink(message))

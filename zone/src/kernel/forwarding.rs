@@ -87,6 +87,11 @@ impl Forwarding {
         errors
     }
 
+    /// Plans one change that does not depend on another, unless the sysctl is absent or is so already.
+    pub(super) fn want_alone(&mut self, path: String, after: &str) -> Result<(), LinkError> {
+        self.want(path, after, None).map(drop)
+    }
+
     /// Plans one change, unless the sysctl is absent or is so already.
     fn want(
         &mut self,

@@ -51,7 +51,10 @@ fn target(subject: &Subject<'_>, around: &Surroundings, out: &mut Vec<Finding>) 
     let Some(containers) = around.containers.as_ref().filter(|_| all_known) else {
         return;
     };
-    let applies = containers.iter().any(|(name, attached)| {
+    let mut ports = containers
+        .iter()
+        .flat_map(|(name, ports)| ports.iter().map(move |port| (name, port)));
+    let applies = ports.any(|(name, attached)| {
         target.container.as_ref().is_none_or(|n| n == name)
             && target.zone.as_ref().is_none_or(|z| *z == attached.zone)
             && target
@@ -98,7 +101,7 @@ fn unknown(peer: &Peer, around: &Surroundings) -> Option<(String, String)> {
         }
         Peer::Label(key, value) => {
             let containers = around.containers.as_ref()?;
-            let pairs = || containers.values().flat_map(|c| &c.labels);
+            let pairs = || containers.values().flatten().flat_map(|c| &c.labels);
             if pairs().any(|pair| pair == (key, value)) {
                 return None;
             }

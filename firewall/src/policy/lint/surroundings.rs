@@ -21,7 +21,7 @@ pub struct ZoneFacts {
     pub gateways: Vec<IpAddr>,
 }
 
-/// What is known of an attached container.
+/// What is known of a port of an attached container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
     /// Its zone.
@@ -35,8 +35,8 @@ pub struct Attached {
 pub struct Surroundings {
     /// All zones there are.
     pub zones: Option<BTreeMap<ZoneName, ZoneFacts>>,
-    /// All containers that are attached.
-    pub containers: Option<BTreeMap<ContainerName, Attached>>,
+    /// All containers that are attached, and what each of their ports is.
+    pub containers: Option<BTreeMap<ContainerName, Vec<Attached>>>,
     /// Addresses of the host outside its zones, as far as they are known.
     pub host: Vec<IpAddr>,
 }
@@ -90,7 +90,10 @@ impl Surroundings {
         } = &file.applies_to;
         let attached = || {
             let containers = self.containers.as_ref()?;
-            containers.get(container.as_ref()?).map(|c| &c.zone)
+            match containers.get(container.as_ref()?)?.as_slice() {
+                [port] => Some(&port.zone),
+                _ => None,
+            }
         };
         let name = zone.as_ref().or_else(attached)?;
         self.zones.as_ref()?.get_key_value(name)

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::limits::{MAX_GROUPS, MAX_PEERS, MAX_PORTS, MAX_RULES};
-use super::{Groups, PolicyFile, icmp, peer, ports, rate, read, rule};
+use super::{Groups, PolicyFile, bandwidth, icmp, peer, ports, rate, read, rule};
 use validate::Schema;
 
 fn schema(name: &str) -> Schema {
@@ -46,6 +46,8 @@ fn keys_are_those_of_the_parser() {
     let Schema(policy) = schema("policy.toml.json");
     let file = &policy["properties"];
     assert_eq!(keys(file), read::FILE_KEYS.into());
+    let table = &file["bandwidth"]["anyOf"][1]["properties"];
+    assert_eq!(keys(table), bandwidth::KEYS.into());
     let target = &file["applies-to"]["properties"];
     assert_eq!(keys(target), read::TARGET_KEYS.into());
     for (direction, who) in [("ingress", "from"), ("egress", "to")] {
@@ -125,6 +127,24 @@ const FILES: &[(bool, &str)] = &[
     (false, "applies-to = { labels = {} }"),
     (false, "applies-to = { labels = { tier = 7 } }"),
     (false, "applies-to = { container = '_web' }"),
+    (true, "bandwidth = '100mbit'"),
+    (true, "bandwidth = '8Kibit'"),
+    (
+        true,
+        "bandwidth = { ingress = '1gbit', egress = '20mbit', burst = '256kb' }",
+    ),
+    (true, "bandwidth = { egress = '20mbit' }"),
+    (false, "bandwidth = 100"),
+    (false, "bandwidth = '100'"),
+    (false, "bandwidth = '100mbps'"),
+    (false, "bandwidth = '1.5mbit'"),
+    (false, "bandwidth = '0mbit'"),
+    (false, "bandwidth = '020mbit'"),
+    (false, "bandwidth = {}"),
+    (false, "bandwidth = { burst = '4kb' }"),
+    (false, "bandwidth = { egress = '20mbit', rate = '1mbit' }"),
+    (false, "bandwidth = { egress = '20mbit', burst = '4kbit' }"),
+    (false, "bandwidth = { egress = '20mbit', burst = 4096 }"),
 ];
 
 /// The same, of the inside of an `[[egress]]`.
@@ -320,6 +340,10 @@ fn both_judge_alike() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for text in ["bandwidth = '999bit'", "bandwidth = '2000gbit'"] {
+        let (by_schema, by_parser) = judged(&schema, text);
+        assert_eq!((by_schema, by_parser), (Ok(()), false), "{text}");
+    }
     for text in PARSER_ALONE {
         let (by_schema, by_parser) = judged(&schema, &format!("[[egress]]\n{text}\n"));
         assert_eq!((by_schema, by_parser), (Ok(()), false), "{text}");

@@ -242,7 +242,7 @@ pub(super) fn import(context: &Context, args: ImportArgs, form: Form) -> Result<
             };
             let file = File::open(&args.file).map_err(fail)?;
             let meta = file.metadata().map_err(fail)?;
-            (Box::new(file), meta.is_file().then(|| meta.len()))
+            (Box::new(file), meta.is_file().then_some(meta.len()))
         }
     };
     let name = name_of(args.name, &remote, verb)?;

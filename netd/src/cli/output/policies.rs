@@ -65,6 +65,16 @@ pub(crate) fn policy_difference(difference: &PolicyDifference) -> String {
         n => format!("… and {n} more {what}s\n"),
     };
     text.push_str(&more(difference.more, "row"));
+    for change in &difference.bandwidth {
+        let words = |limit: &Option<String>| limit.clone().unwrap_or_else(|| "unlimited".into());
+        text.push_str(&format!(
+            "{} {} bandwidth {} -> {}\n",
+            change.container,
+            change.direction,
+            words(&change.before),
+            words(&change.after)
+        ));
+    }
     if difference.unexamined > 0 {
         text.push_str(&format!(
             "… and {} pairs of containers that were not looked at: too much changes at once\n",
@@ -151,6 +161,7 @@ fn places(reasons: &[Reason]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::LimitChange;
 
     fn change() -> PolicyChange {
         let reason = |file: Option<&str>| Reason {
@@ -180,6 +191,7 @@ mod tests {
     fn told(changes: Vec<PolicyChange>) -> String {
         policy_difference(&PolicyDifference {
             changes,
+            bandwidth: vec![],
             more: 0,
             unexamined: 0,
         })
@@ -212,10 +224,20 @@ mod tests {
         assert_eq!(told(vec![]), "nothing changes\n");
         let too_much = PolicyDifference {
             changes: vec![],
+            bandwidth: vec![LimitChange {
+                container: "web".into(),
+                direction: "egress".into(),
+                before: None,
+                after: Some("20mbit".into()),
+            }],
             more: 2,
             unexamined: 7,
         };
         let text = policy_difference(&too_much);
+        assert!(
+            text.contains("web egress bandwidth unlimited -> 20mbit\n"),
+            "{text}"
+        );
         assert!(
             text.contains("2 more rows") && text.contains("7 pairs"),
             "{text}"

@@ -4,7 +4,8 @@ use images::{Image, Kind};
 
 use super::layout::{or_dash, properties, span, table};
 use crate::api::{
-    Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, PolicyView, Problem, Reason, Resolver, Zone,
+    Container, DaemonStatus, DhcpZone, Ipv6Zone, Lease, Limit, PolicyView, Problem, Reason,
+    Resolver, Zone,
 };
 use crate::cli::machines::{Listed, Transfer};
 use crate::client::{Attached, ZoneCreated};
@@ -294,6 +295,7 @@ fn network<'a>(
         ("MTU", vec![container.mtu.to_string()]),
         ("Labels", labels(container)),
         ("Published", container.published.clone()),
+        ("Bandwidth", container.bandwidth.iter().map(limit).collect()),
         ("Problem", problems.iter().map(problem).collect()),
         ("Warning", warnings.to_vec()),
     ]);
@@ -472,6 +474,15 @@ pub(crate) fn leases(leases: &[Lease], now: i64) -> String {
     )
 }
 
+/// `egress 20mbit`
+fn limit(limit: &Limit) -> String {
+    let rate = firewall::bandwidth::Shape {
+        rate: u64::try_from(limit.rate).unwrap_or_default(),
+        burst: None,
+    };
+    format!("{} {rate}", limit.direction)
+}
+
 /// `FILE:LINE:COLUMN`, or `default`.
 pub(super) fn place(reason: &Reason) -> String {
     place_of(reason.file.as_ref(), [reason.line, reason.column])
@@ -528,6 +539,23 @@ fn policy_of(view: &PolicyView) -> String {
         text.push_str(&table(
             &["DIRECTION", "ACTION", "WHAT", "HITS", "FROM"],
             rows,
+        ));
+    }
+    let limits = view.bandwidth.iter().map(|limit| {
+        vec![
+            limit.direction.clone(),
+            limit.text.clone(),
+            match &limit.file {
+                Some(_) => place_of(limit.file.as_ref(), [limit.line, limit.column]),
+                None => "asked for by its runtime".to_owned(),
+            },
+        ]
+    });
+    if !view.bandwidth.is_empty() {
+        text.push('\n');
+        text.push_str(&table(
+            &["DIRECTION", "BANDWIDTH", "FROM"],
+            limits.collect(),
         ));
     }
     text

@@ -40,6 +40,8 @@ pub(super) struct Held {
 enum Why {
     /// Its machine's hardware address is not known: it has said nothing yet.
     Silent,
+    /// It is on a bridge of somebody else's, and the chain of plugins that made it has not come to netd.
+    Unclaimed,
     /// In words.
     Refused(String),
 }
@@ -74,6 +76,14 @@ impl Strangers {
         }
     }
 
+    /// Ports of a zone that goes, and are nobody's business then.
+    pub(super) fn leave(&mut self, zone: &ZoneName) -> Vec<u32> {
+        let of = self.held.iter().filter(|(_, held)| held.zone == *zone);
+        let ports: Vec<u32> = of.map(|(ifindex, _)| *ifindex).collect();
+        ports.iter().for_each(|ifindex| self.forget(*ifindex));
+        ports
+    }
+
     fn note(&mut self, ifindex: u32, held: Held) {
         if self.held.get(&ifindex) == Some(&held) {
             return;
@@ -81,6 +91,9 @@ impl Strangers {
         match &held.why {
             Why::Silent => {
                 tracing::info!(port = %held.port, zone = %held.zone, "plugged in; its machine has said nothing yet");
+            }
+            Why::Unclaimed => {
+                tracing::debug!(port = %held.port, zone = %held.zone, "plugged in; not under policy yet");
             }
             Why::Refused(reason) => {
                 tracing::warn!(port = %held.port, zone = %held.zone, "not adopted: {reason}");
@@ -108,7 +121,7 @@ impl Engine {
     /// What is wrong with ports that are not adopted.
     pub(super) fn stranger_problems(&self) -> impl Iterator<Item = api::Problem> {
         self.strangers.held.values().filter_map(|held| match &held.why {
-            Why::Silent => None,
+            Why::Silent | Why::Unclaimed => None,
             Why::Refused(reason) => Some(api::Problem {
                 subject: format!("port {}", held.port),
                 message: format!(
@@ -121,17 +134,19 @@ impl Engine {
 
     /// What is to be known of ports that are not adopted yet.
     pub(super) fn stranger_warnings(&self) -> impl Iterator<Item = String> {
-        let silent = self
-            .strangers
-            .held
-            .values()
-            .filter(|h| h.why == Why::Silent);
-        silent.map(|held| {
-            format!(
-                "port {} was plugged into zone {}: it is adopted when its machine asks for an address; until then everything from and to it is dropped",
-                held.port, held.zone
-            )
-        })
+        let warning = |held: &Held| {
+            let (port, zone) = (&held.port, &held.zone);
+            match held.why {
+                Why::Silent => Some(format!(
+                    "port {port} was plugged into zone {zone}: it is adopted when its machine asks for an address; until then everything from and to it is dropped"
+                )),
+                Why::Unclaimed => Some(format!(
+                    "port {port} is on the bridge of zone {zone}, and its network has no netd-policy (or has not come to it): everything from and to it is dropped"
+                )),
+                Why::Refused(_) => None,
+            }
+        };
+        self.strangers.held.values().filter_map(warning)
     }
 
     /// Looks at every port of a zone's bridge that is nobody's.
@@ -204,6 +219,9 @@ impl Engine {
         port: &Stranger,
         heard: Option<MacAddr>,
     ) -> Result<(), Why> {
+        if self.zone(zone)?.zone.is_foreign() {
+            return Err(Why::Unclaimed);
+        }
         let refuse = |reason: String| Err(Why::Refused(reason));
         let container = name_of(port).map_err(|e| Why::Refused(e.to_string()))?;
         let host_ifname: IfName = port
@@ -256,6 +274,7 @@ impl Engine {
             publish: Vec::new(),
             netns: (0, 0),
             aliases: Vec::new(),
+            bandwidth: Default::default(),
             owner: None,
             adopted: true,
             delegated: Vec::new(),
@@ -277,12 +296,15 @@ impl Engine {
     }
 
     /// In the order of an attach: the port, then its elements, which open it.
-    fn put_in_force(&mut self, record: &Record, what: &str) -> Result<(), api::Error> {
+    pub(super) fn put_in_force(&mut self, record: &Record, what: &str) -> Result<(), api::Error> {
         let spec = spec_of(self.zone(&record.zone)?, record);
         self.links
             .repair_port(&spec, record.ifindex)
             .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
-        let done = self.enforce(record, what).and_then(|()| {
+        // its machine may be sending already
+        let limited = self.limit(record, what);
+        let enforced = limited.and_then(|()| self.enforce(record, what));
+        let done = enforced.and_then(|()| {
             self.records.write(record).map_err(|e| {
                 let dir = self.dirs.runtime.display();
                 refused(format!("{what}: record it in {dir}: {e}"))
@@ -297,6 +319,7 @@ impl Engine {
                 tracing::error!(container = %record.container, error = %e, "undo adopt: remove its record");
             }
             self.remove_ways(record);
+            self.unlimit(record);
             return Err(e);
         }
         self.bind_lease(record);

@@ -62,9 +62,13 @@ impl Engine {
             )));
         }
         let what = format!("attach {} to zone {}", request.container, request.zone);
+        self.refuse_other_way(&request, &what)?;
         let place = self.place(&request, &what)?;
         let port = PortName::of(&request.container, &request.zone, place.number);
         self.refuse_without_policy(&asked_for(&request, &port), &what)?;
+        if request.take {
+            return self.take_port(&request, &place, &what);
+        }
         self.refuse_published(&request, &what)?;
         let mac = request.mac.unwrap_or_else(|| port.mac());
         self.promise_by_mac(&request.zone, &request.container, mac);
@@ -108,7 +112,7 @@ impl Engine {
                 differences.push(format!("{what} is {has}, asked for is {asked}"));
             }
         };
-        if record.adopted {
+        if record.adopted && !request.take {
             let port = record.host_ifname.as_str();
             differ(
                 "port",
@@ -121,11 +125,13 @@ impl Engine {
             None => default_ifname(record.place).map_err(|e| invalid(e.to_string()))?,
         };
         differ("interface", record.ifname.to_string(), ifname.to_string());
-        differ(
-            "configure",
-            format!("{:?}", record.configure).to_lowercase(),
-            format!("{:?}", request.configure).to_lowercase(),
-        );
+        if !request.take {
+            differ(
+                "configure",
+                format!("{:?}", record.configure).to_lowercase(),
+                format!("{:?}", request.configure).to_lowercase(),
+            );
+        }
         differ(
             "labels",
             format!("{:?}", record.labels),
@@ -158,6 +164,11 @@ impl Engine {
             format!("{:?}", record.aliases),
             format!("{:?}", request.aliases),
         );
+        differ(
+            "bandwidth",
+            format!("{:?}", record.bandwidth),
+            format!("{:?}", request.bandwidth),
+        );
         let owner = |owner: &Option<String>| owner.clone().unwrap_or_else(|| "nobody".into());
         differ("owner", owner(&record.owner), owner(&request.owner));
         if record.netns != request.netns.id() {
@@ -177,6 +188,22 @@ impl Engine {
             record.zone,
             differences.join("; ")
         )))
+    }
+
+    /// Containers of a bridge of somebody else's come with their port; others have none yet.
+    fn refuse_other_way(&self, request: &Request, what: &str) -> Result<(), api::Error> {
+        let zone = &self.zone(&request.zone)?.zone;
+        match (zone.is_foreign(), request.take) {
+            (true, false) => Err(refused(format!(
+                "{what}: the zone stands on bridge {}, which is not netd's: its containers come by the plugin chain of a CNI network, with netd-policy in it",
+                zone.bridge
+            ))),
+            (false, true) => Err(refused(format!(
+                "{what}: the zone has a bridge of its own, on which netd makes the ports (a zone for netd-policy says on which bridge it stands: `netd zone create {} --bridge NAME`)",
+                zone.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// A policy file that is bad, with no last good one, refuses the containers it may be about.
@@ -317,6 +344,7 @@ impl Engine {
             publish: request.publish.clone(),
             netns: request.netns.id(),
             aliases: request.aliases.clone(),
+            bandwidth: request.bandwidth,
             owner: request.owner.clone(),
             adopted: false,
             delegated: Vec::new(),
@@ -334,6 +362,7 @@ impl Engine {
         record.ifindex = port.ifindex;
         let opened = self
             .enforce(&record, what)
+            .and_then(|()| self.limit(&record, what))
             .and_then(|()| self.keep_apart(&place.beside, &request.netns, what))
             .and_then(|()| {
                 self.links
@@ -396,6 +425,7 @@ impl Engine {
             tracing::error!(container = %record.container, error = %e, "undo attach: remove its record");
         }
         self.close_link(record, false);
+        self.unlimit(record);
         self.reap(record);
     }
 

@@ -58,6 +58,8 @@ impl Engine {
         if record.adopted {
             self.release_link(record);
         }
+        self.unlimit(record);
+        self.forget_given(record);
         let port = record.port();
         let changes = self.firewall.detach(&port);
         let outcome = self.apply(&changes);
@@ -163,6 +165,8 @@ impl Engine {
             tracing::error!(container = %name, error = ?e, "remove elements of a container that ended");
         }
         self.remove_ways(&record);
+        self.unlimit(&record);
+        self.forget_given(&record);
         self.closed_ports.remove(name);
         if !record.publish.is_empty() {
             self.follow_doors();

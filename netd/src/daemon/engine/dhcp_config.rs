@@ -22,6 +22,9 @@ impl Engine {
     /// What a zone's responder is told; none without IPv4.
     fn dhcp_config(&self, zone: &Zone) -> Option<dhcp::ServerConfig> {
         let (gateway, subnet) = (zone.gateway4?, zone.subnet4?);
+        if zone.is_foreign() {
+            return None;
+        }
         let v4 = |address: &IpAddr| match address {
             IpAddr::V4(a) => Some(*a),
             IpAddr::V6(_) => None,

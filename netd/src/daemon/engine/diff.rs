@@ -48,12 +48,24 @@ impl DiffQuestion {
             more,
             unasked,
         } = diff(&self.world, &self.old, &self.new);
+        let bandwidth = firewall::bandwidth::difference(&self.world, &self.old, &self.new);
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         api::PolicyDifference {
             changes: rows.iter().map(change).collect(),
+            bandwidth: bandwidth.iter().map(limit).collect(),
             more: count(more),
             unexamined: count(unasked),
         }
+    }
+}
+
+fn limit(change: &firewall::bandwidth::Change) -> api::LimitChange {
+    let text = |shape: Option<firewall::bandwidth::Shape>| shape.map(|shape| shape.to_string());
+    api::LimitChange {
+        container: change.container.to_string(),
+        direction: change.direction.as_str().to_owned(),
+        before: text(change.before),
+        after: text(change.after),
     }
 }
 

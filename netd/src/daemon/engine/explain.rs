@@ -96,6 +96,7 @@ impl Engine {
             zone: record.zone.to_string(),
             files,
             rules: reasons.iter().map(rule).collect(),
+            bandwidth: self.policy_limits(record),
             nft: nft.then(|| self.nft_of(record)),
             networks: Vec::new(),
         }

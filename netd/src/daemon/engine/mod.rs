@@ -6,6 +6,7 @@
 mod adopt;
 mod apply;
 mod attach;
+mod bandwidth;
 pub(crate) mod clock;
 mod decide;
 mod detach;
@@ -14,6 +15,7 @@ mod diff;
 mod doors;
 mod explain;
 mod fold;
+mod foreign;
 mod forward;
 mod lease;
 mod named;
@@ -130,6 +132,8 @@ pub(crate) struct Engine {
     unsaved: BTreeMap<(ZoneName, ContainerName), u64>,
     /// Subnets chosen for zones; what the store holds.
     chosen: BTreeMap<ZoneName, (Option<Ipv4Net>, Option<Ipv6Net>)>,
+    /// What limits ports.
+    limited: bandwidth::Limited,
     /// Ports whose old link is closed and not yet deleted.
     closing: BTreeSet<PortName>,
     /// Told each time names leave `closing`.

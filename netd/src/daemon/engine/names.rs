@@ -259,7 +259,7 @@ impl Engine {
 
     /// Resolvers that are handed to the zone's containers: its own, else the gateway's.
     pub(super) fn resolvers(&self, zone: &zone::Zone) -> Vec<IpAddr> {
-        if zone.dns.is_empty() {
+        if zone.dns.is_empty() && !zone.is_foreign() {
             gateways(zone)
         } else {
             zone.dns.clone()

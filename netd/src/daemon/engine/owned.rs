@@ -136,6 +136,9 @@ impl Engine {
             let message = format!("the gate of bridge {} is missing", spec.bridge);
             problem("rules".into(), message);
         }
+        if let Some(message) = self.missing_limit(&record) {
+            problem("rules".into(), message);
+        }
         let elements = self.firewall.elements_of(&record.port());
         match self.tables.verify_some(&elements) {
             Ok(differences) => {
@@ -163,7 +166,9 @@ impl Engine {
             problem("addresses", format!("zone {zone} has no free address left"));
         }
         let bridge = state.ifindex;
-        if !self.links.is_up(bridge).is_ok_and(|up| up) {
+        // one of somebody else's comes with the first container
+        let waits = bridge == super::foreign::ABSENT;
+        if !waits && !self.links.is_up(bridge).is_ok_and(|up| up) {
             problem("bridge", format!("the bridge of zone {zone} is down"));
         }
         if let Some(reason) = self.cannot_store() {

@@ -120,6 +120,7 @@ impl Engine {
             kept: kept_addresses(&stored),
             unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
+            limited: super::bandwidth::Limited::default(),
             closing: BTreeSet::new(),
             reaped: std::rc::Rc::new(Notify::new()),
             reaper,
@@ -170,7 +171,14 @@ impl Engine {
             path: self.dirs.runtime.clone(),
             source,
         })?;
-        for record in records.iter().chain(&noted) {
+        let kept = |record: &&Record| {
+            let file = self.zone_files.good.get(record.zone.as_str());
+            // others give addresses where the bridge is theirs
+            file.is_none_or(|file| file.value.bridge.is_none())
+        };
+        let all = records.iter().chain(&noted);
+        let kept: Vec<&Record> = all.filter(kept).collect();
+        for record in kept {
             let name = (record.zone.clone(), record.container.clone());
             if self.kept.get(&name) != Some(&record.ips()) {
                 self.keep_addresses(record);
@@ -186,6 +194,7 @@ impl Engine {
         self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
         self.match_links(records);
+        self.limit_again();
         self.sweep_named();
         self.check_ways();
         self.restore_leases(before);

@@ -251,7 +251,8 @@ impl Engine {
         let changes = self.firewall.edit_policies(edits);
         self.look_at_edited(files.iter());
         self.renumbered = Some(Instant::now());
-        self.apply(&changes)
+        self.apply(&changes)?;
+        self.limit_edited(&files)
     }
 
     /// Puts numbers in order that rules do not need any more, one step at a time.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
+use firewall::bandwidth::Bandwidth;
 use firewall::model::Publish;
 use zone::{Configure, ContainerName, IfName, MacAddr, NameError, Netns, ZoneName};
 
@@ -42,7 +43,10 @@ pub(super) struct Request {
     /// First and last address.
     pub(super) ranges: Vec<(IpAddr, IpAddr)>,
     pub(super) aliases: Vec<String>,
+    pub(super) bandwidth: Bandwidth,
     pub(super) owner: Option<String>,
+    /// Whether its port is there already.
+    pub(super) take: bool,
     /// Whether it may be a further network.
     pub(super) further: bool,
 }
@@ -133,6 +137,7 @@ impl Request {
             .collect::<Result<Vec<_>, _>>()?;
         let ranges = ranges(&what, &request.ranges)?;
         aliases(&what, &request.aliases)?;
+        let bandwidth = super::bandwidth::asked(&what, &request.bandwidth)?;
         if let Some(owner) = &request.owner {
             let plain = |b: u8| b.is_ascii_graphic();
             if owner.is_empty() || owner.len() > LONGEST_OWNER || !owner.bytes().all(plain) {
@@ -166,7 +171,9 @@ impl Request {
             publish,
             ranges,
             aliases: request.aliases,
+            bandwidth,
             owner: request.owner,
+            take: request.take.unwrap_or(false),
         })
     }
 }

@@ -168,6 +168,7 @@ impl Engine {
                 .iter()
                 .map(|(text, _)| text.clone())
                 .collect(),
+            bandwidth: self.limits_of(record),
             state: if record.adopted {
                 "adopted"
             } else {

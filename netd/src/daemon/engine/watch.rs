@@ -30,6 +30,17 @@ impl Engine {
                     else {
                         continue;
                     };
+                    if state.zone.is_foreign() {
+                        let now = if gone {
+                            super::foreign::ABSENT
+                        } else {
+                            ifindex
+                        };
+                        if state.ifindex != now && (!gone || state.ifindex == ifindex) {
+                            zones.insert(state.zone.name.clone());
+                        }
+                        continue;
+                    }
                     let links = &mut self.links;
                     let mut down = || !links.is_up(ifindex).is_ok_and(|up| up);
                     if state.ifindex == ifindex && (gone || !up) && down() {
@@ -201,6 +212,7 @@ impl Engine {
             self.note(format!("zone {name}"), outcome);
         }
         self.check_ways();
+        self.check_bandwidth();
         self.check_tables();
     }
 
@@ -209,6 +221,7 @@ impl Engine {
         let bridges: Vec<_> = self
             .zones
             .values()
+            .filter(|s| s.ifindex != super::foreign::ABSENT)
             .map(|s| (s.zone.name.clone(), s.ifindex))
             .collect();
         for (zone, ifindex) in bridges {

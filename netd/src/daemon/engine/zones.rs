@@ -164,14 +164,17 @@ impl Engine {
         // Rules first: the bridge must not carry a packet before they know it.
         let changes = self.firewall.set_zone(model(&zone));
         self.apply(&changes)?;
-        let raised = self
-            .links
-            .ensure_bridge(&zone)
-            .map_err(|e| chain(&e))
-            .and_then(|ifindex| match firewall::kernel::gate::install(ifindex) {
-                Ok(()) => Ok(ifindex),
-                Err(e) => Err(chain(&e)),
-            });
+        let raised = match zone.is_foreign() {
+            true => self.take_bridge(&zone),
+            false => self
+                .links
+                .ensure_bridge(&zone)
+                .map_err(|e| chain(&e))
+                .and_then(|ifindex| match firewall::kernel::gate::install(ifindex) {
+                    Ok(()) => Ok(ifindex),
+                    Err(e) => Err(chain(&e)),
+                }),
+        };
         let ifindex = match raised {
             Ok(ifindex) => ifindex,
             Err(reason) => {
@@ -180,7 +183,9 @@ impl Engine {
                     if let Err(e) = self.apply(&changes) {
                         tracing::error!(zone = %name, error = ?e, "undo zone create: remove elements");
                     }
-                    if let Err(e) = self.links.delete_bridge(&zone.bridge) {
+                    if zone.is_foreign() {
+                        self.give_bridge_back(&name, super::foreign::ABSENT);
+                    } else if let Err(e) = self.links.delete_bridge(&zone.bridge) {
                         tracing::error!(zone = %name, error = %chain(&e), "undo zone create: delete its bridge");
                     }
                 }
@@ -189,7 +194,7 @@ impl Engine {
         };
         let responder = self.keep_leases(&name, responder);
         let pool = self.filled_pool(&zone, responder.as_ref());
-        let bridge = zone.bridge.clone();
+        let (bridge, foreign) = (zone.bridge.clone(), zone.is_foreign());
         let state = ZoneState {
             zone,
             file,
@@ -209,20 +214,32 @@ impl Engine {
         self.problem(format!("IPv6 of zone {name}"), wrong);
         self.name_zone(&name);
         self.forward()?;
-        self.zone_events.send(&ZoneEvent::Up {
-            zone: name,
-            bridge,
-            ifindex,
-        });
+        // addresses and names there are somebody else's
+        if !foreign {
+            self.zone_events.send(&ZoneEvent::Up {
+                zone: name,
+                bridge,
+                ifindex,
+            });
+        }
         Ok(())
     }
 
     /// Takes a zone down: bridge, rules, sockets. Its file stays.
     pub(super) fn zone_down(&mut self, name: &ZoneName, what: &str) -> Result<(), api::Error> {
-        let bridge = self.zone(name)?.zone.bridge.clone();
-        self.links
-            .delete_bridge(&bridge)
-            .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        let state = self.zone(name)?;
+        let (bridge, ifindex) = (state.zone.bridge.clone(), state.ifindex);
+        if state.zone.is_foreign() {
+            let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
+            for record in attached {
+                self.close(&record)?;
+            }
+            self.give_bridge_back(name, ifindex);
+        } else {
+            self.links
+                .delete_bridge(&bridge)
+                .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        }
         let changes = self.firewall.remove_zone(name);
         self.apply(&changes)?;
         self.zones.remove(name);
@@ -263,7 +280,7 @@ impl Engine {
         // Routes of zones' own bridges say nothing against a zone; this one's may be left of a daemon
         // before us.
         let mut bridges: Vec<_> = self.zones.values().map(|s| s.zone.bridge.clone()).collect();
-        bridges.push(name.bridge());
+        bridges.push(file.bridge.clone().unwrap_or_else(|| name.bridge()));
         let routes = self
             .links
             .routes_besides(&bridges)
@@ -293,6 +310,7 @@ impl Engine {
         }
         let zone = zone::resolve(name, &file, &taken, &self.machine_id)
             .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
+        self.check_bridge(&zone, what)?;
         let chosen = (zone.subnet4, zone.subnet6);
         if self.chosen.insert(name.clone(), chosen) != Some(chosen) {
             let value = serde_json::to_string(&chosen).unwrap_or_default();
@@ -361,9 +379,13 @@ impl Engine {
         let state = self.zone(name)?;
         let (zone, file) = (state.zone.clone(), state.file.clone());
         self.zone_up(zone, file, &what)?;
-        let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
-        for record in attached {
-            self.repair_port(&record);
+        if self.zone(name)?.zone.is_foreign() {
+            self.follow_bridge(name);
+        } else {
+            let attached: Vec<_> = self.ports.of_zone(name.as_str()).cloned().collect();
+            for record in attached {
+                self.repair_port(&record);
+            }
         }
         self.meet_ports_of(name);
         let ifindex = self.zone(name)?.ifindex;
@@ -409,6 +431,7 @@ fn merge(base: &ZoneFile, settings: &ZoneSettings, what: &str) -> Result<ZoneFil
         format!("{{ {} }}", each.collect::<Vec<_>>().join(", "))
     });
     let overrides = [
+        ("bridge", text(&settings.bridge)),
         ("subnet4", text(&settings.subnet4)),
         ("subnet6", text(&settings.subnet6)),
         ("internal", settings.internal.map(|v| v.to_string())),
@@ -450,6 +473,11 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
             differences.push(format!("{what} is {has}, asked for is {wanted}"));
         }
     };
+    differ(
+        "bridge",
+        format!("{:?}", has.bridge),
+        format!("{:?}", wanted.bridge),
+    );
     if wanted.subnet4.is_some() || wanted.without_ipv4 {
         differ(
             "subnet4",

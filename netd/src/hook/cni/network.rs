@@ -83,6 +83,11 @@ impl Network {
             .unwrap_or_default()
     }
 
+    /// Whether netd is to put another plugin's container under policy.
+    pub(super) fn is_chained(&self) -> Result<bool, Failure> {
+        Ok(self.one::<String>("type")?.as_deref() == Some("netd-policy"))
+    }
+
     pub(super) fn zone(&self) -> Result<ZoneName, Failure> {
         let zone: Option<String> = self.one("zone")?;
         let zone = zone.ok_or_else(|| {

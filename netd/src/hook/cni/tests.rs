@@ -11,7 +11,7 @@ use super::network::Network;
 use super::result::{self, Expected, Version};
 use super::wishes::{self, Wishes};
 use super::{called_as_plugin, serve};
-use crate::api::Container;
+use crate::api::{Container, Limit};
 use crate::cli::Context;
 use crate::dirs::Dirs;
 
@@ -320,13 +320,25 @@ fn every_capability_becomes_a_wish() {
                     [{ "subnet": "10.89.0.0/24", "rangeStart": "10.89.0.40", "rangeEnd": "10.89.0.50" }],
                     [{ "subnet": "fd00::/120" }],
                 ],
-                "bandwidth": { "ingressRate": 0, "egressBurst": 0 },
+                "bandwidth": { "ingressRate": 20_000_000, "ingressBurst": 2_147_483_647u32, "egressRate": 1_000_000 },
             },
         }),
         "IP=10.89.0.9;MAC=02:00:00:00:00:09",
     )
     .unwrap()
     .request("key".into());
+    let limit = |direction: &str, rate, burst| Limit {
+        direction: direction.into(),
+        rate,
+        burst,
+    };
+    assert_eq!(
+        request.bandwidth,
+        [
+            limit("ingress", 20_000_000, Some(268_435_455)),
+            limit("egress", 1_000_000, None)
+        ]
+    );
     let mut publish = request.publish.clone();
     publish.sort();
     assert_eq!(
@@ -373,10 +385,25 @@ fn the_older_ways_to_ask_count_where_the_newer_are_silent() {
 fn what_netd_cannot_do_is_refused() {
     for (more, code) in [
         (
-            with_runtime("bandwidth", json!({ "ingressRate": 1000 })),
+            with_runtime("bandwidth", json!({ "ingressRate": 999 })),
+            Code::Config,
+        ),
+        (
+            with_runtime("bandwidth", json!({ "egressBurst": 80_000 })),
+            Code::Config,
+        ),
+        (
+            with_runtime("bandwidth", json!({ "egressRate": -1 })),
+            Code::Config,
+        ),
+        (
+            with_runtime(
+                "bandwidth",
+                json!({ "egressRate": 1_000_000, "unshapedSubnets": ["10.0.0.0/8"] }),
+            ),
             Code::Unsupported,
         ),
-        (with_runtime("bandwidth", json!(7)), Code::Unsupported),
+        (with_runtime("bandwidth", json!(7)), Code::Config),
         (
             with_runtime("infinibandGUID", json!("c2:11")),
             Code::Unsupported,
@@ -452,6 +479,7 @@ fn attached() -> Container {
         mtu: 1400,
         labels: HashMap::new(),
         published: Vec::new(),
+        bandwidth: Vec::new(),
         state: "attached".into(),
         networks: Vec::new(),
     }

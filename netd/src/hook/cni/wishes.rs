@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use zone::{ContainerName, MacAddr, ZoneName};
 
+use super::bandwidth;
 use super::call::{Call, invalid};
 use super::failure::{Code, Failure};
 use super::network::{Network, value};
-use crate::api::AttachRequest;
+use crate::api::{AttachRequest, Limit};
 use crate::values::{self, Label};
 
 /// The label that tells pods of one name apart.
@@ -55,6 +56,7 @@ pub(super) struct Wishes {
     ranges: Vec<String>,
     mac: Option<MacAddr>,
     aliases: Vec<String>,
+    bandwidth: Vec<Limit>,
     /// What the runtime asks for in the place of what netd tells.
     pub(super) dns: Dns,
 }
@@ -72,6 +74,7 @@ impl Wishes {
             publish: self.publish.clone(),
             ranges: self.ranges.clone(),
             aliases: self.aliases.clone(),
+            bandwidth: self.bandwidth.clone(),
             owner: Some(owner),
             ..AttachRequest::default()
         }
@@ -81,10 +84,6 @@ impl Wishes {
 /// Reads what is asked for.
 pub(super) fn read(call: &Call, network: &Network) -> Result<Wishes, Failure> {
     network.only_known_keys()?;
-    if network.one::<String>("type")?.as_deref() == Some("netd-policy") {
-        let why = "netd cannot put another plugin's containers under policy yet: use type netd as the main plugin";
-        return Err(Failure::unsupported("type", &json!("netd-policy"), why));
-    }
     let zone = network.zone()?;
     let ipam = network.object("ipam")?;
     if !ipam.is_empty() {
@@ -148,6 +147,7 @@ pub(super) fn read(call: &Call, network: &Network) -> Result<Wishes, Failure> {
             .transpose()
             .map_err(|e| wrong("hardware address", &e))?,
         aliases: aliases(&runtime, network.name())?,
+        bandwidth: bandwidth::read(&runtime)?,
         dns,
     })
 }
@@ -156,17 +156,9 @@ pub(super) fn read(call: &Call, network: &Network) -> Result<Wishes, Failure> {
 fn capabilities(runtime: &Map<String, Value>) -> Result<(), Failure> {
     for (key, value) in runtime {
         match key.as_str() {
-            "portMappings" | "ips" | "mac" | "dns" | "ipRanges" | "aliases" => {}
+            "portMappings" | "ips" | "mac" | "dns" | "ipRanges" | "aliases" | "bandwidth" => {}
             // of no consequence for what netd does
             "cgroupPath" | "podAnnotations" => {}
-            "bandwidth" => {
-                let zero = |limit: &Value| limit.as_f64() == Some(0.0);
-                let limits = value.as_object();
-                if !limits.is_some_and(|limits| limits.values().all(zero)) {
-                    let why = "netd cannot limit bandwidth yet: run without a limit, or chain a plugin that can";
-                    return Err(Failure::unsupported("runtimeConfig.bandwidth", value, why));
-                }
-            }
             _ => {
                 let key = format!("runtimeConfig.{key}");
                 return Err(Failure::unsupported(
@@ -180,7 +172,7 @@ fn capabilities(runtime: &Map<String, Value>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn known_args(call: &Call) -> Result<(), Failure> {
+pub(super) fn known_args(call: &Call) -> Result<(), Failure> {
     let ignore = call.args.get("IgnoreUnknown");
     if ignore.is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true")) {
         return Ok(());
@@ -194,7 +186,7 @@ fn known_args(call: &Call) -> Result<(), Failure> {
 }
 
 /// The pod's name where there is one, else the id.
-fn container(call: &Call, network: &Network) -> Result<ContainerName, Failure> {
+pub(super) fn container(call: &Call, network: &Network) -> Result<ContainerName, Failure> {
     let given = |key: &str| call.args.get(key).filter(|value| !value.is_empty());
     let with_namespace = network.one("namespaces")?.unwrap_or(false);
     let name = match (given("K8S_POD_NAME"), given("K8S_POD_NAMESPACE")) {
@@ -212,7 +204,7 @@ fn container(call: &Call, network: &Network) -> Result<ContainerName, Failure> {
 }
 
 /// Those of the configuration, those of the runtime, and the pod's namespace. None of them can be overruled.
-fn labels(
+pub(super) fn labels(
     call: &Call,
     network: &Network,
     args: &Map<String, Value>,

@@ -4,6 +4,7 @@ pub mod clients;
 pub mod dhcp;
 pub mod dns;
 pub mod ears;
+pub mod flow;
 pub mod frame;
 pub mod netns;
 pub mod packet;

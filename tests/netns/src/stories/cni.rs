@@ -232,8 +232,8 @@ pub fn what_is_asked_for_is_given_or_refused() {
     for (what, more, code) in [
         (
             "a limit",
-            json!({ "runtimeConfig": { "bandwidth": { "ingressRate": 1000 } } }),
-            2,
+            json!({ "runtimeConfig": { "bandwidth": { "ingressRate": 999 } } }),
+            7,
         ),
         ("a key", json!({ "isGateway": true }), 2),
         ("a zone", json!({ "zone": "none" }), 7),
@@ -306,6 +306,18 @@ pub fn check_sees_what_is_missing() {
         assert!(code >= 100 && said.contains(words), "{spoil}: {checked}");
         pod.netns.sh(&mend);
     }
+    let limits = json!({ "egressRate": 20_000_000, "egressBurst": 800_000 });
+    let runtime = json!({ "runtimeConfig": { "bandwidth": limits } });
+    let limited = Pod::new("id-3", "limited");
+    let previous = net.call("ADD", &net.with(&runtime), Some(&limited)).json();
+    let status = world.netd("status limited --json").json();
+    let limit = json!([{ "direction": "egress", "rate": 20_000_000, "burst": 100_000 }]);
+    assert_eq!(status["bandwidth"], limit);
+    net.check(&limited, &previous).ok();
+    world.sh("tc filter del dev vb-limited ingress");
+    let (_, said) = error(&net.check(&limited, &previous));
+    assert!(said.contains("not limited"), "{said}");
+    net.del(&limited);
     // The result of another container, and one that says more than there is.
     let other = Pod::new("id-2", "other");
     let others = net.add(&other);

@@ -5,8 +5,10 @@ mod any_process;
 mod apply;
 mod attach;
 mod bad_input;
+mod bandwidth;
 mod boot;
 mod cni;
+mod cni_chain;
 mod cni_runtimes;
 mod crash;
 mod decisions;
@@ -14,6 +16,7 @@ mod dhcp;
 mod dhcp_life;
 mod dhcp_storm;
 mod dhcp_zone;
+mod escapes;
 mod explain;
 mod files;
 mod flat;
@@ -39,6 +42,7 @@ mod reachability;
 mod resolv;
 mod restart;
 mod run;
+mod run_options;
 mod several;
 mod six;
 mod spoofing;
@@ -83,6 +87,8 @@ stories! {
         a_file_that_is_bad_stays_as_good_as_it_was, groups_go_with_their_set, killed_while_applying, a_diff_says_what_explain_says_before_and_after;
     explain: published_ports_lead_to_the_container, a_zone_off_its_uplink_is_explained, other_tables_are_read,
         what_cannot_be_known_of_other_tables_may_drop, what_is_suggested_opens_it, files_alone_are_enough;
+    bandwidth: each_direction_has_its_rate_and_an_edit_cuts_nobody,
+        limits_outlive_daemons_and_tampering_and_nothing_is_left_of_them;
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
@@ -122,7 +128,13 @@ stories! {
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
+    run_options: a_settings_file_runs_as_it_stands_and_is_its_command_line, many_options_in_one_start, interfaces_beside_zones,
+        bundles_and_scopes;
+    escapes: the_table_says_what_the_probe_says, the_program_of_the_host_cannot_be_overwritten,
+        no_descriptor_of_the_caller_comes_along, no_mount_is_led_out_of_the_root,
+        cgroups_keys_and_the_kernels_files_lead_nowhere;
     several: each_network_is_reached_by_its_own_interface, a_second_network_comes_and_goes_and_outlives_the_daemon, both_go_with_whoever_had_them,
+        a_program_is_run_in_two_zones,
         rules_say_for_which_network_they_are, a_port_published_on_the_second_network_answers_by_it,
         names_of_all_its_zones_are_known, nobody_is_a_way_from_one_zone_to_the_other;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
@@ -134,6 +146,7 @@ stories! {
     cni: a_whole_life_in_every_version, what_is_asked_for_is_given_or_refused, check_sees_what_is_missing,
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;
+    cni_chain: containers_of_a_foreign_bridge_are_under_policy, nothing_passes_before_netd_policy_whoever_is_dead;
     cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;

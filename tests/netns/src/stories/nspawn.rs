@@ -12,7 +12,7 @@ use crate::world::World;
 
 /// nspawn keeps notes of its machines in /run/systemd, settings are looked for there and in /etc/systemd: here in
 /// folders of the story's own.
-fn own_folders(world: &World) {
+pub fn own_folders(world: &World) {
     let etc = world.dir.join("etc-systemd");
     world.sh(&format!(
         "mkdir -p /run/systemd {0}/nspawn; cp -a /etc/systemd/. {0}; mount --bind {0} /etc/systemd; \

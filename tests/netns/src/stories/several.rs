@@ -230,6 +230,43 @@ pub fn both_go_with_whoever_had_them() {
     assert_eq!(world.netd("status --json").json()["containers"], json!(0));
 }
 
+pub fn a_program_is_run_in_two_zones() {
+    let world = World::new("several-run");
+    two_zones(&world);
+    let peer = world.container("peer").in_zone("b").start();
+    let root = super::run::root(&world.dir);
+    let script = "cat /etc/resolv.conf; ip address show host0; ip address show host1; nc -w 3 PEER 80 </dev/null";
+    let script = script.replace("PEER", &peer.v4().to_string());
+    let mut command = world.command();
+    command.args([
+        "run",
+        "-q",
+        "--network-zone=a",
+        "--network-zone=b",
+        "-M",
+        "web",
+        "-D",
+    ]);
+    command.arg(&root).args(["--", "/bin/sh", "-c", &script]);
+    command.stdin(std::process::Stdio::null());
+    std::fs::write(root.join("etc/resolv.conf"), "").unwrap();
+    let ran = world.netns.enter(|| crate::net::netns::run(&mut command));
+    assert_eq!(ran.code, 0, "{ran}");
+    for told in [
+        "search a.internal b.internal",
+        "10.89.0.2/24",
+        "10.89.1.3/24",
+        "peer ",
+    ] {
+        assert!(ran.stdout.contains(told), "{told}: {ran}");
+    }
+    let gone = |_: &usize| {
+        std::thread::sleep(Duration::from_millis(20));
+        world.netd("status web").code == 3
+    };
+    assert!((0..250).any(|n| gone(&n)), "what ended is still attached");
+}
+
 pub fn rules_say_for_which_network_they_are() {
     let world = World::new("several-policy");
     two_zones(&world);

@@ -270,10 +270,14 @@ impl Host {
         })
     }
 
-    /// Links that netd made: bridges and host ends.
+    /// Links that netd made: bridges, host ends, and what queues for those that are limited.
     pub fn own_links(&self) -> Vec<String> {
         let mut links = self.links();
-        links.retain(|name| name.starts_with("vz-") || name.starts_with("vb-"));
+        links.retain(|name| {
+            ["vz-", "vb-", "vi-"]
+                .iter()
+                .any(|own| name.starts_with(own))
+        });
         links
     }
 

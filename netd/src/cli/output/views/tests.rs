@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::*;
-use crate::api::{AppliedState, DhcpSilence, PolicyRule, ResolverZone};
+use crate::api::{AppliedState, DhcpSilence, PolicyLimit, PolicyRule, ResolverZone};
 
 pub(in super::super) fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/cli/output/golden/{name}"));
@@ -74,6 +74,11 @@ fn web() -> Container {
             ("env".into(), "prod".into()),
         ]),
         published: vec!["8080:80".into(), "53:53/udp".into()],
+        bandwidth: vec![Limit {
+            direction: "egress".into(),
+            rate: 20_000_000,
+            burst: Some(25_000),
+        }],
         state: "attached".into(),
         networks: Vec::new(),
     }
@@ -88,6 +93,7 @@ fn bare() -> Container {
         domain: String::new(),
         labels: HashMap::new(),
         published: vec![],
+        bandwidth: vec![],
         state: "refused".into(),
         ..web()
     }
@@ -290,6 +296,26 @@ fn a_policy() {
         zone: "dmz".into(),
         files: vec!["/etc/netd/policies/db.toml".into()],
         rules: reasons().into_iter().map(counted).collect(),
+        bandwidth: vec![
+            PolicyLimit {
+                file: Some("/etc/netd/policies/db.toml".into()),
+                line: Some(1),
+                column: Some(13),
+                direction: "ingress".into(),
+                rate: 100_000_000,
+                burst: 125_000,
+                text: "100mbit".into(),
+            },
+            PolicyLimit {
+                file: None,
+                line: None,
+                column: None,
+                direction: "egress".into(),
+                rate: 20_000_000,
+                burst: 65_536,
+                text: "20mbit burst 64kb".into(),
+            },
+        ],
         nft: None,
         networks: Vec::new(),
     };

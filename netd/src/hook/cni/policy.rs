@@ -1,0 +1,109 @@
+//! The chained plugin `netd-policy`: a container whose bridge, port and addresses are those of the plugins before comes
+//! under netd's policy. Their result goes on as it came.
+
+use std::os::fd::AsFd;
+
+use serde_json::{Map, Value, json};
+
+use super::bandwidth;
+use super::call::Call;
+use super::failure::{Code, Failure};
+use super::network::Network;
+use super::result::Expected;
+use super::{say, wishes};
+use crate::api::AttachRequest;
+use crate::cli::{self, Context};
+use crate::netns;
+
+/// ADD: the container is found by its interface inside, whose addresses are those of prevResult.
+pub(super) fn add(
+    context: &Context,
+    call: &Call,
+    network: &Network,
+) -> Result<Option<Value>, Failure> {
+    let previous = network.previous().ok_or_else(|| {
+        Failure::new(Code::Config, "netd-policy has no prevResult").details(
+            "it stands behind the plugin that makes the interface, such as bridge, in a list of plugins",
+        )
+    })?;
+    let owner = call.owner(network.name());
+    let request = request(call, network, previous, owner.clone())?;
+    let container = request.container.clone();
+    let netns = netns::open_path(&call.netns).map_err(|e| Failure::netns(&e))?;
+    let mut client = context.connect().map_err(|e| Failure::of(&e))?;
+    let answer = client
+        .attach(request, netns.as_fd())
+        .map_err(|e| Failure::of(&e))?;
+    if !answer.created {
+        let message = format!(
+            "container {container} has this attachment already: ADD was called twice without a DEL"
+        );
+        return Err(Failure::new(Code::Refused, message));
+    }
+    for warning in &answer.warnings {
+        cli::note(&format!("warning: {warning}"));
+    }
+    let told = say(&Value::Object(previous.clone()))
+        .map_err(|e| Failure::new(Code::Io, "cannot write the result").details(e));
+    // A runtime that does not learn of the attachment may never delete it.
+    if told.is_err()
+        && let Err(e) = client.detach_owned(&owner)
+    {
+        cli::note(&format!("undo ADD of {container}: {e}"));
+    }
+    told.map(|()| None)
+}
+
+fn request(
+    call: &Call,
+    network: &Network,
+    previous: &Map<String, Value>,
+    owner: String,
+) -> Result<AttachRequest, Failure> {
+    network.only_known_keys()?;
+    for key in ["ipam", "publish", "dns"] {
+        let given = network.one::<Value>(key)?;
+        if let Some(given) = given.filter(|value| !is_empty(value)) {
+            let why = "that is the matter of the plugins before netd-policy";
+            return Err(Failure::unsupported(key, &given, why));
+        }
+    }
+    let runtime = network.object("runtimeConfig")?;
+    let known = ["bandwidth", "cgroupPath", "podAnnotations"];
+    if let Some((key, value)) = runtime
+        .iter()
+        .find(|(key, _)| !known.contains(&key.as_str()))
+    {
+        let why =
+            "netd-policy has the capability bandwidth only; others are for the plugins before it";
+        return Err(Failure::unsupported(
+            &format!("runtimeConfig.{key}"),
+            value,
+            why,
+        ));
+    }
+    wishes::known_args(call)?;
+    let args: Map<String, Value> =
+        super::network::value(&network.object("args")?, "cni", "args.cni")?.unwrap_or_default();
+    let expected = Expected::read(previous, call)?;
+    Ok(AttachRequest {
+        container: wishes::container(call, network)?.to_string(),
+        zone: network.zone()?.to_string(),
+        ifname: Some(call.ifname.to_string()),
+        addresses: expected
+            .addresses
+            .iter()
+            .map(|net| net.addr().to_string())
+            .collect(),
+        mac: expected.mac.clone(),
+        labels: wishes::labels(call, network, &args)?,
+        bandwidth: bandwidth::read(&runtime)?,
+        owner: Some(owner),
+        take: Some(true),
+        ..AttachRequest::default()
+    })
+}
+
+fn is_empty(value: &Value) -> bool {
+    *value == json!({}) || *value == json!([])
+}
