@@ -14,7 +14,8 @@ use crate::sys;
 /// A disk that is mounted as long as this lives, and no longer than the process.
 pub(super) struct Disk {
     directory: PathBuf,
-    _held: Mounted,
+    /// What is mounted, once it is.
+    held: Option<Mounted>,
 }
 
 impl Disk {
@@ -26,7 +27,9 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        // also where only a part of it came to be mounted
         let _ = rustix::mount::unmount(&self.directory, UnmountFlags::DETACH);
+        self.held = None;
         let _ = fs::remove_dir(&self.directory);
     }
 }
@@ -52,14 +55,16 @@ pub(super) fn mount(
     let mut builder = DirBuilder::new();
     let made = builder.mode(0o711).recursive(true).create(&directory);
     made.map_err(fail)?;
+    let mut disk = Disk {
+        directory: directory.clone(),
+        held: None,
+    };
     sys::new_mounts().map_err(fail)?;
     // what is mounted on the host later is seen here, and not the other way round
     let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", down).map_err(|e| fail(e.into()))?;
     let writable = fs::metadata(path).is_ok_and(|meta| !meta.permissions().readonly());
-    let held = images::disk::mount(path, &directory, args.read_only || !writable)?;
-    Ok(Disk {
-        directory,
-        _held: held,
-    })
+    let read_only = args.read_only || !writable;
+    disk.held = Some(images::disk::mount(path, &directory, read_only)?);
+    Ok(disk)
 }

@@ -91,7 +91,7 @@ pub fn a_whole_life() {
     assert!(machines.join("other.nspawn").exists());
     // a disk, its holes kept
     let disk = world.dir.join("disk.raw");
-    fs::File::create(&disk).unwrap().set_len(32 << 20).unwrap();
+    fs::File::create(&disk).unwrap().set_len(2 << 20).unwrap();
     fs::OpenOptions::new()
         .append(true)
         .open(&disk)
