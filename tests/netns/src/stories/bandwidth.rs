@@ -16,15 +16,9 @@ fn about(mbit: f64) -> Range<f64> {
     mbit / 2.0..mbit * 1.5
 }
 
+/// Waits until a flow carries as much: on a busy machine less goes at times, and never more than the limit for long.
 #[track_caller]
 fn carries(flow: &Flow, expected: Range<f64>) {
-    let mbit = flow.mbit();
-    assert!(expected.contains(&mbit), "{mbit} mbit, not {expected:?}");
-}
-
-/// Waits until a flow carries as much.
-#[track_caller]
-fn comes_to_carry(flow: &Flow, expected: Range<f64>) {
     let started = Instant::now();
     loop {
         let mbit = flow.mbit();
@@ -191,11 +185,11 @@ pub fn limits_outlive_daemons_and_tampering_and_nothing_is_left_of_them() {
         "tc filter del dev {port} ingress; tc qdisc del dev {port} root",
         port = web.host_ifname()
     ));
-    comes_to_carry(&into, about(20.0));
+    carries(&into, about(20.0));
     drop(into);
-    comes_to_carry(&out, about(20.0));
+    carries(&out, about(20.0));
     world.sh(&format!("tc qdisc del dev {queue} root"));
-    comes_to_carry(&out, about(20.0));
+    carries(&out, about(20.0));
     // Without a daemon they stay; a new one puts right what somebody changed meanwhile, and clears up.
     world.kill_netd();
     carries(&out, about(20.0));

@@ -144,7 +144,6 @@ pub fn many_options_in_one_start() {
     );
     // what cannot be is refused by name
     for (line, named) in [
-        ("--image=x.raw", "--image"),
         ("--pivot-root=/x", "--pivot-root"),
         ("--link-journal=guest", "--link-journal"),
         ("--notify-ready=yes", "--notify-ready"),

@@ -292,7 +292,23 @@ impl Host {
 pub fn container_part(document: &Value) -> Value {
     let mut document = document.clone();
     if let Some(fields) = document.as_object_mut() {
-        fields.retain(|key, _| !matches!(key.as_str(), "created" | "warnings" | "problems"));
+        let of_one = ["created", "warnings", "problems"];
+        let of_machine = [
+            "class",
+            "service",
+            "os",
+            "version",
+            "leader",
+            "since",
+            "root",
+            "command",
+            "processes",
+            "policy",
+        ];
+        fields.retain(|key, _| {
+            let key = key.as_str();
+            !of_one.contains(&key) && !of_machine.contains(&key)
+        });
     }
     document
 }

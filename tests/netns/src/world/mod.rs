@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use crate::net::netns::{self, Netns, Ran};
 use crate::net::server::Server;
 
-pub use container::Container;
+pub use container::{Container, container_part};
 pub use daemon::{Daemon, signal};
 pub use verdict::{Reachable, Verdict};
 
