@@ -222,7 +222,14 @@ mod tests {
             family: 6,
             ..denied()
         };
-        let said = serde_json::to_value(of(vec![published(), six])).unwrap();
+        let mut said = of(vec![published(), six]);
+        let way = |from: &str| crate::api::Path {
+            from: from.into(),
+            to: "db".into(),
+            verdict: "deny".into(),
+        };
+        said.paths = vec![way("web"), way("web@dmz")];
+        let said = serde_json::to_value(said).unwrap();
         assert_eq!(keys(&said), keys(&schema["properties"]));
         let answer = &schema["properties"]["families"]["items"];
         assert_eq!(keys(&said["families"][0]), keys(&answer["properties"]));

@@ -177,7 +177,7 @@ fn configurations_that_cannot_be() {
         (
             "ADD",
             &network(json!({ "type": "netd-policy" })).to_string(),
-            Code::Unsupported,
+            Code::Config,
             "netd-policy",
         ),
         (
