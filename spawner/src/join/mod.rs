@@ -51,11 +51,11 @@ pub struct Visit {
     pub user: Option<UserName>,
     /// What its standard input, output and error are.
     pub terminal: Terminal,
-    /// The arguments by which the calling program, run anew, comes to call [`door`]. The number of an inherited
+    /// The arguments by which the calling program, run anew, comes to call [`door()`]. The number of an inherited
     /// descriptor is added to them.
     pub door: Vec<OsString>,
     /// Something that the calling program itself does inside, with the command's rights and instead of a command: what is told to
-    /// the function that [`door`] is given.
+    /// the function that [`door()`] is given.
     pub task: Option<String>,
 }
 
