@@ -198,6 +198,12 @@ pub fn container(index: u8) -> impl Strategy<Value = Container> {
     let publish = prop::collection::vec(publish(), 0..2);
     (0u8..3, labels, any::<bool>(), addresses, publish).prop_map(
         move |(zone, labels, b, (v4, v6), mut publish)| {
+            // networks of one container are in zones of their own
+            let zone = match index {
+                1 => zone % 2,
+                2 => 2,
+                _ => zone,
+            };
             let mut labels: BTreeMap<String, String> = labels
                 .into_iter()
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
