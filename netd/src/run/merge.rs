@@ -21,7 +21,7 @@ pub(super) fn merge(first: RunArgs, second: RunArgs) -> RunArgs {
         [private_network, network_zone, links]
         [port]
         [resolv_conf]
-        [pick_users, private_users, files.private_users_ownership]
+        [pick_users, private_users, files.private_users_ownership, files.private_users_chown]
         [user]
         [read_only]
         [bind, bind_ro, tmpfs, files.overlay, files.overlay_ro, files.inaccessible]
