@@ -86,7 +86,7 @@ mod tests {
         let given = run(all);
         assert_eq!(merge(given.clone(), RunArgs::default()), given);
         assert_eq!(merge(RunArgs::default(), given.clone()), given);
-        let other = run("-j --private-users=no -P");
+        let other = run("-j --private-users=no -P --private-users-chown");
         assert_eq!(merge(RunArgs::default(), other.clone()), other);
         let other = run("--no-root --name=x --network-zone=a");
         assert_eq!(merge(RunArgs::default(), other.clone()), other);

@@ -61,6 +61,21 @@ fn options_become_settings() {
 }
 
 #[test]
+fn the_last_word_counts_and_a_variable_may_be_missing() {
+    let words = "--user=a --user=b -P --console=interactive -E NETD_TEST_NOT_SET --read-only --read-only --private-users-chown \
+        --private-users-ownership=map --private-users=5:6 -U true";
+    let settings = settings_of(&words.split_whitespace().collect::<Vec<_>>()).unwrap();
+    assert_eq!(settings.user, Some("b".parse().unwrap()));
+    assert!(matches!(settings.terminal, Terminal::Interactive));
+    let missing = ("NETD_TEST_NOT_SET".to_owned(), String::new());
+    assert_eq!(settings.env, [missing]);
+    assert_eq!(settings.ownership, spawner::Ownership::Map);
+    assert_eq!(settings.private_users, PrivateUsers::Pick);
+    let chown = settings_of(&["--private-users-chown", "true"]).unwrap();
+    assert_eq!(chown.ownership, spawner::Ownership::Chown);
+}
+
+#[test]
 fn before_hooks_of_a_bundle_the_network_is_a_hook_too() {
     let argv = ["netd", "run", "--network-zone=dmz", "--", "true"];
     let args = cli::parse_run(argv.iter().map(|w| w.into()));
