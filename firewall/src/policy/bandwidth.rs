@@ -128,7 +128,9 @@ pub fn asked(text: &str) -> Result<Bandwidth, String> {
             "burst" => bucket.replace(size(value).map_err(wrong)?).is_some(),
             other => {
                 let known = KEYS.join(", ");
-                return Err(format!("bandwidth has no {other:?}: only {known} are known"));
+                return Err(format!(
+                    "bandwidth has no {other:?}: only {known} are known"
+                ));
             }
         };
         if twice {
@@ -331,10 +333,7 @@ mod tests {
                 "egress=20mbit, burst=256kb",
                 (None, some("20mbit burst 256kb")),
             ),
-            (
-                "ingress=1mbit egress=2mbit",
-                (some("1mbit"), some("2mbit")),
-            ),
+            ("ingress=1mbit egress=2mbit", (some("1mbit"), some("2mbit"))),
         ] {
             assert_eq!(shown(text).unwrap(), expected, "{text}");
         }

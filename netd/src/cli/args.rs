@@ -51,7 +51,11 @@ pub(crate) struct Invocation {
 /// The commands that other programs wait for, by themselves: the whole grammar takes as long to build as one of them to be
 /// done. What this cannot read is read again by [`Invocation`], which knows the helps and the errors.
 #[derive(Debug, Parser)]
-#[command(name = "netd", disable_help_flag = true, disable_help_subcommand = true)]
+#[command(
+    name = "netd",
+    disable_help_flag = true,
+    disable_help_subcommand = true
+)]
 pub(super) struct Quick {
     #[command(flatten)]
     dirs: Dirs,

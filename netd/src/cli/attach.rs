@@ -20,9 +20,9 @@ impl AttachArgs {
         let labels = values::label_map(&self.label)
             .map_err(|e| Error::Invalid(format!("attach {}: --label: {e}", self.container)))?;
         let bandwidth = self.bandwidth.as_deref().map(values::bandwidth);
-        let bandwidth = bandwidth.transpose().map_err(|e| {
-            Error::Invalid(format!("attach {}: --bandwidth: {e}", self.container))
-        })?;
+        let bandwidth = bandwidth
+            .transpose()
+            .map_err(|e| Error::Invalid(format!("attach {}: --bandwidth: {e}", self.container)))?;
         Ok(AttachRequest {
             container: self.container.to_string(),
             configure: self.configure.map(|how| how.as_str().to_owned()),

@@ -277,7 +277,9 @@ impl Annotations<'_> {
             .map_err(self.wrong(IP))?;
         let bandwidth = self.text(BANDWIDTH).map(values::bandwidth).transpose();
         Ok(AttachRequest {
-            bandwidth: bandwidth.map_err(self.wrong(BANDWIDTH))?.unwrap_or_default(),
+            bandwidth: bandwidth
+                .map_err(self.wrong(BANDWIDTH))?
+                .unwrap_or_default(),
             container: container.to_string(),
             configure,
             addresses,

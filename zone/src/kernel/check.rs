@@ -157,15 +157,17 @@ impl Links {
                 ..
             } => {
                 let wanted = (*table, destination.prefix_len(), *gateway);
-                (!routes.contains(&wanted))
-                    .then(|| format!("route {destination} of table {table}"))
+                (!routes.contains(&wanted)).then(|| format!("route {destination} of table {table}"))
             }
             _ => None,
         };
         let flaw = |step: &Step| {
             let what = missing(step)?;
             Some(Flaw {
-                message: format!("{what} is missing: answers from {} may leave by another port", spec.ifname),
+                message: format!(
+                    "{what} is missing: answers from {} may leave by another port",
+                    spec.ifname
+                ),
                 subject: "sources".into(),
             })
         };
