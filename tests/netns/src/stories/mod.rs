@@ -28,6 +28,7 @@ mod limits;
 mod names;
 pub mod netavark;
 mod nspawn;
+mod nspawn_units;
 mod oci;
 mod oci_life;
 mod opened;
@@ -125,8 +126,8 @@ stories! {
     adopt: nothing_passes_before_a_port_is_adopted, an_adopted_port_is_a_container_like_any_other,
         what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
         adopted_ports_outlive_daemons_and_tampering;
-    nspawn: machines_find_the_zone_and_the_zone_stays, the_unit_gets_its_network_from_netd,
-        networkd_leaves_our_bridges_alone;
+    nspawn: machines_find_the_zone_and_the_zone_stays, the_unit_gets_its_network_from_netd;
+    nspawn_units: networkd_leaves_our_bridges_alone, the_drop_in_is_a_unit;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
