@@ -77,6 +77,9 @@ pub(super) fn settings(
         if let Some(how) = args.configure {
             annotate.insert("io.netd.configure".into(), how.as_str().into());
         }
+        if let Some(limit) = &args.bandwidth {
+            annotate.insert("io.netd.bandwidth".into(), limit.clone());
+        }
         settings.network = Network::Hook {
             attach: hook(context, binary, ["oci", "attach"]),
             detach: Some(hook(context, binary, ["oci", "detach"])),
@@ -103,10 +106,11 @@ fn check(args: &RunArgs) -> Result<(), Error> {
             (!args.port.is_empty(), "--port"),
             (!args.label.is_empty(), "--label"),
             (args.configure.is_some(), "--configure"),
+            (args.bandwidth.is_some(), "--bandwidth"),
         ] {
             if given {
                 return refuse(&format!(
-                    "{option} needs --network-zone: nobody else publishes, labels or configures"
+                    "{option} needs --network-zone: nobody else publishes, labels, limits or configures"
                 ));
             }
         }

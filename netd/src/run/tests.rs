@@ -39,6 +39,7 @@ fn the_network_comes_by_this_binary_as_the_hook() {
         "--port=udp:53",
         "--label",
         "tier=front",
+        "--bandwidth=egress=20mbit",
         "--configure=dhcp",
         "httpd",
         "-f",
@@ -50,6 +51,7 @@ fn the_network_comes_by_this_binary_as_the_hook() {
     assert_eq!(settings.annotations["io.netd.zone"], "dmz");
     assert_eq!(settings.annotations["io.netd.publish"], "8080:80,53:53/udp");
     assert_eq!(settings.annotations["io.netd.configure"], "dhcp");
+    assert_eq!(settings.annotations["io.netd.bandwidth"], "egress=20mbit");
     assert_eq!(settings.labels["tier"], "front");
     let Network::Hook {
         attach,
@@ -218,6 +220,7 @@ fn what_needs_something_else_says_so() {
     for (words, named) in [
         (["-p", "80"].as_slice(), "--network-zone"),
         (&["--label=a=b"], "--network-zone"),
+        (&["--bandwidth=1mbit"], "--network-zone"),
         (
             &["--network-namespace-path=/n", "--private-network"],
             "--network-namespace-path",
