@@ -23,4 +23,4 @@ pub use import::{Making, export_raw, export_tar, import_raw, import_tar};
 pub use name::{ImageName, suggested};
 pub use pull::{Fetched, KEYRINGS, Pull, Verify, Watch};
 pub use staging::Staging;
-pub use store::{Image, Kind, Store};
+pub use store::{Image, Kind, Store, is_immutable};

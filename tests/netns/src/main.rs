@@ -12,6 +12,7 @@
 mod machine;
 mod net;
 mod runner;
+mod schema;
 mod stories;
 mod world;
 
