@@ -131,6 +131,8 @@ impl Cgroups {
         };
         let leaf = format!("{PARENT}/{}", self.name);
         let own = format!("{leaf}/{OWN}");
+        // what an init left that was killed with all of netd; its name is ours, so nobody is in it
+        let _ = remove_below(&member.base, &leaf, 0);
         let make = || -> rustix::io::Result<()> {
             match rustix::fs::mkdirat(&member.base, own.as_str(), Mode::from_raw_mode(0o755)) {
                 Err(rustix::io::Errno::EXIST) => {}
