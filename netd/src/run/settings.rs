@@ -177,11 +177,7 @@ fn processes(args: &RunArgs, settings: &mut Settings) {
     settings.as_pid2 = args.as_pid2;
     let integration = &args.integration;
     settings.boot = integration.boot;
-    // what systemd takes for the order to shut down (systemd(1), SIGNALS)
-    let shut_down = libc::SIGRTMIN() + 3;
-    settings.kill_signal = integration
-        .kill_signal
-        .or(integration.boot.then_some(shut_down));
+    settings.kill_signal = integration.kill_signal;
     settings.uuid = integration.uuid.clone();
     settings.suppress_sync = integration.suppress_sync.unwrap_or_default();
     let given = &args.privileges;

@@ -12,6 +12,7 @@ mod cni_chain;
 mod cni_runtimes;
 mod cni_several;
 mod crash;
+mod debian;
 mod decisions;
 mod dhcp;
 mod dhcp_life;
@@ -25,6 +26,8 @@ mod flat;
 mod groups;
 mod harness;
 mod images;
+mod inits;
+mod layouts;
 mod limits;
 mod names;
 pub mod netavark;
@@ -164,6 +167,10 @@ stories! {
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
     boot: a_machine_boots_and_stops_in_order, disks_are_roots_too;
+    layouts: skopeo_and_umoci_make_images_of_netds, what_docker_exports_is_a_root, the_bundle_of_an_image_runs;
+    debian: what_debootstrap_makes_is_a_root;
+    inits: systemd_boots_asks_for_its_address_and_stops, openrc_boots_and_stops,
+        an_init_that_asks_for_it_is_started_again, a_machine_is_stopped_by_the_signal_it_was_started_with;
     images: a_whole_life, archives_of_strangers_stay_in_their_tree, pulled_verified_and_resumed, a_unit_starts_a_machine_at_boot;
     visit: a_visitor_may_what_the_container_may, words_codes_and_streams_pass_through, a_container_that_lies_catches_no_visitor,
         files_go_in_and_out_and_links_lead_nowhere, a_folder_of_the_host_is_shown_in_a_running_container,
