@@ -102,7 +102,10 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
     {
         argv.splice(1..1, ["hook", "netavark"].map(OsString::from));
     }
-    Invocation::try_parse_from(argv)
+    match args::Quick::parse(&argv) {
+        Some(invocation) => Ok(invocation),
+        None => Invocation::try_parse_from(argv),
+    }
 }
 
 /// Whether an option of `netd run` may be given more than once.

@@ -110,10 +110,15 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     if !quiet {
         warnings::show();
     }
-    let ended = spawner::run(&settings);
+    let ended = loop {
+        match spawner::run(&settings) {
+            // the same name, so the same policy and address, and again nothing runs before they are there
+            Ok(spawner::Exit::Rebooted) => {}
+            ended => break ended,
+        }
+    };
     drop(mounted);
-    let exit = ended?;
-    Ok(ExitCode::from(exit.status()))
+    Ok(ExitCode::from(ended?.status()))
 }
 
 /// The options together with what the machine's `.nspawn` file says, `--settings=` deciding.

@@ -35,6 +35,7 @@ const IP: &str = "io.netd.ip";
 const MAC: &str = "io.netd.mac";
 const CONFIGURE: &str = "io.netd.configure";
 const IFNAME: &str = "io.netd.ifname";
+const BANDWIDTH: &str = "io.netd.bandwidth";
 
 /// A container's state as every version of the runtime spec has it. `status` and `annotations` are
 /// there since 1.0; before, `bundle` was `bundlePath`.
@@ -313,7 +314,11 @@ impl Annotations<'_> {
             .map(|text| values::address(text).map(|a| a.to_string()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(self.wrong(IP))?;
+        let bandwidth = self.text(BANDWIDTH).map(values::bandwidth).transpose();
         Ok(AttachRequest {
+            bandwidth: bandwidth
+                .map_err(self.wrong(BANDWIDTH))?
+                .unwrap_or_default(),
             container: container.to_string(),
             configure,
             addresses,

@@ -17,7 +17,7 @@ pub(super) fn merge(first: RunArgs, second: RunArgs) -> RunArgs {
         )*};
     }
     groups! {
-        [directory, image] [no_root] [machine] [quiet] [label] [configure]
+        [directory, image] [no_root] [machine] [quiet] [label] [bandwidth] [configure]
         [private_network, network_zone, links]
         [port]
         [resolv_conf]

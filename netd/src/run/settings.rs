@@ -76,6 +76,9 @@ pub(super) fn settings(
         if let Some(how) = args.configure {
             annotate.insert("io.netd.configure".into(), how.as_str().into());
         }
+        if let Some(limit) = &args.bandwidth {
+            annotate.insert("io.netd.bandwidth".into(), limit.clone());
+        }
         // hooks of others come after the network's, and must be hooks of the same kind for that
         settings.network = match hooks.create_runtime.is_empty() {
             true => Network::Caller(Rc::new(InProcess::new(context))),
@@ -107,10 +110,11 @@ fn check(args: &RunArgs) -> Result<(), Error> {
             (!args.port.is_empty(), "--port"),
             (!args.label.is_empty(), "--label"),
             (args.configure.is_some(), "--configure"),
+            (args.bandwidth.is_some(), "--bandwidth"),
         ] {
             if given {
                 return refuse(&format!(
-                    "{option} needs --network-zone: nobody else publishes, labels or configures"
+                    "{option} needs --network-zone: nobody else publishes, labels, limits or configures"
                 ));
             }
         }
@@ -173,11 +177,7 @@ fn processes(args: &RunArgs, settings: &mut Settings) {
     settings.as_pid2 = args.as_pid2;
     let integration = &args.integration;
     settings.boot = integration.boot;
-    // what systemd takes for the order to shut down (systemd(1), SIGNALS)
-    let shut_down = libc::SIGRTMIN() + 3;
-    settings.kill_signal = integration
-        .kill_signal
-        .or(integration.boot.then_some(shut_down));
+    settings.kill_signal = integration.kill_signal;
     settings.uuid = integration.uuid.clone();
     settings.suppress_sync = integration.suppress_sync.unwrap_or_default();
     let given = &args.privileges;

@@ -45,6 +45,7 @@ fn options_become_settings() {
         "--port=udp:53",
         "--label",
         "tier=front",
+        "--bandwidth=egress=20mbit",
         "--configure=dhcp",
         "httpd",
         "-f",
@@ -56,6 +57,7 @@ fn options_become_settings() {
     assert_eq!(settings.annotations["io.netd.zone"], "dmz");
     assert_eq!(settings.annotations["io.netd.publish"], "8080:80,53:53/udp");
     assert_eq!(settings.annotations["io.netd.configure"], "dhcp");
+    assert_eq!(settings.annotations["io.netd.bandwidth"], "egress=20mbit");
     assert_eq!(settings.labels["tier"], "front");
     assert!(matches!(settings.network, Network::Caller(_)));
 }
@@ -266,6 +268,7 @@ fn what_needs_something_else_says_so() {
     for (words, named) in [
         (["-p", "80"].as_slice(), "--network-zone"),
         (&["--label=a=b"], "--network-zone"),
+        (&["--bandwidth=1mbit"], "--network-zone"),
         (
             &["--network-namespace-path=/n", "--private-network"],
             "--network-namespace-path",

@@ -80,7 +80,7 @@ pub struct Settings {
     pub as_pid2: bool,
     /// `--boot`: the root's own init is pid 1; `command` are its arguments.
     pub boot: bool,
-    /// `--kill-signal=`: what pid 1 is sent where we are sent SIGTERM.
+    /// `--kill-signal=`: what pid 1 is sent where we are sent SIGTERM; SIGRTMIN+3 to an init when not given.
     pub kill_signal: Option<i32>,
     /// `--uuid=`: told to pid 1 as `$container_uuid`.
     pub uuid: Option<String>,

@@ -9,6 +9,7 @@
 //! prints how to enter it; `NETD_BIN` names another binary to try.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod debian;
 mod machine;
 mod net;
 mod runner;

@@ -9,6 +9,7 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
+use super::encode;
 use super::error::LinkError;
 use super::inside;
 use super::links::Links;
@@ -103,6 +104,20 @@ impl Links {
         socket
             .batch(vec![change(back)])
             .map_err(|refused| refused_as(format!("take {ifname} back"), refused))
+    }
+
+    /// Sets an interface inside down: its other end carries nothing then.
+    ///
+    /// # Errors
+    /// It is not there, or the kernel refuses.
+    pub fn shut_inside(&mut self, ifname: &IfName, netns: &Netns) -> Result<(), LinkError> {
+        let action = || format!("set {ifname} inside down");
+        let failed = |e| LinkError::kernel(action(), e);
+        let mut socket = inside::socket(&self.home, netns).map_err(failed)?;
+        let index = socket.index_of(ifname.as_str()).map_err(failed)?;
+        socket
+            .batch(vec![encode::down(index)])
+            .map_err(|refused| refused_as(action(), refused))
     }
 
     fn find(&mut self, ifname: &IfName) -> Result<u32, LinkError> {

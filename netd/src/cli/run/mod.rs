@@ -70,6 +70,10 @@ pub(crate) struct RunArgs {
     /// Label that policies may name; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Network")]
     pub(crate) label: Vec<Label>,
+    /// How much it may send and receive in each zone: 100mbit, or ingress=100mbit,egress=20mbit,burst=256kb; policies
+    /// may set lower limits
+    #[arg(long, value_name = "RATE", value_parser = crate::values::bandwidth_text, help_heading = "Network")]
+    pub(crate) bandwidth: Option<String>,
 
     /// What becomes of /etc/resolv.conf inside, as in systemd-nspawn(1); `auto` is the zone's resolvers
     /// in a zone, nothing with --private-network, else what the host has [default: auto]
