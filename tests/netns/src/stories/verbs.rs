@@ -191,8 +191,10 @@ pub fn disks_come_by_https_and_from_nobody_unknown() {
     netd(&world, &["pull-raw", url, "--verify=checksum", "--force"]).ok();
     // the same by TLS
     sh(
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=story -addext 'subjectAltName=IP:192.0.2.2' \
-        -keyout ../key.pem -out ../cert.pem 2>/dev/null",
+        "cd ..; openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=maker -keyout ca.key -out ca.pem 2>/dev/null; \
+        openssl req -newkey rsa:2048 -nodes -subj /CN=story -keyout key.pem -out request.pem 2>/dev/null; \
+        printf 'subjectAltName=IP:192.0.2.2\nbasicConstraints=CA:FALSE\n' >how; \
+        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile how -out cert.pem 2>/dev/null",
     );
     let mut server = Command::new("openssl");
     server.args(["s_server", "-quiet", "-WWW", "-accept", "192.0.2.2:8443"]);
@@ -211,7 +213,7 @@ pub fn disks_come_by_https_and_from_nobody_unknown() {
             .env("SSL_CERT_FILE", trusted);
         world.netns.enter(|| run(&mut pull))
     };
-    let certificate = world.dir.join("cert.pem");
+    let certificate = world.dir.join("ca.pem");
     until("the server answers", || {
         pull(&certificate, "secure").code == 0
     });
