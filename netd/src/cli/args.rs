@@ -115,6 +115,9 @@ pub(crate) enum Command {
     /// Hold the tables while no daemon runs (the daemon starts it)
     #[command(hide = true)]
     Keep,
+    /// Write /etc/resolv.conf below the root that is standard input (attach starts it)
+    #[command(hide = true)]
+    FillResolvConf(crate::resolv::FillArgs),
 }
 
 /// `netd daemon`
@@ -265,6 +268,10 @@ pub(crate) struct AttachArgs {
     /// Port of the host that leads to the container; may be repeated
     #[arg(long, value_name = "[ADDR:]HOSTPORT[-END]:PORT[/udp]", value_parser = published)]
     pub(crate) publish: Vec<String>,
+    /// What becomes of /etc/resolv.conf inside, where the process has files of its own and the interface is
+    /// configured by netd [default: auto]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub(crate) resolv_conf: Option<crate::resolv::Wish>,
 }
 
 fn published(text: &str) -> Result<String, values::ValueError> {

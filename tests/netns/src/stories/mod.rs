@@ -40,6 +40,7 @@ mod publish_live;
 mod publish_policy;
 mod reachability;
 mod resolv;
+mod resolv_inside;
 mod restart;
 mod run;
 mod run_options;
@@ -110,6 +111,8 @@ stories! {
         the_resolver_is_no_way_out, upstream_that_does_not_answer_is_told_in_time, the_hosts_resolvers_are_followed,
         domains_and_zones_have_resolvers_of_their_own, nobody_outside_is_answered, the_resolver_outlives_bridges_and_daemons;
     resolv: a_container_that_is_run_has_the_file_that_is_asked_for, what_ip_netns_starts_finds_names;
+    resolv_inside: a_process_that_is_attached_finds_its_zones_resolvers, an_attach_writes_nothing_of_the_hosts,
+        a_runtimes_container_finds_its_zones_resolvers;
     opened: a_name_opens_what_it_resolves_to, conditions_count_for_names_too, no_name_leads_back, a_name_is_no_tunnel,
         what_a_name_opened_ends, a_name_on_trial_opens_nothing_and_is_known;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
