@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use clap::{Args, ValueEnum};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::mark;
@@ -129,6 +129,11 @@ fn write(root: BorrowedFd<'_>, host: &Host, daring: Daring, text: &str) -> io::R
     let (id, kind, names) = identity(&there)?;
     match kind {
         FileType::RegularFile if host.file == Some(id) => return Ok(Outcome::Hosts),
+        // Something may be mounted over the host's file for the host, and not for the container. What is mounted there for
+        // the container is its own.
+        FileType::RegularFile if hosts_folder && mount(&there)? == mount(&etc)? => {
+            return Ok(Outcome::Hosts);
+        }
         FileType::RegularFile => {}
         // A link belongs to whom it leads to: a systemd-resolved inside, for example.
         FileType::Symlink if daring == Daring::Gently => return Ok(Outcome::Theirs),
@@ -182,6 +187,14 @@ fn identity(fd: &OwnedFd) -> io::Result<((u64, u64), FileType, u64)> {
     let stat = rustix::fs::fstat(fd)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     Ok(((stat.st_dev, stat.st_ino), kind, stat.st_nlink))
+}
+
+/// The mount that a file is looked at through. A kernel before 5.8 tells none: all are the same then.
+fn mount(fd: &OwnedFd) -> io::Result<u64> {
+    let wanted = StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, wanted)?;
+    let told = stat.stx_mask & wanted.bits() != 0;
+    Ok(if told { stat.stx_mnt_id } else { 0 })
 }
 
 /// Opens a plain file that was only looked at. It never waits, not for who holds a lease on it either.
@@ -331,9 +344,9 @@ mod tests {
         assert_eq!(write_to(&root, &host, Daring::Replace), Outcome::Hosts);
         fs::remove_file(&file).unwrap();
         fs::write(&file, "").unwrap();
-        // a file of the container's own that is mounted in the host's folder
-        assert_eq!(write_to(&root, &host, Daring::Gently), Outcome::Written);
-        fs::write(&file, "").unwrap();
+        // one that is not what the host sees there, since something is mounted over it for the host
+        assert_eq!(write_to(&root, &host, Daring::Replace), Outcome::Hosts);
+        assert_eq!(fs::read(&file).unwrap(), b"");
         let host = Host {
             folder: None,
             file: id(&file),

@@ -18,7 +18,7 @@ use crate::world::World;
 
 const OWN: &str = "nameserver 198.51.100.53\n";
 /// A root that is the process's own, as runtimes give it.
-const PIVOT: &str = "mount --bind $R $R && cd $R && pivot_root . . && umount -l . && ";
+const PIVOT: &str = "mount --bind $R $R && cd $R && pivot_root . . && /bin/busybox umount -l . && ";
 
 /// A process in namespaces of its own, which it and its children do not outlive.
 struct Process(Child);
@@ -40,6 +40,9 @@ impl Process {
             .stdout(Stdio::null())
             .process_group(0);
         let child = world.netns.enter(|| command.spawn()).unwrap();
+        if how.contains("--user") {
+            map_users(child.id());
+        }
         let name = || fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap_or_default();
         let started = Instant::now();
         while ready.exists() || !["sleep", "busybox"].contains(&name().trim()) {
@@ -65,6 +68,20 @@ impl Drop for Process {
             let _ = kill_process_group(pid, Signal::KILL);
         }
         let _ = self.0.wait();
+    }
+}
+
+/// Users of its own: 0 inside is 300000 outside.
+fn map_users(pid: u32) {
+    let own = fs::read_link("/proc/self/ns/user").unwrap();
+    let its = format!("/proc/{pid}/ns/user");
+    let started = Instant::now();
+    while fs::read_link(&its).unwrap() == own {
+        assert!(started.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for map in ["gid_map", "uid_map"] {
+        fs::write(format!("/proc/{pid}/{map}"), "0 300000 65536\n").unwrap();
     }
 }
 
@@ -130,7 +147,7 @@ pub fn a_process_that_is_attached_finds_its_zones_resolvers() {
     ] {
         let line = format!("attach c1 --zone web --resolv-conf=replace {wrong}");
         let ran = world.netd(&line);
-        assert!(ran.code == 1 && ran.stderr.contains("replace"), "{ran}");
+        assert!(ran.code == 2 && ran.stderr.contains("replace"), "{ran}");
     }
     // All zones that it is in.
     world.zone("db").create();
@@ -143,15 +160,15 @@ pub fn a_process_that_is_attached_finds_its_zones_resolvers() {
     );
     drop(process);
     // A root that is only looked at by chroot, and users of its own: the file is theirs.
-    let users = "--mount --net --user --map-users=300000,0,65536 --map-groups=300000,0,65536 --setuid 0 --setgid 0";
     fs::remove_file(&file).unwrap();
     chown(root.join("etc"), Some(300_000), Some(300_000)).unwrap();
     chown(&root, Some(300_000), Some(300_000)).unwrap();
     let process = Process::start(
         &world,
-        users,
+        "--mount --net --user --keep-caps",
         &root,
-        "cd $R; chroot . /bin/test -d /etc && exec chroot . ",
+        "until grep -q 300000 /proc/self/uid_map; do sleep .02; done; \
+         cd $R; exec setpriv --reuid 0 --regid 0 --clear-groups chroot . /bin/sleep 1000;",
     );
     quiet(&process.attached(&world, ""));
     has_the_zones(&file);
@@ -169,22 +186,31 @@ pub fn an_attach_writes_nothing_of_the_hosts() {
     world.zone("web").create();
     let root = root(&world.dir);
     let (etc, file) = (root.join("etc"), root.join("etc/resolv.conf"));
-    // The story's own mounts: the machine's file stays as it is. It is empty, as what would be filled.
-    let hosts = world.dir.join("hosts.conf");
-    fs::write(&hosts, "").unwrap();
+    // The story's own mounts, so that the machine's files are out of reach: a copy of its /etc, with an empty file, and
+    // another mounted over it. Both are the host's, and would be filled.
+    let (copy, shown) = (world.dir.join("host-etc"), world.dir.join("hosts.conf"));
+    world.sh(&format!(
+        "cp -a /etc {0} && mount --bind {0} /etc && rm -f /etc/resolv.conf && : >/etc/resolv.conf",
+        copy.display()
+    ));
+    let covered = copy.join("resolv.conf");
+    fs::write(&shown, "").unwrap();
     world.sh(&format!(
         "mount --bind {} /etc/resolv.conf",
-        hosts.display()
+        shown.display()
     ));
-    let untouched = || assert_eq!(fs::read(&hosts).unwrap(), b"");
-    // The host's mounts; the host's files in mounts of its own; the host's root with a folder of its own.
+    let untouched = || {
+        assert_eq!(fs::read(&shown).unwrap(), b"");
+        assert_eq!(fs::read(&covered).unwrap(), b"");
+    };
+    // The host's mounts; the host's files in mounts of its own; what is beneath; the host's files in another root.
     for (how, script) in [
         ("--net", ""),
         ("--net --mount", ""),
-        ("--net --mount", "mount -t tmpfs t /srv &&"),
+        ("--net --mount", "umount /etc/resolv.conf &&"),
         (
             "--net --mount",
-            "mount --bind / $R && cd $R && pivot_root . . && umount -l . &&",
+            "mount --rbind / $R && cd $R && pivot_root . . && /bin/busybox umount -l . &&",
         ),
     ] {
         let process = Process::start(&world, how, &root, script);
@@ -261,7 +287,7 @@ pub fn an_attach_writes_nothing_of_the_hosts() {
     fs::rename(&aside, &etc).unwrap();
     drop(process);
     // A root that is read-only is told, and stops nobody.
-    let script = format!("{}mount -o remount,bind,ro / &&", PIVOT);
+    let script = format!("{}/bin/busybox mount -o remount,bind,ro / &&", PIVOT);
     let process = Process::start(&world, "--mount --net", &root, &script);
     let said = process.attached(&world, "").stderr;
     assert!(said.contains("Read-only file system"), "{said}");
