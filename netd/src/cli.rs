@@ -31,7 +31,9 @@ use clap::Parser;
 pub(crate) use args::{Configure, Invocation};
 pub(crate) use output::{note, print_json};
 pub(crate) use resolv_conf::{HostFile, How, ResolvConf};
-pub(crate) use run::{Console, LinkArgs, LinkJournal, RunArgs, SettingsMode, Timezone, Variable};
+pub(crate) use run::{
+    Console, LinkArgs, LinkJournal, Pair, RunArgs, SettingsMode, Timezone, Variable,
+};
 
 use crate::client::{Client, autostart};
 use crate::daemon::{self, DaemonArgs};
@@ -43,6 +45,7 @@ use args::{
 };
 
 /// What every command works with.
+#[derive(Debug)]
 pub(crate) struct Context {
     /// Absolute.
     pub(crate) dirs: Dirs,

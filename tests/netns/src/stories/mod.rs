@@ -12,18 +12,22 @@ mod cni_chain;
 mod cni_runtimes;
 mod cni_several;
 mod crash;
+mod debian;
 mod decisions;
 mod dhcp;
 mod dhcp_life;
 mod dhcp_storm;
 mod dhcp_zone;
 mod escapes;
+mod escapes_live;
 mod explain;
 mod files;
 mod flat;
 mod groups;
 mod harness;
 mod images;
+mod inits;
+mod layouts;
 mod limits;
 mod names;
 pub mod netavark;
@@ -44,6 +48,7 @@ mod reachability;
 mod resolv;
 mod restart;
 mod run;
+mod run_more;
 mod run_options;
 mod several;
 mod several_dhcp;
@@ -52,6 +57,7 @@ mod spoofing;
 mod stage;
 mod tamper;
 mod varlink;
+mod verbs;
 mod visit;
 
 use crate::runner::Story;
@@ -136,6 +142,10 @@ stories! {
     escapes: the_table_says_what_the_probe_says, the_program_of_the_host_cannot_be_overwritten,
         no_descriptor_of_the_caller_comes_along, no_mount_is_led_out_of_the_root,
         cgroups_keys_and_the_kernels_files_lead_nowhere;
+    escapes_live: who_enters_is_not_looked_into, no_key_is_pushed_into_the_callers_terminal,
+        handles_and_other_calling_conventions_lead_nowhere, places_that_change_meanwhile_lead_nowhere,
+        a_container_that_hides_its_proc_is_visited_all_the_same;
+    run_more: words_mean_what_they_mean_for_systemd_nspawn, what_is_not_done_is_refused_by_name;
     several: each_network_is_reached_by_its_own_interface, a_second_network_comes_and_goes_and_outlives_the_daemon, both_go_with_whoever_had_them,
         a_program_is_run_in_two_zones,
         rules_say_for_which_network_they_are, a_port_published_on_the_second_network_answers_by_it,
@@ -157,8 +167,14 @@ stories! {
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
     boot: a_machine_boots_and_stops_in_order, disks_are_roots_too;
+    layouts: skopeo_and_umoci_make_images_of_netds, what_docker_exports_is_a_root, the_bundle_of_an_image_runs;
+    debian: what_debootstrap_makes_is_a_root;
+    inits: systemd_boots_asks_for_its_address_and_stops, openrc_boots_and_stops,
+        an_init_that_asks_for_it_is_started_again, a_machine_is_stopped_by_the_signal_it_was_started_with;
     images: a_whole_life, archives_of_strangers_stay_in_their_tree, pulled_verified_and_resumed, a_unit_starts_a_machine_at_boot;
     visit: a_visitor_may_what_the_container_may, words_codes_and_streams_pass_through, a_container_that_lies_catches_no_visitor,
         files_go_in_and_out_and_links_lead_nowhere, a_folder_of_the_host_is_shown_in_a_running_container,
         what_runs_is_told_and_ends_in_order;
+    verbs: a_login_asks_for_name_and_password, a_shell_has_job_control_and_is_left_by_its_escape,
+        disks_come_by_https_and_from_nobody_unknown, every_document_keeps_to_its_schema;
 }
