@@ -25,4 +25,4 @@ pub use name::{ImageName, suggested};
 pub use oci::import_oci;
 pub use pull::{Fetched, KEYRINGS, Pull, Verify, Watch};
 pub use staging::Staging;
-pub use store::{Image, Kind, Store};
+pub use store::{Image, Kind, Store, is_immutable};

@@ -259,6 +259,15 @@ impl Mounts<'_, '_> {
             }
         };
         let point = self.point(directory)?;
+        let root = self.outside(0, true);
+        let owner = match bind.idmap {
+            // a place that is not there yet will be root's
+            IdMap::Owner => inside::stat(&tree, &bind.destination).map_or((root, root), |place| {
+                let host = |id| self.outside(id, true);
+                (host(place.st_uid), host(place.st_gid))
+            }),
+            IdMap::None | IdMap::Same | IdMap::Root => (root, root),
+        };
         let making = Making::Clone {
             source: bind.source.clone(),
             point,
@@ -269,6 +278,7 @@ impl Mounts<'_, '_> {
                 Source::Root(_) => IdMap::None,
                 _ => bind.idmap,
             },
+            owner,
         };
         self.make(&bind.destination, read_only, making);
         Ok(())

@@ -80,7 +80,7 @@ pub(crate) struct Calls {
 }
 
 /// Calls of which arguments decide.
-pub(super) const LOOKED_AT: [&str; 3] = ["clone", "personality", "socket"];
+pub(super) const LOOKED_AT: [&str; 4] = ["clone", "ioctl", "personality", "socket"];
 
 impl Calls {
     /// # Errors

@@ -13,6 +13,7 @@ mod debian;
 mod machine;
 mod net;
 mod runner;
+mod schema;
 mod stories;
 mod world;
 

@@ -58,9 +58,11 @@ fn perform(story: &'static Story) -> Result<Completion, Failed> {
         return Ok(Completion::ignored_with("SKIPPED: needs root"));
     }
     // Minutes of building for one story: it runs where `tests/bench/setup` was run.
-    if story.name == "netavark::netavark_sets_a_container_up"
-        && stories::netavark::netavark().is_none()
-    {
+    let by_netavark = [
+        "netavark::netavark_sets_a_container_up",
+        "netavark::a_container_is_in_two_networks",
+    ];
+    if by_netavark.contains(&story.name) && stories::netavark::netavark().is_none() {
         return Ok(Completion::ignored_with(
             "SKIPPED: no netavark 2 (tests/bench/setup builds it)",
         ));
