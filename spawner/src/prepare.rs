@@ -177,6 +177,7 @@ impl Mounts<'_, '_> {
             recursive: false,
             // its files were given to the container's root
             idmap: IdMap::None,
+            owner: (0, 0),
         };
         self.make(Path::new("/sys/fs/cgroup"), false, making);
         if self.plan.scratch.iter().any(|path| path == "/run") {
