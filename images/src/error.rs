@@ -76,6 +76,16 @@ pub enum ImageError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An OCI image that is not as its layout says, or that none of its kind can be found in.
+    #[error("OCI image {}: {what}: {reason}: nothing of it was kept", .path.display())]
+    Oci {
+        /// The layout.
+        path: PathBuf,
+        /// Which of its parts.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The address cannot be asked.
     #[error("{url}: {reason}")]
     Url {

@@ -259,7 +259,8 @@ fn look(folder: &Path, name: &ImageName) -> Option<Image> {
     })
 }
 
-fn is_immutable(path: &Path) -> bool {
+/// Whether a tree is marked read-only: its top folder is "immutable" (chattr(1)).
+pub fn is_immutable(path: &Path) -> bool {
     let flags = fs::File::open(path).and_then(|dir| Ok(rustix::fs::ioctl_getflags(&dir)?));
     flags.is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE))
 }

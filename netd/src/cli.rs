@@ -31,7 +31,9 @@ use clap::Parser;
 pub(crate) use args::{Configure, Invocation};
 pub(crate) use output::{note, print_json};
 pub(crate) use resolv_conf::{HostFile, How, ResolvConf};
-pub(crate) use run::{Console, LinkArgs, LinkJournal, RunArgs, SettingsMode, Timezone, Variable};
+pub(crate) use run::{
+    Console, LinkArgs, LinkJournal, Pair, RunArgs, SettingsMode, Timezone, Variable,
+};
 
 use crate::client::{Client, autostart};
 use crate::daemon::{self, DaemonArgs};
@@ -43,6 +45,7 @@ use args::{
 };
 
 /// What every command works with.
+#[derive(Debug)]
 pub(crate) struct Context {
     /// Absolute.
     pub(crate) dirs: Dirs,
@@ -99,7 +102,10 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
     {
         argv.splice(1..1, ["hook", "netavark"].map(OsString::from));
     }
-    Invocation::try_parse_from(argv)
+    match args::Quick::parse(&argv) {
+        Some(invocation) => Ok(invocation),
+        None => Invocation::try_parse_from(argv),
+    }
 }
 
 /// Whether an option of `netd run` may be given more than once.

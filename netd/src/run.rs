@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! RunArgs, of options and of NAME.nspawn ─► zone there? (made where missing) ─► Settings ─► spawner::run ─► exit code
-//!                                                                               └─ createRuntime, poststop: netd hook oci …
+//!                                                                               └─ asks the daemon, as netd hook oci does
 //! ```
 //!
 //! /etc/resolv.conf inside is [`resolver`]'s. With `--no-root` the host's own ways to ask for names are covered.
@@ -57,6 +57,10 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
             (root, args, Hooks::default())
         }
     };
+    if let Root::Directory(path) = &root {
+        // what `netd read-only` marked; of a copy nobody minds
+        args.read_only |= !args.files.ephemeral && images::is_immutable(path);
+    }
     zone_of_bridge(context, &mut args)?;
     let quiet = args.quiet;
     let zones = args.network_zone.clone();
@@ -65,9 +69,8 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     let timezone = args.integration.timezone.unwrap_or_default();
     let limits = unit::enter(&args)?;
     // Everything that can be wrong with the options is found before a zone is made for them.
-    let mut settings = settings::settings(context, &args, &root, &binary)?;
+    let mut settings = settings::settings(context, &args, &root, &binary, hooks)?;
     settings.limits = limits;
-    settings.hooks = hooks;
     settings.check()?;
     let mut mounted = None;
     if let Root::Image { path, .. } = &root {
@@ -107,10 +110,15 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     if !quiet {
         warnings::show();
     }
-    let ended = spawner::run(&settings);
+    let ended = loop {
+        match spawner::run(&settings) {
+            // the same name, so the same policy and address, and again nothing runs before they are there
+            Ok(spawner::Exit::Rebooted) => {}
+            ended => break ended,
+        }
+    };
     drop(mounted);
-    let exit = ended?;
-    Ok(ExitCode::from(exit.status()))
+    Ok(ExitCode::from(ended?.status()))
 }
 
 /// The options together with what the machine's `.nspawn` file says, `--settings=` deciding.

@@ -4,7 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use firewall::bandwidth::Shape;
 use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::api::Limit;
 
 /// A value that cannot be one, with what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +100,27 @@ pub(crate) fn label_map(
         }
     }
     Ok(map)
+}
+
+/// How much a container may send and receive, in the words of policies: `100mbit`, `egress=20mbit,burst=256kb`.
+pub(crate) fn bandwidth(text: &str) -> Result<Vec<Limit>, ValueError> {
+    let asked = firewall::policy::bandwidth_asked(text)
+        .map_err(|why| ValueError::new(text, format!("is no limit: {why}")))?;
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let one = |direction: &str, shape: Option<Shape>| {
+        shape.map(|shape| Limit {
+            direction: direction.to_owned(),
+            rate: number(shape.rate),
+            burst: shape.burst.map(number),
+        })
+    };
+    let limits = [one("ingress", asked.ingress), one("egress", asked.egress)];
+    Ok(limits.into_iter().flatten().collect())
+}
+
+/// [`bandwidth`], checked and left as it stands.
+pub(crate) fn bandwidth_text(text: &str) -> Result<String, ValueError> {
+    bandwidth(text).map(|_| text.to_owned())
 }
 
 /// An IPv4 subnet, or `none`.

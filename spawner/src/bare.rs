@@ -163,12 +163,9 @@ impl Monitor<'_> {
             Some(Word::Failed(failure)) => return Err(failure),
             None => return Err(died()),
         }
-        let state = hook::state(
-            self.plan,
-            &self.slot.dir().join("bundle"),
-            "creating",
-            Some(waiting.pid.as_raw_nonzero().get()),
-        );
+        let pid = waiting.pid.as_raw_nonzero().get();
+        let bundle = self.slot.dir().join("bundle");
+        let state = hook::state(self.plan, &bundle, "creating", Some(pid));
         let stderr = Redirected::start().map_err(failed("collect what hooks say"))?;
         let done = hook::create_runtime(self.plan)
             .try_for_each(|hook| hook::run("createRuntime", hook, &state));
@@ -177,7 +174,7 @@ impl Monitor<'_> {
             Ok(()) => {
                 // hooks that went well may still have had something to say
                 let _ = rustix::io::write(rustix::stdio::stderr(), said.as_bytes());
-                Ok(())
+                hook::attach(self.plan, &bundle, pid)
             }
             Err(how) => Err(Failure::Hook {
                 reason: format!("a createRuntime hook failed, so the command was not run: {how}"),

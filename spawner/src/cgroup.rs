@@ -1,20 +1,22 @@
-//! Limits by cgroups, and only where they are asked for.
+//! Cgroups, and only where they are asked for: limits, and those of an init.
 //!
 //! libcontainer would put every container in a cgroup of each of up to twelve v1 hierarchies, and fails where it cannot. A container
 //! without limits needs none of that: moving a process costs the kernel an RCU grace period, which is longer than the rest of a start.
 //! So the monitor blinds libcontainer ([`blind`]), and this module does the little that limits need, on cgroup2 and on v1 hierarchies
 //! (also of a hybrid host, where cgroup2 has no controllers). Where it cannot, it says so and the container runs without limits.
+//! An init (`--boot`) gets a part of cgroup2 for its own, as systemd wants it.
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FsWord, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FsWord, Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::settings::Limits;
+use crate::plan::UidRange;
+use crate::settings::{Limits, Settings as ContainerSettings};
 
 /// Where every Linux system has its cgroups.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -22,6 +24,10 @@ const ROOT: &str = "/sys/fs/cgroup";
 const CGROUP2: FsWord = 0x6367_7270;
 /// Our own level below a hierarchy's root.
 const PARENT: &str = "netd";
+/// The level below a container's that belongs to its init.
+const OWN: &str = "own";
+/// Deepest level that is cleaned up: far more than any init makes, and no way to exhaust our stack.
+const DEEPEST: usize = 64;
 
 /// Whether the host is on cgroup2 alone.
 pub(crate) fn is_unified() -> bool {
@@ -49,11 +55,17 @@ pub(crate) fn blind() -> io::Result<()> {
 pub(crate) struct Cgroups {
     name: String,
     members: Vec<Member>,
+    /// The cgroup of cgroup2 that is an init's own, to make others below it.
+    delegated: Option<PathBuf>,
 }
 
 struct Member {
     /// The hierarchy's root.
     base: OwnedFd,
+    /// Whether this is cgroup2.
+    unified: bool,
+    /// Whether there is a level below the container's that is its init's own.
+    delegated: bool,
     /// Where this process was before.
     home: OwnedFd,
 }
@@ -66,14 +78,98 @@ struct Setting {
 }
 
 impl Cgroups {
-    /// Makes the cgroups and sets the limits. The error is a sentence for the user: the container runs without.
-    pub(crate) fn create(name: &str, limits: &Limits) -> Result<Self, String> {
-        let unified = is_unified();
-        let settings = settings(limits, unified);
-        let mut all = Self {
+    /// Those that a container needs: for its limits, and for an init that wants cgroups of its own. What cannot be made is told as
+    /// a warning, and the container runs without.
+    pub(crate) fn of(wanted: &ContainerSettings, range: Option<UidRange>) -> Option<Self> {
+        let name = wanted.name.as_str();
+        let mut all = match wanted.limits.is_empty() {
+            true => None,
+            false => Self::create(name, &wanted.limits)
+                .inspect_err(|warning| tracing::warn!("{warning}"))
+                .ok(),
+        };
+        if wanted.boot && !wanted.no_root {
+            let mut cgroups = all.take().unwrap_or_else(|| Self::none(name));
+            let owner = range.map_or(0, |range| range.base);
+            if let Err(warning) = cgroups.delegate(owner) {
+                tracing::warn!("{warning}");
+            }
+            all = (!cgroups.members.is_empty()).then_some(cgroups);
+        }
+        all
+    }
+
+    fn none(name: &str) -> Self {
+        Self {
             name: name.to_owned(),
             members: Vec::new(),
+            delegated: None,
+        }
+    }
+
+    /// The cgroup that an init may have for its own.
+    pub(crate) fn delegated(&self) -> Option<&Path> {
+        self.delegated.as_deref()
+    }
+
+    /// A cgroup of cgroup2 (also of a hybrid host's, where it has no controllers) that belongs to `owner`: what is to be shown at
+    /// /sys/fs/cgroup. Limits are set one level above, where nobody inside can change them.
+    fn delegate(&mut self, owner: u32) -> Result<(), String> {
+        let base = match is_unified() {
+            true => PathBuf::from(ROOT),
+            false => Path::new(ROOT).join("unified"),
         };
+        if !rustix::fs::statfs(&base).is_ok_and(|fs| fs.f_type == CGROUP2) {
+            return Err("the init has no cgroups of its own: this machine has no cgroup2".into());
+        }
+        let cannot = |e: String| format!("the init has no cgroups of its own: {e}");
+        if !self.members.iter().any(|member| member.unified) {
+            self.add(&base, "", &[], true).map_err(cannot)?;
+        }
+        let Some(member) = self.members.iter_mut().find(|member| member.unified) else {
+            return Ok(());
+        };
+        let leaf = format!("{PARENT}/{}", self.name);
+        let own = format!("{leaf}/{OWN}");
+        // what an init left that was killed with all of netd; its name is ours, so nobody is in it
+        let _ = remove_below(&member.base, &leaf, 0);
+        let make = || -> rustix::io::Result<()> {
+            match rustix::fs::mkdirat(&member.base, own.as_str(), Mode::from_raw_mode(0o755)) {
+                Err(rustix::io::Errno::EXIST) => {}
+                made => made?,
+            }
+            let ids = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)));
+            // what cgroups(7) lists for delegation
+            for file in [
+                "",
+                "/cgroup.procs",
+                "/cgroup.threads",
+                "/cgroup.subtree_control",
+            ] {
+                let path = format!("{own}{file}");
+                rustix::fs::chownat(&member.base, path, ids.0, ids.1, AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            Ok(())
+        };
+        make().map_err(|e| cannot(format!("make {}/{own}: {e}", base.display())))?;
+        // controllers that the host hands on, it has too
+        let on = fs::read_to_string(base.join("cgroup.subtree_control")).unwrap_or_default();
+        for controller in on.split_whitespace() {
+            for level in [PARENT, leaf.as_str()] {
+                let file = format!("{level}/cgroup.subtree_control");
+                let _ = write_at(&member.base, &file, &format!("+{controller}"));
+            }
+        }
+        member.delegated = true;
+        self.delegated = Some(base.join(own));
+        Ok(())
+    }
+
+    /// Makes the cgroups and sets the limits. The error is a sentence for the user: the container runs without.
+    fn create(name: &str, limits: &Limits) -> Result<Self, String> {
+        let unified = is_unified();
+        let settings = settings(limits, unified);
+        let mut all = Self::none(name);
         let made = if unified {
             let refs: Vec<_> = settings.iter().collect();
             all.add(Path::new(ROOT), "", &refs, true)
@@ -114,6 +210,8 @@ impl Cgroups {
         }
         self.members.push(Member {
             base: base_fd,
+            unified,
+            delegated: false,
             home,
         });
         let base_fd = &self.members[self.members.len() - 1].base;
@@ -156,9 +254,10 @@ impl Cgroups {
     /// Moves the calling process, and what it forks from now on, into the cgroups.
     pub(crate) fn join(&self) -> io::Result<()> {
         for member in &self.members {
+            let own = if member.delegated { OWN } else { "." };
             write_at(
                 &member.base,
-                &format!("{PARENT}/{}/cgroup.procs", self.name),
+                &format!("{PARENT}/{}/{own}/cgroup.procs", self.name),
                 "0",
             )?;
         }
@@ -178,6 +277,9 @@ impl Cgroups {
             let leaf = format!("{PARENT}/{}", self.name);
             for wait in [0, 1, 5, 20, 100, 500] {
                 std::thread::sleep(Duration::from_millis(wait));
+                if member.delegated {
+                    let _ = remove_below(&member.base, &leaf, 0);
+                }
                 match rustix::fs::unlinkat(&member.base, leaf.as_str(), AtFlags::REMOVEDIR) {
                     Err(rustix::io::Errno::BUSY) => {}
                     _ => break,
@@ -187,6 +289,24 @@ impl Cgroups {
             let _ = rustix::fs::unlinkat(&member.base, PARENT, AtFlags::REMOVEDIR);
         }
     }
+}
+
+/// Cgroups that an init left behind, the innermost first. Nobody is in them any more, so nobody makes new ones.
+fn remove_below(dir: &OwnedFd, name: &str, depth: usize) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let entries: Vec<_> = rustix::fs::Dir::read_from(&dir)?.flatten().collect();
+    for entry in entries {
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        let below = entry.file_type() == FileType::Directory && !matches!(name, "." | "..");
+        if below && depth < DEEPEST {
+            let _ = remove_below(&dir, name, depth + 1);
+            let _ = rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR);
+        }
+    }
+    Ok(())
 }
 
 fn settings(limits: &Limits, unified: bool) -> Vec<Setting> {

@@ -90,9 +90,25 @@ fn prepare_and_run(
     slot: &Slot,
     range: Option<UidRange>,
 ) -> Result<Exit, SpawnError> {
-    let plan = prepare::plan(settings, slot, range)?;
+    let cgroups = Cgroups::of(settings, range);
+    let plan = prepare::plan(settings, slot, range, cgroups.as_ref());
+    let plan = plan.inspect_err(|_| {
+        if let Some(cgroups) = &cgroups {
+            cgroups.remove();
+        }
+    })?;
+    let done = run_plan(&plan, slot, cgroups.as_ref());
+    // the monitor did, unless it died, or was never there
+    if let Some(cgroups) = &cgroups {
+        cgroups.remove();
+    }
+    done
+}
+
+fn run_plan(plan: &Plan<'_>, slot: &Slot, cgroups: Option<&Cgroups>) -> Result<Exit, SpawnError> {
+    let settings = plan.settings;
     if !settings.no_root {
-        let config = spec::spec(&plan).to_string();
+        let config = spec::spec(plan).to_string();
         slot.write("bundle/config.json", config.as_bytes())?;
     }
     let console = match plan.pty {
@@ -102,12 +118,6 @@ fn prepare_and_run(
         ),
         false => None,
     };
-    let cgroups = match settings.limits.is_empty() {
-        true => None,
-        false => Cgroups::create(slot.name(), &settings.limits)
-            .inspect_err(|warning| tracing::warn!("{warning}"))
-            .ok(),
-    };
     let (near, far) = Wire::pair().map_err(SpawnError::system("make a pair of sockets"))?;
     // what is buffered would be written by both
     let _ = io::stdout().flush();
@@ -115,9 +125,9 @@ fn prepare_and_run(
         Fork::Child => {
             drop(near);
             let monitor = Monitor {
-                plan: &plan,
+                plan,
                 slot,
-                cgroups: cgroups.as_ref(),
+                cgroups,
                 wire: far,
             };
             match settings.no_root {
@@ -129,7 +139,7 @@ fn prepare_and_run(
     };
     drop(far);
     let front = Front {
-        plan: &plan,
+        plan,
         slot,
         wire: near,
         init: None,
@@ -140,7 +150,7 @@ fn prepare_and_run(
     let ended = front.attend(console);
     let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
     ended.unwrap_or_else(|| {
-        for warning in monitor::clean_up_after(&plan, slot, cgroups.as_ref()) {
+        for warning in monitor::clean_up_after(plan, slot, cgroups) {
             tracing::warn!("{warning}");
         }
         Err(SpawnError::MonitorDied(slot.name().to_owned()))
@@ -272,6 +282,8 @@ impl Front<'_> {
             directory: settings.directory.clone(),
             command: self.plan.command.clone(),
             uid_base: self.plan.range.map(|range| range.base),
+            boots: settings.boot,
+            kill_signal: settings.kill_signal,
         })?;
         self.init = Some((pid, pidfd));
         Ok(match self.early {
@@ -287,7 +299,9 @@ impl Front<'_> {
             }
             return;
         }
-        let signal = match (signal, self.plan.settings.kill_signal) {
+        // what systemd takes for the order to shut down (systemd(1), SIGNALS)
+        let shut_down = self.plan.settings.boot.then(|| libc::SIGRTMIN() + 3);
+        let signal = match (signal, self.plan.settings.kill_signal.or(shut_down)) {
             (libc::SIGTERM, Some(other)) => other,
             (signal, _) => signal,
         };
@@ -308,6 +322,9 @@ impl Front<'_> {
         }
         match (exit, self.instead_of) {
             (Exit::Signal(libc::SIGKILL), Some(signal)) => Exit::Signal(signal),
+            // how reboot(2) ends a pid namespace; sent by anybody, these end no pid 1
+            (Exit::Signal(libc::SIGHUP), None) if self.plan.settings.boot => Exit::Rebooted,
+            (Exit::Signal(libc::SIGINT), None) if self.plan.settings.boot => Exit::Code(0),
             (exit, _) => exit,
         }
     }

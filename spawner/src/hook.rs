@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 use crate::plan::Plan;
 use crate::settings::{Hook, Network};
 use crate::spec;
+use crate::wire::Failure;
 
 /// poststop hooks of a container, the network's last: what others set up may still need it.
-pub(crate) fn poststop<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
+fn poststop<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
     let network = match &plan.settings.network {
         Network::Hook { detach, .. } => detach.as_ref(),
-        Network::Host | Network::Private | Network::Namespace(_) => None,
+        Network::Host | Network::Private | Network::Namespace(_) | Network::Caller(_) => None,
     };
     plan.settings.hooks.poststop.iter().chain(network)
 }
@@ -28,15 +29,39 @@ pub(crate) fn poststop<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
 pub(crate) fn create_runtime<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Hook> {
     let network = match &plan.settings.network {
         Network::Hook { attach, .. } => Some(attach),
-        Network::Host | Network::Private | Network::Namespace(_) => None,
+        Network::Host | Network::Private | Network::Namespace(_) | Network::Caller(_) => None,
     };
     network
         .into_iter()
         .chain(&plan.settings.hooks.create_runtime)
 }
 
+/// The network that the caller's own code sets up, before the command runs.
+pub(crate) fn attach(plan: &Plan<'_>, bundle: &std::path::Path, pid: i32) -> Result<(), Failure> {
+    let Network::Caller(caller) = &plan.settings.network else {
+        return Ok(());
+    };
+    let state = state(plan, bundle, "created", Some(pid));
+    caller.attach(&state).map_err(|how| Failure::Hook {
+        reason: format!("the network was not set up, so the command was not run: {how}"),
+        stderr: String::new(),
+    })
+}
+
+/// All that is to be done on the host after the end of a container. Goes on past errors, which it returns.
+pub(crate) fn after(plan: &Plan<'_>, bundle: &std::path::Path) -> Vec<String> {
+    let state = stopped_state(plan, bundle);
+    let mut warnings: Vec<String> = poststop(plan)
+        .filter_map(|hook| run("poststop", hook, &state).err())
+        .collect();
+    if let Network::Caller(caller) = &plan.settings.network {
+        warnings.extend(caller.detach(&state).err());
+    }
+    warnings
+}
+
 /// The OCI state of a container that is gone.
-pub(crate) fn stopped_state(plan: &Plan<'_>, bundle: &std::path::Path) -> Value {
+fn stopped_state(plan: &Plan<'_>, bundle: &std::path::Path) -> Value {
     state(plan, bundle, "stopped", None)
 }
 

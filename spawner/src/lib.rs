@@ -16,7 +16,7 @@
 //!   cleans up; when the monitor dies, the kernel kills the container (`PR_SET_PDEATHSIG`) and the front cleans up.
 //!
 //! libcontainer forks without exec and must not be called from a process with threads; [`run`] refuses there.
-//! Nothing here knows netd: a network is a pair of hooks, which the caller names.
+//! Nothing here knows netd: a network is a pair of hooks, which the caller names, or a piece of the caller's own code.
 
 mod bare;
 mod cgroup;
@@ -50,9 +50,9 @@ pub use error::SpawnError;
 pub use front::run;
 pub use plan::{Guest, IdRange, Making, Plan, Shown, UidRange, What};
 pub use settings::{
-    Bind, CapabilitySet, Cpus, Credential, Hook, Hooks, IdMap, Limits, MachineName, Network,
-    Overlay, Ownership, Personality, PrivateUsers, Privileges, Rlimit, Settings, Source, Terminal,
-    Tmpfs, UserName, Volatile, boolean,
+    Attach, Bind, CapabilitySet, Cpus, Credential, Hook, Hooks, IdMap, Limits, MachineName,
+    Network, Overlay, Ownership, Personality, PrivateUsers, Privileges, Rlimit, Settings, Source,
+    Terminal, Tmpfs, UserName, Volatile, boolean,
 };
 pub use state::{Running, kill, list};
 pub use user::User;

@@ -42,15 +42,16 @@ pub(crate) fn make(
             read_only,
             recursive,
             idmap,
+            owner: inside,
         } => {
             let source = open(plan, source).map_err(failed("find what is bound at", point))?;
             let userns = match (idmap, plan.range) {
-                (IdMap::Root, Some(range)) => {
+                (IdMap::Root | IdMap::Owner, Some(_)) => {
                     let owner = rustix::fs::fstat(&source)
                         .map_err(|e| failed("look at what is bound at", point)(e.into()))?;
                     // the group too: what belongs to nobody inside cannot be written there
-                    let uids = [(owner.st_uid, range.base, 1)];
-                    let gids = [(owner.st_gid, range.base, 1)];
+                    let uids = [(owner.st_uid, inside.0, 1)];
+                    let gids = [(owner.st_gid, inside.1, 1)];
                     Some(
                         sys::user_namespace(&uids, &gids)
                             .map_err(failed("make a user namespace for", point))?,

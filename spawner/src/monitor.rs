@@ -89,6 +89,9 @@ impl Monitor<'_> {
             Ok((container, pidfd)) => {
                 // hooks that went well may still have had something to say
                 let _ = rustix::io::write(rustix::stdio::stderr(), said.as_bytes());
+                let pid = container.pid().map_or(0, |pid| pid.as_raw());
+                hook::attach(self.plan, &self.bundle(), pid)
+                    .inspect_err(|_| self.end_what_was_started())?;
                 Ok((container, pidfd))
             }
             Err(error) => {
@@ -127,6 +130,10 @@ impl Monitor<'_> {
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|e| LibcontainerError::OtherIO(e.into()))?;
         Ok((container, pidfd))
+    }
+
+    fn bundle(&self) -> PathBuf {
+        self.slot.dir().join("bundle")
     }
 
     fn pid_file(&self) -> PathBuf {
@@ -208,11 +215,8 @@ impl Monitor<'_> {
 
     /// Runs the poststop hooks and removes what is on the host. Goes on past errors.
     pub(crate) fn clean_up(&self) {
-        let state = hook::stopped_state(self.plan, &self.slot.dir().join("bundle"));
-        for hook in hook::poststop(self.plan) {
-            if let Err(warning) = hook::run("poststop", hook, &state) {
-                self.wire.send(&Report::Warning(warning));
-            }
+        for warning in hook::after(self.plan, &self.bundle()) {
+            self.wire.send(&Report::Warning(warning));
         }
         if let Some(cgroups) = self.cgroups {
             cgroups.remove();
@@ -276,10 +280,7 @@ pub(crate) fn clean_up_after(
     slot: &Slot,
     cgroups: Option<&Cgroups>,
 ) -> Vec<String> {
-    let state = hook::stopped_state(plan, &slot.dir().join("bundle"));
-    let warnings = hook::poststop(plan)
-        .filter_map(|h| hook::run("poststop", h, &state).err())
-        .collect();
+    let warnings = hook::after(plan, &slot.dir().join("bundle"));
     if let Some(cgroups) = cgroups {
         cgroups.remove();
     }

@@ -84,6 +84,8 @@ pub enum Making {
         recursive: bool,
         /// Whose files are whose.
         idmap: IdMap,
+        /// With [`IdMap::Root`] and [`IdMap::Owner`]: the host's user and group ids of whom the source's owner is inside.
+        owner: (u32, u32),
     },
     /// An overlay file system.
     Overlay {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use crate::cgroup;
+use crate::cgroup::{self, Cgroups};
 use crate::error::SpawnError;
 use crate::inside;
 use crate::monitor;
@@ -27,6 +27,7 @@ pub(crate) fn plan<'a>(
     settings: &'a Settings,
     slot: &Slot,
     range: Option<UidRange>,
+    cgroups: Option<&Cgroups>,
 ) -> Result<Plan<'a>, SpawnError> {
     let root = slot.dir().join("root");
     if range.is_some()
@@ -49,6 +50,7 @@ pub(crate) fn plan<'a>(
         })?;
         command.insert(0, init.to_string_lossy().into_owned());
     }
+    let delegated = cgroups.and_then(Cgroups::delegated);
     let userns = match guests.is_empty() {
         true => None,
         false => Some(slot.shown_file("userns", b"")?),
@@ -62,7 +64,7 @@ pub(crate) fn plan<'a>(
         range,
         pty: terminal::wants_pty(settings.terminal),
         term: std::env::var("TERM").ok(),
-        cgroup2: cgroup::is_unified(),
+        cgroup2: cgroup::is_unified() && delegated.is_none(),
         scratch: scratch(settings, tree),
         shown: Vec::new(),
         makings: Vec::new(),
@@ -73,6 +75,9 @@ pub(crate) fn plan<'a>(
         plan: &mut plan,
         slot,
     };
+    if let Some(own) = delegated {
+        mounts.cgroups(own)?;
+    }
     mounts.all()?;
     // outer before inner, whatever order they were given in, as systemd-nspawn does
     plan.shown.sort_by(|a, b| a.destination.cmp(&b.destination));
@@ -162,6 +167,29 @@ impl Mounts<'_, '_> {
         Ok(())
     }
 
+    /// An init's own cgroups, where it looks for them, and what systemd will not go without where it may mount nothing.
+    fn cgroups(&mut self, own: &Path) -> Result<(), SpawnError> {
+        let point = self.point(true)?;
+        let making = Making::Clone {
+            source: Source::Host(own.to_owned()),
+            point,
+            read_only: false,
+            recursive: false,
+            // its files were given to the container's root
+            idmap: IdMap::None,
+            owner: (0, 0),
+        };
+        self.make(Path::new("/sys/fs/cgroup"), false, making);
+        if self.plan.scratch.iter().any(|path| path == "/run") {
+            let options = ["noexec", "mode=1777", "size=5m"];
+            self.show(
+                "/run/lock",
+                What::Tmpfs(options.map(str::to_owned).to_vec()),
+            );
+        }
+        Ok(())
+    }
+
     fn show(&mut self, destination: impl Into<PathBuf>, what: What) {
         self.plan.shown.push(Shown {
             destination: destination.into(),
@@ -232,6 +260,15 @@ impl Mounts<'_, '_> {
             }
         };
         let point = self.point(directory)?;
+        let root = self.outside(0, true);
+        let owner = match bind.idmap {
+            // a place that is not there yet will be root's
+            IdMap::Owner => inside::stat(&tree, &bind.destination).map_or((root, root), |place| {
+                let host = |id| self.outside(id, true);
+                (host(place.st_uid), host(place.st_gid))
+            }),
+            IdMap::None | IdMap::Same | IdMap::Root => (root, root),
+        };
         let making = Making::Clone {
             source: bind.source.clone(),
             point,
@@ -242,6 +279,7 @@ impl Mounts<'_, '_> {
                 Source::Root(_) => IdMap::None,
                 _ => bind.idmap,
             },
+            owner,
         };
         self.make(&bind.destination, read_only, making);
         Ok(())

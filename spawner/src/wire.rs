@@ -16,6 +16,8 @@ pub enum Exit {
     Code(u8),
     /// A signal ended it.
     Signal(i32),
+    /// An init asked for a restart, by reboot(2).
+    Rebooted,
 }
 
 impl Exit {
@@ -24,6 +26,8 @@ impl Exit {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128u8.saturating_add(signal.clamp(0, 127) as u8),
+            // as systemd-nspawn tells it
+            Self::Rebooted => 133,
         }
     }
 }

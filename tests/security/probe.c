@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,7 @@ static void calls(void) {
   answered("swapon", syscall(SYS_swapon, "/no/such/file", 0));
   answered("iopl", syscall(SYS_iopl, 0));
   answered("socket, AF_VSOCK", syscall(SYS_socket, 40, 1, 0));
+  answered("ioctl, keys into a terminal", syscall(SYS_ioctl, -1, 0x5412, "x"));
   answered("ptrace", syscall(SYS_ptrace, 0xffff, 0, 0, 0));
   answered("personality, no randomisation", syscall(SYS_personality, 0x0040000));
 }
@@ -191,7 +193,35 @@ static void descriptors(void) {
   say("descriptors beside the standard ones", text);
 }
 
+/* Under limits of 20 processes and 64 MiB for all of them together: how many there can be, and whether 128 MiB can be used. */
+static int limits(void) {
+  char text[64];
+  int children = 0, status = 0;
+  pid_t pids[100];
+  while (children < 100 && (pids[children] = fork()) >= 0) {
+    if (!pids[children]) {
+      pause();
+      _exit(0);
+    }
+    children++;
+  }
+  for (int i = 0; i < children; i++) kill(pids[i], SIGKILL);
+  for (int i = 0; i < children; i++) waitpid(pids[i], &status, 0);
+  snprintf(text, sizeof text, "%d", children + 1);
+  say("limits, asked for 20 processes: there are", children < 100 ? text : "100 and more");
+  pid_t eater = fork();
+  if (!eater) {
+    volatile char *memory = malloc(128 << 20);
+    for (long i = 0; memory && i < 128 << 20; i += 4096) memory[i] = 1;
+    _exit(memory ? 0 : 1);
+  }
+  waitpid(eater, &status, 0);
+  say("limits, asked for 64 MiB: who uses 128 MiB is", WIFEXITED(status) && !WEXITSTATUS(status) ? "let" : "ended");
+  return 0;
+}
+
 int main(int argc, char **argv) {
+  if (argc > 1 && !strcmp(argv[1], "limits")) return limits();
   descriptors();
   namespaces(argc, argv);
   ids();

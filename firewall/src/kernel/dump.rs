@@ -4,11 +4,11 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use super::encode::family_of;
+use super::encode::{exact, family_of};
 use super::nf::{self, flag, msg};
 use super::socket::{Socket, SocketError};
 use super::wire::{self, NFGEN, Writer};
-use crate::sets::{Element, Key, SetId, Table};
+use crate::sets::{Element, Key, SetId, SetSpec, Table};
 use crate::skeleton::TABLE;
 
 /// How often an interrupted dump is read again.
@@ -96,13 +96,25 @@ impl Dump {
         filter: impl Fn(&mut Writer),
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, SocketError> {
+        self.ask(kind, flag::DUMP, table, filter, parse)
+    }
+
+    /// What the kernel answers; nothing where it has nothing of the kind.
+    fn ask<T>(
+        &mut self,
+        kind: u16,
+        how: u16,
+        table: Table,
+        filter: impl Fn(&mut Writer),
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, SocketError> {
         for _ in 0..ATTEMPTS {
             let sequence = self.socket.next_sequence();
             let family = family_of(table);
             self.writer.clear();
             self.writer.begin(
                 nf::SUBSYS_NFTABLES << 8 | kind,
-                flag::REQUEST | flag::DUMP,
+                flag::REQUEST | how,
                 sequence,
                 &[family, 0, 0, 0],
             );
@@ -194,6 +206,39 @@ impl Dump {
         set: &str,
     ) -> Result<Vec<ElementState>, SocketError> {
         self.elements_as(table, set, parse_element)
+    }
+
+    /// Which of these elements of a hash set or map are there: the kernel looks them up, however many others there are.
+    pub(super) fn those_of(
+        &mut self,
+        spec: &SetSpec,
+        elements: &[&Element],
+    ) -> Result<Vec<ElementState>, SocketError> {
+        let mut found = Vec::new();
+        for element in elements {
+            let lists = self.ask(
+                msg::GETSETELEM,
+                flag::ACK,
+                spec.table,
+                |w| {
+                    w.text(nf::ELEM_LIST_TABLE, TABLE);
+                    w.text(nf::ELEM_LIST_SET, &spec.name);
+                    w.nest(nf::ELEM_LIST_ELEMENTS, |w| {
+                        w.nest(nf::LIST_ELEM, |w| {
+                            w.nest(nf::ELEM_KEY, |w| {
+                                w.bytes(nf::DATA_VALUE, exact(spec, &element.key));
+                            });
+                        });
+                    });
+                },
+                |body| {
+                    let list = wire::attribute(body, nf::ELEM_LIST_ELEMENTS)?;
+                    wire::attributes(list).find_map(|(_, element)| parse_element(element))
+                },
+            )?;
+            found.extend(lists);
+        }
+        Ok(found)
     }
 
     /// The elements of a set that counts, each with the packets that matched it.

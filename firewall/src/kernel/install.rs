@@ -6,8 +6,8 @@
 //! and sets and writes new ones into the chains that stand; the kernel switches all chains at once.
 //!
 //! Ranges come into force later than the rest of a transaction (see [`super::steps`]), so their sets stand
-//! too. Those of the next generation are filled before, those of the last one after it. Where that
-//! cannot be, as when a table is made for the first time, the generation comes last, in a transaction of
+//! too. Those of the next generation are filled before, those of the last one after it, and what stands under a number
+//! comes before and goes after (see [`super::standing`]). Where that cannot be, as when a table is made for the first time, the generation comes last, in a transaction of
 //! its own: until then nothing passes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::dump::{ChainState, ElementState, SetState};
 use super::encode::{Batch, meter_state, set_state};
 use super::nf;
+use super::standing::Ranges;
 use super::steps::everywhere;
 use super::tables::{Tables, TablesError, check_owner, is_odd};
-use super::verify::states;
 use crate::sets::{Element, Limit, SetId, SetSpec};
 use crate::skeleton;
 use crate::skeleton::ir::{Chain, Point, TableSpec};
@@ -89,17 +89,31 @@ impl Tables {
         }
         let ranges = self.standing_ranges(&standing, &wanted)?;
         let stale = |of_next: bool| {
-            let stale = ranges.iter().filter(|(_, right)| !**right);
+            let stale = ranges.iter().filter(|(_, found)| **found == Ranges::Wrong);
             let stale = stale.map(|(set, _)| *set);
             let stale = stale.filter(|set| is_of(*set, odd) == Some(of_next));
             stale.collect::<Vec<_>>()
         };
         self.refill(&stale(true), &wanted)?;
+        let differ = || {
+            ranges.values().filter_map(|found| match found {
+                Ranges::Differ { lacking, surplus } => Some((lacking, surplus)),
+                _ => None,
+            })
+        };
+        let mut lacking = differ().flat_map(|(lacking, _)| lacking).peekable();
+        if lacking.peek().is_some() {
+            self.batch.begin(self.socket.next_sequence());
+            for element in lacking {
+                self.batch.add(&self.specs[&element.set], element);
+            }
+            self.commit("add ranges")?;
+        }
 
         let has_twin = |set: SetId| is_of(set, odd).is_some();
         let keep = ranges
             .iter()
-            .filter(|(set, right)| **right || has_twin(**set));
+            .filter(|(set, found)| **found != Ranges::Wrong || has_twin(**set));
         let keep: BTreeSet<SetId> = keep.map(|(set, _)| *set).collect();
         let is_range = |set: &SetId| self.specs[set].interval;
         let complete = wanted
@@ -121,6 +135,14 @@ impl Tables {
         }
         self.generation = Some(generation);
         self.refill(&stale(false), &wanted)?;
+        let mut surplus = differ().flat_map(|(_, surplus)| surplus).peekable();
+        if surplus.peek().is_some() {
+            self.batch.begin(self.socket.next_sequence());
+            for element in surplus {
+                self.batch.remove(&self.specs[&element.set], element);
+            }
+            self.commit("remove ranges")?;
+        }
         self.batch.begin(0);
         self.remember_rules()
     }
@@ -211,12 +233,12 @@ impl Tables {
         })
     }
 
-    /// The sets of ranges that stand as they should, and whether what is in them is right.
+    /// The sets of ranges that stand as they should, and what is in them.
     fn standing_ranges(
         &mut self,
         standing: &[Standing],
         wanted: &BySet<'_>,
-    ) -> Result<BTreeMap<SetId, bool>, TablesError> {
+    ) -> Result<BTreeMap<SetId, Ranges>, TablesError> {
         let mut ranges = BTreeMap::new();
         for (spec, standing) in self.skeleton.iter().zip(standing) {
             let Standing::Ours(_, sets) = standing else {
@@ -227,14 +249,9 @@ impl Tables {
                 if !sets.contains(&set_state(set)) {
                     continue;
                 }
-                let there: BTreeSet<ElementState> = self
-                    .dump
-                    .elements(set.table, &set.name)?
-                    .into_iter()
-                    .collect();
-                let wanted = wanted.get(id).into_iter().flatten();
-                let wanted: BTreeSet<_> = wanted.flat_map(|e| states(set, e)).collect();
-                ranges.insert(*id, there == wanted);
+                let found = self.dump.elements(set.table, &set.name)?;
+                let wanted = wanted.get(id).map(Vec::as_slice).unwrap_or_default();
+                ranges.insert(*id, Ranges::of(*id, set, found, wanted));
             }
         }
         Ok(ranges)

@@ -24,6 +24,7 @@ mod monitor;
 mod nf;
 pub mod nflog;
 mod socket;
+mod standing;
 mod steps;
 mod sys;
 mod tables;

@@ -62,8 +62,8 @@ impl Tables {
         Ok(differences)
     }
 
-    /// As [`Tables::verify`], but only the skeleton, and whether these elements are there: reads the sets that
-    /// they are in and no others.
+    /// As [`Tables::verify`], but only the skeleton, and whether these elements are there. Of sets of ranges those are
+    /// read whole that they are in; of all others nothing but these elements, so that it takes as long beside many.
     ///
     /// # Errors
     /// [`TablesError::NotInstalled`], or the tables cannot be read.
@@ -140,7 +140,11 @@ impl Tables {
                 .flatten()
                 .flat_map(|element| states(set, element))
                 .collect();
-            let found: BTreeSet<_> = dump.elements(table, &set.name)?.into_iter().collect();
+            let found = match by_set.get(id) {
+                Some(elements) if !all && !set.interval => dump.those_of(set, elements)?,
+                _ => dump.elements(table, &set.name)?,
+            };
+            let found: BTreeSet<_> = found.into_iter().collect();
             let name = format!("{family} {TABLE} {}", set.name);
             report(differences, set, &name, "lacks", wanted.difference(&found));
             if all {

@@ -5,7 +5,7 @@ use toml::de::DeValue;
 
 use super::lint::POINTLESS;
 use super::read::Reader;
-use crate::bandwidth::{LEAST, LEAST_BURST, Limits, MOST, MOST_BURST, Shape};
+use crate::bandwidth::{Bandwidth, LEAST, LEAST_BURST, Limits, MOST, MOST_BURST, Shape};
 use crate::diagnostics::Position;
 
 pub(super) const KEYS: [&str; 3] = ["ingress", "egress", "burst"];
@@ -99,6 +99,53 @@ fn size(text: &str) -> Result<u64, Wrong> {
         Some(bytes) if bytes <= MOST_BURST => Ok(bytes),
         _ => wrong("is over 1024mb"),
     }
+}
+
+/// Reads what is asked for outside of policy files, in their words: `100mbit` for each way, or `ingress=100mbit`,
+/// `egress=20mbit` and `burst=256kb`, separated by commas or blanks.
+///
+/// # Errors
+/// A sentence that says what is wrong and what to write.
+pub fn asked(text: &str) -> Result<Bandwidth, String> {
+    let wrong = |(what, help): Wrong| format!("{what}: {help}");
+    let (mut ingress, mut egress, mut bucket) = (None, None, None);
+    let words = text.split(|c: char| c == ',' || c.is_whitespace());
+    for word in words.filter(|word| !word.is_empty()) {
+        let (key, value) = word.split_once('=').unwrap_or(("", word));
+        let shape = |value| -> Result<Option<Shape>, String> {
+            let rate = rate(value).map_err(wrong)?;
+            Ok(Some(Shape { rate, burst: None }))
+        };
+        let twice = match key {
+            "" => {
+                let before = ingress.is_some() || egress.is_some();
+                ingress = shape(value)?;
+                egress = ingress;
+                before
+            }
+            "ingress" => std::mem::replace(&mut ingress, shape(value)?).is_some(),
+            "egress" => std::mem::replace(&mut egress, shape(value)?).is_some(),
+            "burst" => bucket.replace(size(value).map_err(wrong)?).is_some(),
+            other => {
+                let known = KEYS.join(", ");
+                return Err(format!(
+                    "bandwidth has no {other:?}: only {known} are known"
+                ));
+            }
+        };
+        if twice {
+            return Err(format!("bandwidth {text:?} says the same twice"));
+        }
+    }
+    if ingress.is_none() && egress.is_none() {
+        return Err(format!(
+            "bandwidth {text:?} names no rate: write \"100mbit\", or \"ingress=100mbit,egress=20mbit\""
+        ));
+    }
+    for shape in [&mut ingress, &mut egress].into_iter().flatten() {
+        shape.burst = bucket;
+    }
+    Ok(Bandwidth { ingress, egress })
 }
 
 impl Reader<'_> {
@@ -269,5 +316,39 @@ mod tests {
             "{told}"
         );
         assert!(warnings("bandwidth = '12kbit'\n").is_empty());
+    }
+
+    #[test]
+    fn what_is_asked_for_in_words() {
+        let shown = |text: &str| {
+            let asked = super::asked(text)?;
+            let of = |shape: Option<crate::bandwidth::Shape>| shape.map(|shape| shape.to_string());
+            Ok::<_, String>((of(asked.ingress), of(asked.egress)))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        for (text, expected) in [
+            ("100mbit", (some("100mbit"), some("100mbit"))),
+            ("ingress=1gbit", (some("1gbit"), None)),
+            (
+                "egress=20mbit, burst=256kb",
+                (None, some("20mbit burst 256kb")),
+            ),
+            ("ingress=1mbit egress=2mbit", (some("1mbit"), some("2mbit"))),
+        ] {
+            assert_eq!(shown(text).unwrap(), expected, "{text}");
+        }
+        for (text, words) in [
+            ("", "names no rate"),
+            ("burst=4kb", "names no rate"),
+            ("fast", "is not a rate"),
+            ("10mbps", "ambiguous"),
+            ("both=1mbit", "only ingress, egress, burst"),
+            ("1mbit,egress=1mbit", "twice"),
+            ("egress=1mbit,egress=2mbit", "twice"),
+            ("1mbit,burst=1b", "under 2kb"),
+        ] {
+            let said = shown(text).unwrap_err();
+            assert!(said.contains(words), "{text}: {said}");
+        }
     }
 }

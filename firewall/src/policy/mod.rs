@@ -37,6 +37,7 @@ use crate::diagnostics::{Diagnostics, Position};
 use crate::model::Container;
 use crate::sets::{Action, Direction};
 
+pub use bandwidth::asked as bandwidth_asked;
 pub use groups::{Group, Groups};
 pub use icmp::counterpart as icmp_counterpart;
 pub use number::{Counts, number};

@@ -6,6 +6,7 @@
 //! Every path is walked from the tree's own descriptor by openat2(2) with `RESOLVE_IN_ROOT`: whatever links the archive has
 //! brought before, nothing outside the tree is ever reached.
 
+mod layer;
 mod pack;
 mod sparse;
 mod unpack;
@@ -14,6 +15,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub(crate) use layer::apply as apply_layer;
 pub use pack::{pack, pack_one};
 pub(crate) use sparse::copy as copy_with_holes;
 pub use unpack::{Owners, Unpacked, unpack};

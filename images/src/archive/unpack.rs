@@ -17,6 +17,8 @@ use crate::error::ImageError;
 
 /// Longest path, as the kernel has it (PATH_MAX).
 const LONGEST: usize = 4095;
+/// Begins the name of an entry of a layer that takes something away (OCI image-spec, layer.md).
+pub(super) const WHITEOUT: &[u8] = b".wh.";
 
 /// Whose the files become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,41 @@ pub fn unpack(
     owners: Owners,
     cancel: &Cancel,
 ) -> Result<Unpacked, ImageError> {
+    let work = Work {
+        tree,
+        owners,
+        layered: false,
+        done: Unpacked::default(),
+        directories: BTreeMap::new(),
+    };
+    let done = run(work, source, cancel)?;
+    if done.entries == 0 {
+        return Err(ImageError::Archive(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it holds nothing",
+        )));
+    }
+    Ok(done)
+}
+
+/// Unpacks a layer over those below it; what it takes away must be gone already. It may be empty.
+pub(super) fn unpack_layer(
+    source: impl Read,
+    tree: BorrowedFd<'_>,
+    owners: Owners,
+    cancel: &Cancel,
+) -> Result<Unpacked, ImageError> {
+    let work = Work {
+        tree,
+        owners,
+        layered: true,
+        done: Unpacked::default(),
+        directories: BTreeMap::new(),
+    };
+    run(work, source, cancel)
+}
+
+fn run(mut work: Work<'_>, source: impl Read, cancel: &Cancel) -> Result<Unpacked, ImageError> {
     let wrong = |e: io::Error| match cancel.is_cancelled() {
         true => ImageError::Cancelled,
         false => ImageError::Archive(e),
@@ -67,12 +104,6 @@ pub fn unpack(
     let source = crate::codec::reader(cancel.reader(source)).map_err(wrong)?;
     let mut archive = tar::Archive::new(source);
     archive.set_ignore_zeros(false);
-    let mut work = Work {
-        tree,
-        owners,
-        done: Unpacked::default(),
-        directories: BTreeMap::new(),
-    };
     for entry in archive.entries().map_err(wrong)? {
         let mut entry = entry.map_err(wrong)?;
         work.entry(&mut entry).map_err(|e| match e {
@@ -85,18 +116,14 @@ pub fn unpack(
     }
     // The end of the compressed stream has its checksum: an archive that was cut off there is none.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(wrong)?;
-    if work.done.entries == 0 {
-        return Err(ImageError::Archive(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it holds nothing",
-        )));
-    }
     work.finish()
 }
 
 struct Work<'a> {
     tree: BorrowedFd<'a>,
     owners: Owners,
+    /// Whether this is a layer over others (OCI image-spec, layer.md): then it wins over whatever is there.
+    layered: bool,
     done: Unpacked,
     /// Set last, the innermost first: files that come later would change their times, and may need to be let in.
     directories: BTreeMap<Vec<OsString>, Meta>,
@@ -130,6 +157,9 @@ impl Work<'_> {
             self.directories.insert(path, meta);
             return Ok(());
         };
+        if self.layered && name.as_bytes().starts_with(WHITEOUT) {
+            return Ok(());
+        }
         let parent = self.walk(parents).map_err(make)?;
         let parent = parent.as_fd();
         if kind == EntryType::Directory {
@@ -154,12 +184,12 @@ impl Work<'_> {
                 return Ok(());
             }
             let above = self.find(above).map_err(make)?;
-            clear(parent, name).map_err(make)?;
+            self.clear(parent, name).map_err(make)?;
             // without AT_SYMLINK_FOLLOW: a link of a symbolic link is that link, wherever it leads
             return rustix::fs::linkat(&above, last, parent, name, AtFlags::empty())
                 .map_err(|e| make(e.into()));
         }
-        clear(parent, name).map_err(make)?;
+        self.clear(parent, name).map_err(make)?;
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let flags = OFlags::WRONLY
@@ -231,22 +261,15 @@ impl Work<'_> {
         Ok(at)
     }
 
-    /// The directory at `path`, through links where the archive has them, and never out of the tree.
     fn find(&self, path: &[OsString]) -> io::Result<OwnedFd> {
-        let mut joined = OsString::from(".");
-        for part in path {
-            joined.push("/");
-            joined.push(part);
+        find(self.tree, path)
+    }
+
+    fn clear(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        match self.layered {
+            true => remove_at(parent, name),
+            false => clear(parent, name),
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(rustix::fs::openat2(
-            self.tree,
-            joined,
-            flags,
-            Mode::empty(),
-            resolve,
-        )?)
     }
 
     fn directory(&self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
@@ -255,12 +278,15 @@ impl Work<'_> {
             Err(rustix::io::Errno::EXIST) => {
                 let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 let kind = FileType::from_raw_mode(there.st_mode);
-                // layers say a directory where the one below has a link to one: that link stays (`/lib` of merged-usr trees)
-                let leads = kind == FileType::Symlink && self.leads_to_directory(parent, name);
+                // an archive says a directory where the tree has a link to one: that link stays (`/lib` of merged-usr trees);
+                // a layer of an image means what it says
+                let leads = !self.layered
+                    && kind == FileType::Symlink
+                    && self.leads_to_directory(parent, name);
                 if kind == FileType::Directory || leads {
                     return Ok(());
                 }
-                clear(parent, name)?;
+                self.clear(parent, name)?;
                 Ok(made()?)
             }
             done => Ok(done?),
@@ -412,6 +438,50 @@ fn times(parent: BorrowedFd<'_>, name: &OsStr, meta: &Meta) -> rustix::io::Resul
     rustix::fs::utimensat(parent, name, &stamps(meta), AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// The directory at `path`, through links where the tree has them, and never out of it.
+pub(super) fn find(tree: BorrowedFd<'_>, path: &[OsString]) -> io::Result<OwnedFd> {
+    let mut joined = OsString::from(".");
+    for part in path {
+        joined.push("/");
+        joined.push(part);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(
+        tree,
+        joined,
+        flags,
+        Mode::empty(),
+        resolve,
+    )?)
+}
+
+/// Takes away what has the name now, and all that is below it; nothing if there is nothing. Links are removed, not followed.
+pub(super) fn remove_at(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(rustix::io::Errno::ISDIR) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    empty(dir.as_fd())?;
+    Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Takes away all that is in a directory.
+pub(super) fn empty(dir: BorrowedFd<'_>) -> io::Result<()> {
+    // all names first: what is removed while somebody lists may move what is still to come
+    let entries: Vec<_> = rustix::fs::Dir::read_from(dir)?.collect::<Result<_, _>>()?;
+    for entry in entries {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            remove_at(dir, name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes away what has the name now; a directory only if it is empty.
 fn clear(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
@@ -461,7 +531,9 @@ fn time(text: &[u8]) -> Option<Timespec> {
 }
 
 /// The extended header of an entry, pax(1).
-fn pax<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<BTreeMap<String, Vec<u8>>, ImageError> {
+pub(super) fn pax<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+) -> Result<BTreeMap<String, Vec<u8>>, ImageError> {
     let mut all = BTreeMap::new();
     if let Some(records) = entry.pax_extensions().map_err(ImageError::Archive)? {
         for record in records {

@@ -20,6 +20,10 @@ impl AttachArgs {
     fn request(&self) -> Result<AttachRequest, Error> {
         let labels = values::label_map(&self.label)
             .map_err(|e| Error::Invalid(format!("attach {}: --label: {e}", self.container)))?;
+        let bandwidth = self.bandwidth.as_deref().map(values::bandwidth);
+        let bandwidth = bandwidth
+            .transpose()
+            .map_err(|e| Error::Invalid(format!("attach {}: --bandwidth: {e}", self.container)))?;
         Ok(AttachRequest {
             container: self.container.to_string(),
             configure: self.configure.map(|how| how.as_str().to_owned()),
@@ -27,6 +31,7 @@ impl AttachArgs {
             mac: self.mac.map(|mac| mac.to_string()),
             labels,
             publish: self.publish.clone(),
+            bandwidth: bandwidth.unwrap_or_default(),
             netns_name: match self.resolv_conf {
                 Some(Wish::Off) => None,
                 _ => self.netns.as_deref().and_then(netns::name),

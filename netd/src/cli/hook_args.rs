@@ -21,6 +21,7 @@ Annotations of the container:
   io.netd.mac          wanted hardware address
   io.netd.configure    static, dhcp or none
   io.netd.ifname       name of the interface inside
+  io.netd.bandwidth    100mbit, or ingress=100mbit egress=20mbit burst=256kb
   io.netd.resolv-conf  auto, off or replace: as netd attach --resolv-conf=
 
 Example, in the config.json of a bundle:
@@ -45,9 +46,10 @@ Example, in the config.json of a bundle:
     /// called `netavark`: there a link called netd is the driver netd.
     #[command(after_help = "\
 Options of the network, as podman network create -d netd -o KEY=VALUE NAME has them:
-  zone    the zone; one of the network's name where missing
-  labels  KEY=VALUE,KEY=VALUE… of each container
-  mtu     of the zone, where it is made")]
+  zone       the zone; one of the network's name where missing
+  labels     KEY=VALUE,KEY=VALUE… of each container
+  bandwidth  100mbit, or ingress=100mbit,egress=20mbit, of each container
+  mtu        of the zone, where it is made")]
     Netavark {
         #[command(subcommand)]
         call: NetavarkCall,

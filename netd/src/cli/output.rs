@@ -39,7 +39,15 @@ pub(crate) fn print_json(document: &impl Serialize) -> Result<(), Error> {
 
 /// Writes a message to standard error: `netd: …`. That nobody reads it is no failure of the command.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "netd: {}", text.trim_end());
+    let _ = writeln!(io::stderr().lock(), "netd: {}", harmless(text.trim_end()));
+}
+
+/// Without what a terminal would act on: names of files and words of programs may come from containers.
+fn harmless(text: &str) -> String {
+    let acts = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars()
+        .map(|c| if acts(c) { '?' } else { c })
+        .collect()
 }
 
 /// Writes text that is complete as it is (diagnostics with their caret) to standard error.

@@ -69,10 +69,40 @@ fn what_was_not_given_is_absent() {
 }
 
 #[test]
+fn the_short_grammar_reads_as_the_whole_one_does() {
+    for line in [
+        "netd attach web --zone dmz --pid 7 --label a=b --json",
+        "netd attach web --json --config-dir /c --zone dmz --netns /run/netns/n",
+        "netd detach web --zone dmz --runtime-dir=/r",
+        "netd hook oci",
+        "netd hook oci attach",
+        "netd hook cni --state-dir /s",
+        "netd hook netavark setup /run/netns/n",
+        "netd hook nspawn exec m -- systemd-nspawn --json -h",
+    ] {
+        let words: Vec<std::ffi::OsString> = line.split(' ').map(Into::into).collect();
+        let quick = args::Quick::parse(&words).unwrap();
+        assert_eq!(quick, Invocation::try_parse_from(&words).unwrap(), "{line}");
+    }
+    for line in [
+        "netd list",
+        "netd attach --help",
+        "netd hook oci -h",
+        "netd attach web",
+        "netd hook",
+        "netd help attach",
+        "netd attach help",
+    ] {
+        let words: Vec<std::ffi::OsString> = line.split(' ').map(Into::into).collect();
+        assert!(args::Quick::parse(&words).is_none(), "{line}");
+    }
+}
+
+#[test]
 fn attach_with_everything() {
     let args = attach_args(
         "netd attach web --zone dmz --pid 7 --ifname eth0 --configure dhcp --ip 10.89.0.7 --ip fd00::7 \
---mac 02:00:00:00:00:07 --label tier=front --publish [::1]:8080:80 --publish 53:53/udp",
+--mac 02:00:00:00:00:07 --label tier=front --publish [::1]:8080:80 --publish 53:53/udp --bandwidth ingress=1gbit,egress=20mbit",
     );
     assert_eq!(args.pid, Some(7));
     assert_eq!(args.ifname[0].as_str(), "eth0");
@@ -81,6 +111,10 @@ fn attach_with_everything() {
     assert_eq!(args.mac.unwrap().to_string(), "02:00:00:00:00:07");
     assert_eq!(args.label[0].key, "tier");
     assert_eq!(args.publish, ["[::1]:8080:80", "53:53/udp"]);
+    assert_eq!(
+        args.bandwidth.as_deref(),
+        Some("ingress=1gbit,egress=20mbit")
+    );
     let args =
         attach_args("netd attach web --zone dmz --zone lan --pid 7 --ifname eth0 --ifname eth1");
     let zones: Vec<&str> = args.zone.iter().map(|zone| zone.as_str()).collect();
@@ -161,6 +195,10 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         ),
         ("netd attach web --zone dmz --pid 1 --mac xx", "hex digits"),
         ("netd attach web --zone dmz --pid 1 --label x", "KEY=VALUE"),
+        (
+            "netd attach web --zone dmz --pid 1 --bandwidth 10mbps",
+            "ambiguous",
+        ),
         (
             "netd attach web --zone dmz --pid 1 --publish 80",
             "HOSTPORT",

@@ -95,8 +95,8 @@ impl Edits {
                     }
                     continue;
                 }
-                done |= event.mask != EventMask::MODIFY;
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    done = true;
                     self.zones.any = true;
                     self.groups = true;
                     self.policies.any = true;
@@ -105,12 +105,15 @@ impl Edits {
                 let stem = name
                     .filter(|name| !name.starts_with('.'))
                     .and_then(|name| name.strip_suffix(".toml"));
+                // drafts of editors come and go
+                let Some(stem) = stem else { continue };
+                done |= event.mask != EventMask::MODIFY;
                 let edited = if event.wd == self.zones_watch {
                     &mut self.zones
                 } else {
                     &mut self.policies
                 };
-                edited.stems.extend(stem.map(str::to_owned));
+                edited.stems.insert(stem.to_owned());
             }
         }
     }
@@ -137,6 +140,8 @@ mod tests {
             std::fs::write(dirs.config.join(name), "x").unwrap();
         }
         assert!(!edits.drain().unwrap() && !edits.groups);
+        std::fs::write(dirs.policies().join(".web.draft"), "x").unwrap();
+        assert!(!edits.drain().unwrap() && edits.policies.is_empty());
         std::fs::write(dirs.config.join("groups.toml"), "x").unwrap();
         assert!(edits.drain().unwrap() && std::mem::take(&mut edits.groups));
         for name in ["web.toml", ".web.toml.swp", "notes.txt"] {

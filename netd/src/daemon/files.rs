@@ -99,23 +99,9 @@ impl Unkept {
         }
     }
 
-    /// Does something else meanwhile: the disk takes as long as the kernel does to change its rules.
-    pub(crate) fn keep_while<R>(self, other: impl FnOnce() -> R) -> R {
-        if self.0.is_empty() {
-            return other();
-        }
-        let mut unkept = Some(self);
-        let outcome = std::thread::scope(|scope| {
-            let waiting = &mut unkept;
-            // its end is waited for by the scope
-            let _ = std::thread::Builder::new()
-                .name("keep".into())
-                .spawn_scoped(scope, move || waiting.take().map(Unkept::keep));
-            other()
-        });
-        // no thread was to be had
-        unkept.into_iter().for_each(Unkept::keep);
-        outcome
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

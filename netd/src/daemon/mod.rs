@@ -35,6 +35,7 @@ mod opened;
 mod ports;
 mod reaper;
 mod record;
+mod scribe;
 mod serve;
 mod six;
 mod store;

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use spawner::MachineName;
 use zone::{ContainerName, Extra, IfName, Links, NameError, Netns};
 
-use crate::cli::{self, Context, LinkArgs};
+use crate::cli::{self, Context, LinkArgs, Pair};
 use crate::error::{Error, chain};
 use crate::values::ValueError;
 
@@ -49,22 +49,20 @@ pub(crate) fn text(name: &MachineName, args: &LinkArgs) -> Result<Option<String>
         });
     }
     let pairs = args.network_veth_extra.iter();
-    all.extend(pairs.map(|pair| format!("veth:{}:{}", pair.host, pair.inside)));
-    all.extend(
-        args.network_interface
-            .iter()
-            .map(|name| format!("move:{name}")),
-    );
-    all.extend(
-        args.network_macvlan
-            .iter()
-            .map(|name| format!("macvlan:{name}")),
-    );
-    all.extend(
-        args.network_ipvlan
-            .iter()
-            .map(|name| format!("ipvlan:{name}")),
-    );
+    all.extend(pairs.map(|Pair { host, inside }| {
+        let inside = inside.as_ref().unwrap_or(host);
+        format!("veth:{host}:{inside}")
+    }));
+    for (kind, pairs) in [
+        ("move", &args.network_interface),
+        ("macvlan", &args.network_macvlan),
+        ("ipvlan", &args.network_ipvlan),
+    ] {
+        all.extend(pairs.iter().map(|Pair { host, inside }| match inside {
+            Some(inside) => format!("{kind}:{host}:{inside}"),
+            None => format!("{kind}:{host}"),
+        }));
+    }
     Ok((!all.is_empty()).then(|| all.join(" ")))
 }
 
@@ -90,6 +88,19 @@ fn parse(text: &str) -> Result<Vec<Extra>, ValueError> {
             },
             ["move", ifname] => Extra::Moved {
                 ifname: name(ifname)?,
+                inside: name(ifname)?,
+            },
+            ["move", ifname, inside] => Extra::Moved {
+                ifname: name(ifname)?,
+                inside: name(inside)?,
+            },
+            ["macvlan", of, inside] => Extra::MacVlan {
+                of: name(of)?,
+                inside: name(inside)?,
+            },
+            ["ipvlan", of, inside] => Extra::IpVlan {
+                of: name(of)?,
+                inside: name(inside)?,
             },
             ["macvlan", of] => Extra::MacVlan {
                 of: name(of)?,
@@ -163,7 +174,7 @@ fn make(state: &State, extras: &[Extra], kept: &Path) -> Result<(), Error> {
 /// Goes on past errors: what was made goes with the namespace.
 fn clear(extras: &[Extra], kept: &Path) {
     let moved = extras.iter().filter_map(|extra| match extra {
-        Extra::Moved { ifname } => Some(ifname),
+        Extra::Moved { ifname, inside } => Some((ifname, inside)),
         _ => None,
     });
     let mut moved = moved.peekable();
@@ -173,8 +184,8 @@ fn clear(extras: &[Extra], kept: &Path) {
     let back = || -> Result<(), Error> {
         let netns = Netns::from_path(kept)?;
         let mut links = Links::open()?;
-        for ifname in moved {
-            if let Err(e) = links.take_back(ifname, &netns) {
+        for (ifname, inside) in moved {
+            if let Err(e) = links.take_back(ifname, inside, &netns) {
                 cli::note(&format!("warning: {}", chain(&Error::from(e))));
             }
         }
@@ -197,7 +208,8 @@ mod tests {
     fn options_become_interfaces() {
         let words: Vec<String> =
             "netd run --network-bridge=br0 --network-veth-extra=a:b --network-veth-extra=c \
-            --network-interface=eth1 --network-macvlan=eth2 --network-ipvlan=a-long-name-15c"
+            --network-interface=eth1 --network-interface=eth3:lan --network-macvlan=eth2 --network-macvlan=eth2:mv \
+            --network-ipvlan=a-long-name-15c"
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect();
@@ -215,10 +227,19 @@ mod tests {
             veth("c", "c", None),
             Extra::Moved {
                 ifname: name("eth1"),
+                inside: name("eth1"),
+            },
+            Extra::Moved {
+                ifname: name("eth3"),
+                inside: name("lan"),
             },
             Extra::MacVlan {
                 of: name("eth2"),
                 inside: name("mv-eth2"),
+            },
+            Extra::MacVlan {
+                of: name("eth2"),
+                inside: name("mv"),
             },
             Extra::IpVlan {
                 of: name("a-long-name-15c"),

@@ -36,7 +36,7 @@ const API: &str = "1.0.0";
 /// The largest configuration that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 /// Options of a network that mean something here.
-const OPTIONS: [&str; 3] = ["zone", "labels", "mtu"];
+const OPTIONS: [&str; 4] = ["zone", "labels", "mtu", "bandwidth"];
 
 /// What netavark asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -404,6 +404,12 @@ fn request(exec: &Exec) -> Result<AttachRequest, Error> {
         }
     }
     let labels = values::label_map(&labels).map_err(|e| network.wrong(format!("labels: {e}")))?;
+    // The container's own wish goes before that of its network.
+    let own = exec.network_options.options.as_ref();
+    let own = own.and_then(|options| options.get("bandwidth").map(String::as_str));
+    let bandwidth = own.or_else(|| network.option("bandwidth"));
+    let bandwidth = bandwidth.map(values::bandwidth).transpose();
+    let bandwidth = bandwidth.map_err(|e| network.wrong(format!("bandwidth: {e}")))?;
     let mappings = exec.port_mappings.iter().flatten();
     let published = mappings.map(published).collect::<Result<Vec<_>, _>>();
     let published = published.map_err(|e| network.wrong(format!("published port {e}")))?;
@@ -431,6 +437,7 @@ fn request(exec: &Exec) -> Result<AttachRequest, Error> {
             .filter(|alias| dns::Name::is_host_label(alias) && **alias != container.as_str())
             .cloned()
             .collect(),
+        bandwidth: bandwidth.unwrap_or_default(),
         owner: Some(owner(exec)),
         ..AttachRequest::default()
     })

@@ -15,11 +15,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Deserialize;
+use spawner::Attach;
 use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 use crate::api::AttachRequest;
 use crate::cli::{self, Context};
-use crate::error::Error;
+use crate::error::{Error, chain};
 use crate::resolv::{self, Process, Wish};
 use crate::values::{self, Label, ValueError};
 use crate::{netns, networks};
@@ -35,6 +36,7 @@ const IP: &str = "io.netd.ip";
 const MAC: &str = "io.netd.mac";
 const CONFIGURE: &str = "io.netd.configure";
 const IFNAME: &str = "io.netd.ifname";
+const BANDWIDTH: &str = "io.netd.bandwidth";
 const RESOLV_CONF: &str = "io.netd.resolv-conf";
 
 /// A container's state as every version of the runtime spec has it. `status` and `annotations` are
@@ -89,7 +91,13 @@ pub(crate) enum Plan {
 ///
 /// Says nothing when all is well: what a hook prints ends up among the container's own words.
 pub(crate) fn run(context: &Context, action: Option<Action>) -> Result<ExitCode, Error> {
-    match plan(std::io::stdin().lock(), action)? {
+    carry_out(context, plan(std::io::stdin().lock(), action)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the daemon for it.
+fn carry_out(context: &Context, plan: Plan) -> Result<(), Error> {
+    match plan {
         Plan::Attach {
             pid,
             request,
@@ -121,7 +129,39 @@ pub(crate) fn run(context: &Context, action: Option<Action>) -> Result<ExitCode,
             context.connect()?.detach_owned(&owner)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// The same for containers of `netd run`: no process is started for it.
+#[derive(Debug)]
+pub(crate) struct InProcess(Context);
+
+impl InProcess {
+    /// With the directories of this call. It starts no daemon: one was there a moment ago, and one that is started among the
+    /// container's mounts would stay among them.
+    pub(crate) fn new(context: &Context) -> Self {
+        Self(Context {
+            dirs: context.dirs.clone(),
+            json: false,
+            autostart: false,
+        })
+    }
+
+    fn does(&self, action: Action, state: &serde_json::Value) -> Result<(), String> {
+        let done = plan(state.to_string().as_bytes(), Some(action));
+        let done = done.and_then(|plan| carry_out(&self.0, plan));
+        done.map_err(|e| chain(&e))
+    }
+}
+
+impl Attach for InProcess {
+    fn attach(&self, state: &serde_json::Value) -> Result<(), String> {
+        self.does(Action::Attach, state)
+    }
+
+    fn detach(&self, state: &serde_json::Value) -> Result<(), String> {
+        self.does(Action::Detach, state)
+    }
 }
 
 /// Reads the state and tells what is to be done.
@@ -317,7 +357,11 @@ impl Annotations<'_> {
             .map(|text| values::address(text).map(|a| a.to_string()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(self.wrong(IP))?;
+        let bandwidth = self.text(BANDWIDTH).map(values::bandwidth).transpose();
         Ok(AttachRequest {
+            bandwidth: bandwidth
+                .map_err(self.wrong(BANDWIDTH))?
+                .unwrap_or_default(),
             container: container.to_string(),
             configure,
             addresses,

@@ -11,6 +11,8 @@ enum Form {
     Value(&'static str),
     /// The option once for each word.
     Each(&'static str),
+    /// The option once for each user; colons or blanks are between them.
+    Users(&'static str),
     /// `RLIMIT_…`
     Limit(&'static str),
     /// The command.
@@ -30,7 +32,7 @@ enum Trust {
     UnlessNegative,
 }
 
-use Form::{Chown, Each, Flag, Limit, Parameters, Value};
+use Form::{Chown, Each, Flag, Limit, Parameters, Users, Value};
 use Trust::{Administrator, Anybody, UnlessNegative};
 
 #[rustfmt::skip]
@@ -80,7 +82,7 @@ const KEYS: &[(&str, &str, Form, Trust)] = &[
     ("Files", "Volatile", Value("--volatile"), Anybody),
     ("Files", "Bind", Value("--bind"), Administrator),
     ("Files", "BindReadOnly", Value("--bind-ro"), Administrator),
-    ("Files", "BindUser", Each("--bind-user"), Administrator),
+    ("Files", "BindUser", Users("--bind-user"), Administrator),
     ("Files", "TemporaryFileSystem", Value("--tmpfs"), Administrator),
     ("Files", "Inaccessible", Value("--inaccessible"), Administrator),
     ("Files", "Overlay", Value("--overlay"), Administrator),
@@ -162,6 +164,11 @@ impl Key {
                 }
                 all.iter().map(|word| format!("{option}={word}")).collect()
             }
+            Users(option) => value
+                .split(|c: char| c == ':' || c.is_whitespace())
+                .filter(|user| !user.is_empty())
+                .map(|user| format!("{option}={user}"))
+                .collect(),
             Limit(name) => vec![format!("--rlimit=RLIMIT_{name}={value}")],
             Parameters => return Ok(Words::Command(split()?)),
             Chown => match boolean()? {
@@ -209,6 +216,10 @@ mod tests {
         assert_eq!(
             of("Exec", "Environment", "A=1 'B=2 3'"),
             options(&["--setenv=A=1", "--setenv=B=2 3"])
+        );
+        assert_eq!(
+            of("Files", "BindUser", "web:mail backup"),
+            options(&["--bind-user=web", "--bind-user=mail", "--bind-user=backup"])
         );
         assert_eq!(
             of("Exec", "LimitNOFILE", "5:9"),

@@ -17,11 +17,11 @@ pub(super) fn merge(first: RunArgs, second: RunArgs) -> RunArgs {
         )*};
     }
     groups! {
-        [directory, image] [no_root] [machine] [quiet] [label] [configure]
+        [directory, image] [no_root] [machine] [quiet] [label] [bandwidth] [configure]
         [private_network, network_zone, links]
         [port]
         [resolv_conf]
-        [pick_users, private_users, files.private_users_ownership]
+        [pick_users, private_users, files.private_users_ownership, files.private_users_chown]
         [user]
         [read_only]
         [bind, bind_ro, tmpfs, files.overlay, files.overlay_ro, files.inaccessible]
@@ -86,7 +86,7 @@ mod tests {
         let given = run(all);
         assert_eq!(merge(given.clone(), RunArgs::default()), given);
         assert_eq!(merge(RunArgs::default(), given.clone()), given);
-        let other = run("-j --private-users=no -P");
+        let other = run("-j --private-users=no -P --private-users-chown");
         assert_eq!(merge(RunArgs::default(), other.clone()), other);
         let other = run("--no-root --name=x --network-zone=a");
         assert_eq!(merge(RunArgs::default(), other.clone()), other);

@@ -1,10 +1,12 @@
 //! Options in the spawner's words.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use spawner::{
-    CapabilitySet, Hook, MachineName, Network, PrivateUsers, Privileges, Settings, Terminal,
+    CapabilitySet, Hook, Hooks, MachineName, Network, Ownership, PrivateUsers, Privileges,
+    Settings, Terminal,
 };
 use zone::{ContainerName, ZoneName};
 
@@ -12,6 +14,7 @@ use super::root::Root;
 use crate::cli::{Console, Context, LinkJournal, RunArgs, Variable};
 use crate::error::Error;
 use crate::hook::link;
+use crate::hook::oci::InProcess;
 use crate::values;
 
 /// The shell that is run where no command is given.
@@ -29,12 +32,13 @@ const RESOLVERS: [&str; 4] = [
     "/run/avahi-daemon/socket",
 ];
 
-/// The options in the spawner's words. `binary` is what its hooks call.
+/// The options in the spawner's words. `binary` is what its hooks call; `hooks` are those of a bundle.
 pub(super) fn settings(
     context: &Context,
     args: &RunArgs,
     root: &Root,
     binary: &Path,
+    hooks: Hooks,
 ) -> Result<Settings, Error> {
     check(args)?;
     let name = name(args, root)?;
@@ -46,12 +50,7 @@ pub(super) fn settings(
     settings.directory = root.directory().map(Path::to_owned);
     files(args, &mut settings);
     processes(args, &mut settings);
-    settings.env = args
-        .setenv
-        .iter()
-        .cloned()
-        .map(variable)
-        .collect::<Result<_, _>>()?;
+    settings.env = args.setenv.iter().cloned().map(variable).collect();
     if args.no_root {
         settings.no_root = true;
         settings.hidden = RESOLVERS.iter().map(Into::into).collect();
@@ -71,15 +70,24 @@ pub(super) fn settings(
         let zones: Vec<&str> = args.network_zone.iter().map(ZoneName::as_str).collect();
         let annotate = &mut settings.annotations;
         annotate.insert("io.netd.zone".into(), zones.join(","));
+        // `--resolv-conf=` says what becomes of it
+        annotate.insert("io.netd.resolv-conf".into(), "off".into());
         if !args.port.is_empty() {
             annotate.insert("io.netd.publish".into(), args.port.join(","));
         }
         if let Some(how) = args.configure {
             annotate.insert("io.netd.configure".into(), how.as_str().into());
         }
-        settings.network = Network::Hook {
-            attach: hook(context, binary, ["oci", "attach"]),
-            detach: Some(hook(context, binary, ["oci", "detach"])),
+        if let Some(limit) = &args.bandwidth {
+            annotate.insert("io.netd.bandwidth".into(), limit.clone());
+        }
+        // hooks of others come after the network's, and must be hooks of the same kind for that
+        settings.network = match hooks.create_runtime.is_empty() {
+            true => Network::Caller(Rc::new(InProcess::new(context))),
+            false => Network::Hook {
+                attach: hook(context, binary, ["oci", "attach"]),
+                detach: Some(hook(context, binary, ["oci", "detach"])),
+            },
         };
     } else if let Some(links) = link::text(&settings.name, &args.links)? {
         settings.annotations.insert(link::LINKS.into(), links);
@@ -92,6 +100,7 @@ pub(super) fn settings(
     } else if args.private_network {
         settings.network = Network::Private;
     }
+    settings.hooks = hooks;
     Ok(settings)
 }
 
@@ -103,10 +112,11 @@ fn check(args: &RunArgs) -> Result<(), Error> {
             (!args.port.is_empty(), "--port"),
             (!args.label.is_empty(), "--label"),
             (args.configure.is_some(), "--configure"),
+            (args.bandwidth.is_some(), "--bandwidth"),
         ] {
             if given {
                 return refuse(&format!(
-                    "{option} needs --network-zone: nobody else publishes, labels or configures"
+                    "{option} needs --network-zone: nobody else publishes, labels, limits or configures"
                 ));
             }
         }
@@ -147,7 +157,10 @@ fn files(args: &RunArgs, settings: &mut Settings) {
         (None, false) => PrivateUsers::No,
     };
     let files = &args.files;
-    settings.ownership = files.private_users_ownership.unwrap_or_default();
+    settings.ownership = match files.private_users_chown {
+        true => Ownership::Chown,
+        false => files.private_users_ownership.unwrap_or_default(),
+    };
     settings.read_only = args.read_only;
     settings.volatile = files.volatile.unwrap_or_default();
     settings.ephemeral = files.ephemeral;
@@ -166,11 +179,7 @@ fn processes(args: &RunArgs, settings: &mut Settings) {
     settings.as_pid2 = args.as_pid2;
     let integration = &args.integration;
     settings.boot = integration.boot;
-    // what systemd takes for the order to shut down (systemd(1), SIGNALS)
-    let shut_down = libc::SIGRTMIN() + 3;
-    settings.kill_signal = integration
-        .kill_signal
-        .or(integration.boot.then_some(shut_down));
+    settings.kill_signal = integration.kill_signal;
     settings.uuid = integration.uuid.clone();
     settings.suppress_sync = integration.suppress_sync.unwrap_or_default();
     let given = &args.privileges;
@@ -216,15 +225,11 @@ pub(super) fn name(args: &RunArgs, root: &Root) -> Result<MachineName, Error> {
     }
 }
 
-/// A variable with its value; without one it is taken from here.
-pub(crate) fn variable(variable: Variable) -> Result<(String, String), Error> {
+/// A variable with its value; without one it is taken from here, and empty where there is none (as systemd-nspawn has it).
+pub(crate) fn variable(variable: Variable) -> (String, String) {
     let Variable { name, value } = variable;
-    match value.or_else(|| std::env::var(&name).ok()) {
-        Some(value) => Ok((name, value)),
-        None => Err(Error::Invalid(format!(
-            "run: --setenv={name}: it is not set here, write {name}=VALUE"
-        ))),
-    }
+    let value = value.or_else(|| std::env::var(&name).ok());
+    (name, value.unwrap_or_default())
 }
 
 /// This binary as a hook, with the directories of this call.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use spawner::{Network, PrivateUsers, Terminal};
+use spawner::{Hook, Network, PrivateUsers, Terminal};
 
 use super::settings::{SHELL, settings};
 use super::*;
@@ -25,11 +25,17 @@ fn settings_of(words: &[&str]) -> Result<Settings, Error> {
     let argv = ["netd", "run"].iter().chain(words).map(|w| w.into());
     let args = cli::parse_run(argv);
     let root = Root::find(&context(), &args);
-    settings(&context(), &args, &root, Path::new("/usr/bin/netd"))
+    settings(
+        &context(),
+        &args,
+        &root,
+        Path::new("/usr/bin/netd"),
+        Hooks::default(),
+    )
 }
 
 #[test]
-fn the_network_comes_by_this_binary_as_the_hook() {
+fn options_become_settings() {
     let settings = settings_of(&[
         "-D",
         "/srv/web",
@@ -39,6 +45,7 @@ fn the_network_comes_by_this_binary_as_the_hook() {
         "--port=udp:53",
         "--label",
         "tier=front",
+        "--bandwidth=egress=20mbit",
         "--configure=dhcp",
         "httpd",
         "-f",
@@ -50,7 +57,43 @@ fn the_network_comes_by_this_binary_as_the_hook() {
     assert_eq!(settings.annotations["io.netd.zone"], "dmz");
     assert_eq!(settings.annotations["io.netd.publish"], "8080:80,53:53/udp");
     assert_eq!(settings.annotations["io.netd.configure"], "dhcp");
+    assert_eq!(settings.annotations["io.netd.bandwidth"], "egress=20mbit");
     assert_eq!(settings.labels["tier"], "front");
+    assert!(matches!(settings.network, Network::Caller(_)));
+}
+
+#[test]
+fn the_last_word_counts_and_a_variable_may_be_missing() {
+    let words = "--user=a --user=b -P --console=interactive -E NETD_TEST_NOT_SET --read-only --read-only --private-users-chown \
+        --private-users-ownership=map --private-users=5:6 -U true";
+    let settings = settings_of(&words.split_whitespace().collect::<Vec<_>>()).unwrap();
+    assert_eq!(settings.user, Some("b".parse().unwrap()));
+    assert!(matches!(settings.terminal, Terminal::Interactive));
+    let missing = ("NETD_TEST_NOT_SET".to_owned(), String::new());
+    assert_eq!(settings.env, [missing]);
+    assert_eq!(settings.ownership, spawner::Ownership::Map);
+    assert_eq!(settings.private_users, PrivateUsers::Pick);
+    let chown = settings_of(&["--private-users-chown", "true"]).unwrap();
+    assert_eq!(chown.ownership, spawner::Ownership::Chown);
+}
+
+#[test]
+fn before_hooks_of_a_bundle_the_network_is_a_hook_too() {
+    let argv = ["netd", "run", "--network-zone=dmz", "--", "true"];
+    let args = cli::parse_run(argv.iter().map(|w| w.into()));
+    let other = Hook {
+        path: "/bin/other".into(),
+        args: vec!["other".into()],
+        env: Vec::new(),
+        timeout: None,
+    };
+    let hooks = Hooks {
+        create_runtime: vec![other],
+        poststop: Vec::new(),
+    };
+    let binary = Path::new("/usr/bin/netd");
+    let settings = settings(&context(), &args, &Root::Host, binary, hooks).unwrap();
+    assert_eq!(settings.hooks.create_runtime.len(), 1);
     let Network::Hook {
         attach,
         detach: Some(detach),
@@ -163,7 +206,14 @@ fn a_file_plans_what_its_options_plan() {
     let file = found.read().unwrap().args;
     let root = Root::Directory("/var/lib/machines/tor-browser".into());
     let plan = |args: &RunArgs| {
-        let settings = settings(&context(), args, &root, Path::new("/usr/bin/netd")).unwrap();
+        let settings = settings(
+            &context(),
+            args,
+            &root,
+            Path::new("/usr/bin/netd"),
+            Hooks::default(),
+        )
+        .unwrap();
         settings.check().unwrap();
         format!("{settings:?}")
     };
@@ -218,6 +268,7 @@ fn what_needs_something_else_says_so() {
     for (words, named) in [
         (["-p", "80"].as_slice(), "--network-zone"),
         (&["--label=a=b"], "--network-zone"),
+        (&["--bandwidth=1mbit"], "--network-zone"),
         (
             &["--network-namespace-path=/n", "--private-network"],
             "--network-namespace-path",
@@ -255,7 +306,7 @@ fn without_a_root_only_the_network_is_asked_for() {
     assert_eq!(settings.name.as_str(), "fetch");
     assert_eq!(settings.command, ["curl", "-q"]);
     assert!(matches!(settings.terminal, Terminal::Pipe));
-    assert!(matches!(settings.network, Network::Hook { .. }));
+    assert!(matches!(settings.network, Network::Caller(_)));
     let hidden = Path::new("/run/systemd/resolve/io.systemd.Resolve");
     assert!(settings.hidden.iter().any(|path| path == hidden));
     let shared = settings_of(&["--no-root", "true"]).unwrap();

@@ -80,7 +80,7 @@ pub(crate) struct Calls {
 }
 
 /// Calls of which arguments decide.
-pub(super) const LOOKED_AT: [&str; 3] = ["clone", "personality", "socket"];
+pub(super) const LOOKED_AT: [&str; 4] = ["clone", "ioctl", "personality", "socket"];
 
 impl Calls {
     /// # Errors
@@ -90,9 +90,20 @@ impl Calls {
             true => CapabilitySet::default(),
             false => spec::capabilities(settings),
         };
+        let privileges = &settings.privileges;
+        let asked_for = privileges.base.unwrap_or_default().and(privileges.add);
+        let mut allowed = settings.calls_allowed.clone();
+        let mut capabilities = capabilities;
+        if settings.boot && !asked_for.has("CAP_SYS_BOOT") {
+            // an init may end, and load no kernel
+            if capabilities.has("CAP_SYS_BOOT") {
+                allowed.push("reboot".to_owned());
+            }
+            capabilities = capabilities.without(CapabilitySet::of(&["CAP_SYS_BOOT"]));
+        }
         Self::new(
             capabilities,
-            &settings.calls_allowed,
+            &allowed,
             &settings.calls_refused,
             settings.suppress_sync,
         )

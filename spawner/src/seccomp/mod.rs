@@ -33,6 +33,7 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENT_0: u32 = 16;
+const ARGUMENT_1: u32 = 24;
 
 const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
 const NOTHING_DONE: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO with 0: success
@@ -42,6 +43,10 @@ const NOT_PERMITTED: u32 = 0x0005_0000 | libc::EPERM as u32;
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: clone(2). clone3 has its flags in memory, where no filter can
 /// look, so it is not listed and everybody falls back to clone.
 const NEW_NAMESPACES: u32 = 0x7E02_0000;
+
+/// TIOCSTI and TIOCLINUX: they push keys into a terminal, which may be the caller's (ioctl_tty(2)). The kernel takes no more than
+/// these 32 bits of the request.
+const KEY_PUSHERS: [u32; 2] = [0x5412, 0x541C];
 
 /// PER_LINUX, PER_LINUX32, the two with UNAME26, and the question what it is now: personality(2).
 const PERSONALITIES: [u32; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
@@ -140,6 +145,12 @@ fn block(architecture: &Architecture, calls: &Calls) -> Vec<Instruction> {
     }
     personality.push(end(NOT_PERMITTED));
     special("personality", personality);
+    let mut ioctl = vec![load(ARGUMENT_1)];
+    for request in KEY_PUSHERS {
+        ioctl.extend([branch(JUMP_EQUAL, request, 0, 1), end(NOT_PERMITTED)]);
+    }
+    ioctl.push(end(ALLOW));
+    special("ioctl", ioctl);
     let lists = [
         // first: they are on the list of those allowed, too
         (&calls.skipped, NOTHING_DONE),

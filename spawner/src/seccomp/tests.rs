@@ -25,7 +25,7 @@ fn verdict(program: &[Instruction], audit: u32, number: u32, argument: u32) -> u
         match code {
             LOAD if k == NUMBER => a = number,
             LOAD if k == ARCHITECTURE => a = audit,
-            LOAD if k == ARGUMENT_0 => a = argument,
+            LOAD if k == ARGUMENT_0 || k == ARGUMENT_1 => a = argument,
             JUMP_EQUAL => branch(a == k),
             JUMP_GREATER_OR_EQUAL => branch(a >= k),
             JUMP_ANY_BIT => branch(a & k != 0),
@@ -114,6 +114,9 @@ fn arguments_decide_where_they_must() {
         assert_eq!(say("socket", libc::AF_INET as u32), ALLOW);
         assert_eq!(say("socket", libc::AF_PACKET as u32), ALLOW);
         assert_eq!(say("socket", libc::AF_VSOCK as u32), NOT_PERMITTED);
+        assert_eq!(say("ioctl", libc::TIOCGWINSZ as u32), ALLOW);
+        assert_eq!(say("ioctl", libc::TIOCSTI as u32), NOT_PERMITTED);
+        assert_eq!(say("ioctl", libc::TIOCLINUX as u32), NOT_PERMITTED);
         assert_eq!(say("personality", 0xffff_ffff), ALLOW);
         assert_eq!(
             say("personality", 0x004_0000),
@@ -121,6 +124,15 @@ fn arguments_decide_where_they_must() {
             "ADDR_NO_RANDOMIZE"
         );
     }
+}
+
+#[test]
+fn who_asks_for_a_call_by_name_gets_all_of_it() {
+    let native = &ARCHITECTURES[0];
+    let program = filter_with(&["ioctl"], &[], false);
+    let number = number(native, "ioctl").unwrap();
+    let push = libc::TIOCSTI as u32;
+    assert_eq!(verdict(&program, native.audit, number, push), ALLOW);
 }
 
 #[test]

@@ -9,7 +9,9 @@ mod resources;
 mod users;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub use capability::{CapabilitySet, Privileges};
@@ -78,7 +80,7 @@ pub struct Settings {
     pub as_pid2: bool,
     /// `--boot`: the root's own init is pid 1; `command` are its arguments.
     pub boot: bool,
-    /// `--kill-signal=`: what pid 1 is sent where we are sent SIGTERM.
+    /// `--kill-signal=`: what pid 1 is sent where we are sent SIGTERM; SIGRTMIN+3 to an init when not given.
     pub kill_signal: Option<i32>,
     /// `--uuid=`: told to pid 1 as `$container_uuid`.
     pub uuid: Option<String>,
@@ -183,6 +185,23 @@ pub enum Network {
         /// A poststop hook; also run when the start failed.
         detach: Option<Hook>,
     },
+    /// Its own, set up by the caller's own code: what a hook would do, without a program that has to be started for it.
+    Caller(Rc<dyn Attach>),
+}
+
+/// Sets networks up, in the process that watches the container: one thread, in the host's namespaces but for mounts.
+pub trait Attach: fmt::Debug {
+    /// Called with the OCI state, as a createRuntime hook is, when all of the container is there but its command does not run yet.
+    ///
+    /// # Errors
+    /// A sentence: then the command is never run.
+    fn attach(&self, state: &serde_json::Value) -> Result<(), String>;
+
+    /// Called when the container is gone, as a poststop hook is, also when the start failed.
+    ///
+    /// # Errors
+    /// A sentence, which becomes a warning.
+    fn detach(&self, state: &serde_json::Value) -> Result<(), String>;
 }
 
 impl Network {

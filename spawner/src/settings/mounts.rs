@@ -40,6 +40,8 @@ pub enum IdMap {
     Same,
     /// `rootidmap`: what belongs to the source's owner belongs to root inside.
     Root,
+    /// `owneridmap`: what belongs to the source's owner belongs to whom the place belongs to that it is shown at.
+    Owner,
 }
 
 /// `--bind=SOURCE[:DESTINATION[:OPTIONS]]`.
@@ -53,7 +55,7 @@ pub struct Bind {
     pub read_only: bool,
     /// With what is mounted below it: `rbind` (the default) or `norbind`.
     pub recursive: bool,
-    /// `idmap`, `rootidmap`; without private users it means nothing.
+    /// `idmap`, `rootidmap`, `owneridmap`; without private users it means nothing.
     pub idmap: IdMap,
 }
 
@@ -99,12 +101,13 @@ impl Bind {
                 "idmap" => bind.idmap = IdMap::Same,
                 "noidmap" => bind.idmap = IdMap::None,
                 "rootidmap" => bind.idmap = IdMap::Root,
+                "owneridmap" => bind.idmap = IdMap::Owner,
                 other => {
                     return Err(SpawnError::setting(
                         what,
                         text,
                         format!(
-                            "has the unknown option {other:?} (rbind, norbind, idmap, noidmap, rootidmap)"
+                            "has the unknown option {other:?} (rbind, norbind, idmap, noidmap, rootidmap, owneridmap)"
                         ),
                     ));
                 }
@@ -297,6 +300,8 @@ mod tests {
         let bind = Bind::parse("+/var:/srv:rootidmap", false).unwrap();
         assert_eq!(bind.source, Source::Root("/var".into()));
         assert_eq!(bind.idmap, IdMap::Root);
+        let bind = Bind::parse("/a:/b:owneridmap", false).unwrap();
+        assert_eq!(bind.idmap, IdMap::Owner);
         let bind = Bind::parse(":/scratch", false).unwrap();
         assert_eq!(bind.source, Source::Temporary);
         let here = std::env::current_dir().unwrap();

@@ -28,11 +28,13 @@ impl FromStr for Rlimit {
         if limits::resource(&format!("RLIMIT_{short}")).is_none() {
             return Err(bad("names no limit of setrlimit(2)"));
         }
-        let number = |text: &str| match text.trim() {
+        let number = |text: &str| {
+            match text.trim() {
             "infinity" => Ok(u64::MAX),
-            text => {
-                amount(text).ok_or_else(|| bad("has a limit that is no number, nor `infinity`"))
-            }
+            text => value_of(short, text).ok_or_else(|| {
+                bad("has a limit that is no number (with K, M, G, T, P, E for bytes; s, min, h, d, … for times), nor `infinity`")
+            }),
+        }
         };
         let (soft, hard) = value.split_once(':').unwrap_or((value, value));
         let (soft, hard) = (number(soft)?, number(hard)?);
@@ -47,16 +49,70 @@ impl FromStr for Rlimit {
     }
 }
 
-/// A number, perhaps with one of systemd's suffixes by 1024 (K, M, G, T).
+/// The value of a limit, in the kernel's unit: bytes, seconds, microseconds, or a count, systemd.exec(5).
+fn value_of(resource: &str, text: &str) -> Option<u64> {
+    const SECOND: u64 = 1_000_000;
+    match resource {
+        "CPU" => match text.parse() {
+            Ok(seconds) => Some(seconds),
+            // what is begun of a second counts
+            Err(_) => Some(microseconds(text, SECOND)?.div_ceil(SECOND)),
+        },
+        "RTTIME" => microseconds(text, 1),
+        "NICE" => match text.starts_with(['+', '-']) {
+            // a nice level: the kernel counts from 20 downwards, getrlimit(2)
+            true => {
+                let level = text.parse::<i64>().ok()?;
+                (-20..=19)
+                    .contains(&level)
+                    .then(|| (20 - level).cast_unsigned())
+            }
+            false => text.parse().ok().filter(|limit| *limit <= 40),
+        },
+        "NOFILE" | "NPROC" | "LOCKS" | "SIGPENDING" | "RTPRIO" => text.parse().ok(),
+        _ => amount(text),
+    }
+}
+
+/// A time span as systemd.time(7) writes one, such as `1h 30min`; a number alone counts units of `plain` microseconds.
+fn microseconds(text: &str, plain: u64) -> Option<u64> {
+    let mut rest = text.trim();
+    let mut all: Option<u64> = None;
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let number: u64 = rest[..end].parse().ok()?;
+        rest = rest[end..].trim_start();
+        let end = rest
+            .find(|c: char| !c.is_alphabetic())
+            .unwrap_or(rest.len());
+        let unit = match &rest[..end] {
+            "" => plain,
+            "us" | "usec" | "µs" => 1,
+            "ms" | "msec" => 1_000,
+            "s" | "sec" | "second" | "seconds" => 1_000_000,
+            "m" | "min" | "minute" | "minutes" => 60_000_000,
+            "h" | "hr" | "hour" | "hours" => 3_600_000_000,
+            "d" | "day" | "days" => 86_400_000_000,
+            "w" | "week" | "weeks" => 604_800_000_000,
+            _ => return None,
+        };
+        rest = rest[end..].trim_start();
+        all = Some(all.unwrap_or(0).checked_add(number.checked_mul(unit)?)?);
+    }
+    all
+}
+
+/// A number, perhaps with one of systemd's suffixes by 1024 (B, K, M, G, T, P, E).
 fn amount(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.char_indices().last()? {
-        (at, 'K') => (&text[..at], 10),
-        (at, 'M') => (&text[..at], 20),
-        (at, 'G') => (&text[..at], 30),
-        (at, 'T') => (&text[..at], 40),
-        _ => (text, 0),
+    const SUFFIXES: &str = "BKMGTPE";
+    let suffix = text.chars().last().and_then(|last| SUFFIXES.find(last));
+    let (digits, power) = match suffix {
+        Some(power) => (&text[..text.len() - 1], power),
+        None => (text, 0),
     };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    digits.parse::<u64>().ok()?.checked_mul(1 << (10 * power))
 }
 
 /// `--cpu-affinity=`: numbers of processors, each once, in order.
@@ -182,7 +238,29 @@ mod tests {
             ("RLIMIT_CORE", u64::MAX, u64::MAX)
         );
         assert_eq!("AS=1G".parse::<Rlimit>().unwrap().soft, 1 << 30);
-        for bad in ["", "NOFILE", "FILES=1", "NOFILE=x", "NOFILE=2:1", "NOFILE="] {
+        let soft = |text: &str| text.parse::<Rlimit>().unwrap().soft;
+        assert_eq!(soft("RLIMIT_CPU=90min"), 5400);
+        assert_eq!(soft("CPU=7"), 7);
+        assert_eq!(soft("CPU=1500ms"), 2);
+        assert_eq!(soft("RTTIME=2ms 5"), 2005);
+        assert_eq!(soft("NICE=-5"), 25);
+        assert_eq!(soft("NICE=+19"), 1);
+        assert_eq!(soft("NICE=7"), 7);
+        assert_eq!(soft("FSIZE=1E"), 1 << 60);
+        for bad in [
+            "",
+            "NOFILE",
+            "FILES=1",
+            "NOFILE=x",
+            "NOFILE=2:1",
+            "NOFILE=",
+            "NOFILE=1K",
+            "CPU=1 year of it",
+            "NICE=-21",
+            "NICE=41",
+            "AS=99E",
+            "AS=K",
+        ] {
             assert!(bad.parse::<Rlimit>().is_err(), "{bad}");
         }
     }

@@ -21,6 +21,10 @@ const ALWAYS: [&str; 12] = [
 /// Capabilities over a network namespace of its own: interfaces, routes, raw sockets (DHCP clients, ping).
 const OVER_ITS_NETWORK: [&str; 2] = ["CAP_NET_ADMIN", "CAP_NET_RAW"];
 
+/// What an init tells by that it is done, and wants to be started again or not: in a pid namespace reboot(2) does no more than end
+/// that. The calls that load kernels need the capability too, and are not among those that an init may make.
+const TO_END: [&str; 1] = ["CAP_SYS_BOOT"];
+
 /// What loading a system call filter takes, unless no new privileges can be gained anyway (seccomp(2)), and what taking
 /// that away again takes.
 pub(crate) const FOR_THE_FILTER: [&str; 2] = ["CAP_SYS_ADMIN", "CAP_SETPCAP"];
@@ -32,10 +36,14 @@ pub fn capabilities(settings: &Settings) -> CapabilitySet {
     let default = || {
         let own = CapabilitySet::of(&OVER_ITS_NETWORK);
         let always = CapabilitySet::of(&ALWAYS);
-        match settings.network.is_private() {
+        let mut default = match settings.network.is_private() {
             true => always.and(own),
             false => always,
+        };
+        if settings.boot {
+            default = default.and(CapabilitySet::of(&TO_END));
         }
+        default
     };
     privileges
         .base

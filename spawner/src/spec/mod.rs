@@ -164,7 +164,7 @@ fn namespaces(plan: &Plan<'_>) -> Vec<Value> {
     // one that is there already the monitor has entered
     if matches!(
         plan.settings.network,
-        Network::Private | Network::Hook { .. }
+        Network::Private | Network::Hook { .. } | Network::Caller(_)
     ) {
         types.push("network");
     }
@@ -202,7 +202,7 @@ pub(crate) fn annotations(plan: &Plan<'_>) -> Map<String, Value> {
 fn create_runtime(plan: &Plan<'_>) -> Vec<Value> {
     let network = match &plan.settings.network {
         Network::Hook { attach, .. } => Some(attach),
-        Network::Host | Network::Private | Network::Namespace(_) => None,
+        Network::Host | Network::Private | Network::Namespace(_) | Network::Caller(_) => None,
     };
     network
         .into_iter()

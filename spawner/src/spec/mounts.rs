@@ -45,7 +45,7 @@ pub(super) fn mounts(plan: &Plan<'_>) -> Vec<Value> {
     ];
     // a namespace that was there before belongs to the host's users
     let sysfs = match settings.network {
-        Network::Private | Network::Hook { .. } => true,
+        Network::Private | Network::Hook { .. } | Network::Caller(_) => true,
         Network::Host | Network::Namespace(_) => plan.range.is_none(),
     };
     if sysfs {

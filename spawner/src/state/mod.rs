@@ -44,6 +44,12 @@ pub struct Running {
     pub command: Vec<String>,
     /// With private users: the host's id of its root.
     pub uid_base: Option<u32>,
+    /// Whether its pid 1 is an init, which is started again when it asks for that.
+    #[serde(default)]
+    pub boots: bool,
+    /// How its pid 1 wants to be asked to end, where that was said.
+    #[serde(default)]
+    pub kill_signal: Option<i32>,
 }
 
 /// The containers that run, by name.
@@ -123,6 +129,8 @@ mod tests {
             directory: None,
             command: vec!["true".into()],
             uid_base: None,
+            boots: false,
+            kill_signal: None,
         };
         slot.record(&record).unwrap();
         assert_eq!(list(dir.path()).unwrap(), [record.clone()]);

@@ -9,9 +9,11 @@
 //! prints how to enter it; `NETD_BIN` names another binary to try.
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
+mod debian;
 mod machine;
 mod net;
 mod runner;
+mod schema;
 mod stories;
 mod world;
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use crate::debian::{self, NotRun};
 use crate::machine::{self, Footprint};
 use crate::stories;
 
@@ -57,12 +58,25 @@ fn perform(story: &'static Story) -> Result<Completion, Failed> {
         return Ok(Completion::ignored_with("SKIPPED: needs root"));
     }
     // Minutes of building for one story: it runs where `tests/bench/setup` was run.
-    if story.name == "netavark::netavark_sets_a_container_up"
-        && stories::netavark::netavark().is_none()
-    {
+    let by_netavark = [
+        "netavark::netavark_sets_a_container_up",
+        "netavark::a_container_is_in_two_networks",
+    ];
+    if by_netavark.contains(&story.name) && stories::netavark::netavark().is_none() {
         return Ok(Completion::ignored_with(
             "SKIPPED: no netavark 2 (tests/bench/setup builds it)",
         ));
+    }
+    if debian::is_needed(story.name) {
+        match debian::prepare() {
+            Ok(()) => {}
+            Err(NotRun::NoMirror(why)) => {
+                return Ok(Completion::ignored_with(format!(
+                    "SKIPPED: no mirror for debootstrap: {why}"
+                )));
+            }
+            Err(NotRun::Failed(why)) => return Err(why.into()),
+        }
     }
     let dir = tempfile::Builder::new()
         .prefix("netd-story-")

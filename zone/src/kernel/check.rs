@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, route::RouteMessage};
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::encode;
 use super::error::LinkError;
@@ -12,12 +14,17 @@ use super::links::Links;
 use super::look;
 use super::netns::Netns;
 use super::wire::{attributes, u32_at};
+use crate::plan::{self, Step};
 use crate::port::{Configure, PortSpec};
 
 // linux/rtnetlink.h
 const RT_TABLE_MAIN: u8 = 254;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_TABLE: u16 = 15;
+// linux/fib_rules.h
+const FRA_SRC: u16 = 2;
+const FRA_TABLE: u16 = 15;
 
 /// What is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +117,90 @@ impl Links {
         }
         Ok(flaws)
     }
+}
+
+impl Links {
+    /// Compares what keeps the sources of a container with several networks apart, as [`Links::keep_sources_apart`] made
+    /// it: that what is sent from the port's addresses leaves by the port.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or the kernel refuses.
+    pub fn check_sources(
+        &mut self,
+        spec: &PortSpec,
+        netns: &Netns,
+    ) -> Result<Vec<Flaw>, LinkError> {
+        let socket = inside::socket_for_dumps(&self.home, netns);
+        let mut socket = socket.map_err(|source| LinkError::EnterNetns {
+            ifname: spec.ifname.clone(),
+            source,
+        })?;
+        let (mut rules, mut routes) = (Vec::new(), Vec::new());
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RuleMessage::default();
+            message.header.family = family;
+            let found = socket.dump(RouteNetlinkMessage::GetRule(message), by_source);
+            rules.extend(found.map_err(|error| error.of("list rules inside"))?);
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            let found = socket.dump(RouteNetlinkMessage::GetRoute(message), in_table);
+            routes.extend(found.map_err(|error| error.of("list routes inside"))?);
+        }
+        let missing = |step: &Step| match step {
+            Step::AddRule { source, table } => {
+                (!rules.contains(&(*source, *table))).then(|| format!("rule from {source}"))
+            }
+            Step::AddRoute {
+                destination,
+                gateway,
+                table: Some(table),
+                ..
+            } => {
+                let wanted = (*table, destination.prefix_len(), *gateway);
+                (!routes.contains(&wanted)).then(|| format!("route {destination} of table {table}"))
+            }
+            _ => None,
+        };
+        let flaw = |step: &Step| {
+            let what = missing(step)?;
+            Some(Flaw {
+                message: format!(
+                    "{what} is missing: answers from {} may leave by another port",
+                    spec.ifname
+                ),
+                subject: "sources".into(),
+            })
+        };
+        Ok(plan::sources(spec).iter().filter_map(flaw).collect())
+    }
+}
+
+/// Source and table of a rule, from `struct fib_rule_hdr` and its attributes.
+fn by_source(payload: &[u8]) -> Option<(IpNet, u32)> {
+    let (&length, &short) = (payload.get(2)?, payload.get(4)?);
+    let (mut source, mut table) = (None, u32::from(short));
+    for (kind, value) in attributes(payload.get(12..)?) {
+        match kind {
+            FRA_SRC => source = look::ip(value),
+            FRA_TABLE => table = u32_at(value, 0)?,
+            _ => {}
+        }
+    }
+    Some((IpNet::new(source?, length).ok()?, table))
+}
+
+/// Table, length of the destination and gateway of a route in a table with a large number.
+fn in_table(payload: &[u8]) -> Option<(u32, u8, Option<IpAddr>)> {
+    let &length = payload.get(1)?;
+    let (mut table, mut gateway) = (None, None);
+    for (kind, value) in attributes(payload.get(12..)?) {
+        match kind {
+            RTA_TABLE => table = u32_at(value, 0),
+            RTA_GATEWAY => gateway = look::ip(value),
+            _ => {}
+        }
+    }
+    Some((table?, length, gateway))
 }
 
 /// Interface and gateway of a default route in the main table, from `struct rtmsg` and its attributes.

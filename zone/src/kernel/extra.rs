@@ -9,6 +9,7 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
+use super::encode;
 use super::error::LinkError;
 use super::inside;
 use super::links::Links;
@@ -28,10 +29,12 @@ pub enum Extra {
         /// Whose port the host end becomes.
         bridge: Option<IfName>,
     },
-    /// An interface that is here goes inside, under its name.
+    /// An interface that is here goes inside.
     Moved {
         /// Which one.
         ifname: IfName,
+        /// Its name in the container.
+        inside: IfName,
     },
     /// A macvlan of an interface, in bridge mode.
     MacVlan {
@@ -65,9 +68,9 @@ impl Links {
                 let bridge = bridge.as_ref().map(|b| self.find(b)).transpose()?;
                 (host, new(veth(host, inside, bridge, fd)))
             }
-            Extra::Moved { ifname } => {
-                let message = LinkUnspec::new_with_index(self.find(ifname)?);
-                (ifname, change(message.setns_by_fd(fd).build()))
+            Extra::Moved { ifname, inside } => {
+                let index = self.find(ifname)?;
+                (ifname, change(moved(index, fd, ifname, inside)))
             }
             Extra::MacVlan { of, inside } => {
                 let link = LinkMacVlan::new(inside.as_str(), self.find(of)?, MacVlanMode::Bridge);
@@ -84,19 +87,37 @@ impl Links {
         })
     }
 
-    /// Takes an interface that was moved inside back.
+    /// Takes an interface that was moved inside, and is called `inside` there, back.
     ///
     /// # Errors
     /// It is not there any more, or the kernel refuses.
-    pub fn take_back(&mut self, ifname: &IfName, netns: &Netns) -> Result<(), LinkError> {
+    pub fn take_back(
+        &mut self,
+        ifname: &IfName,
+        inside: &IfName,
+        netns: &Netns,
+    ) -> Result<(), LinkError> {
         let failed = |e| LinkError::kernel(format!("take {ifname} back"), e);
         let mut socket = inside::socket(&self.home, netns).map_err(failed)?;
-        let index = socket.index_of(ifname.as_str()).map_err(failed)?;
-        let home = self.home.as_raw_fd();
-        let back = LinkUnspec::new_with_index(index).setns_by_fd(home).build();
+        let index = socket.index_of(inside.as_str()).map_err(failed)?;
+        let back = moved(index, self.home.as_raw_fd(), inside, ifname);
         socket
             .batch(vec![change(back)])
             .map_err(|refused| refused_as(format!("take {ifname} back"), refused))
+    }
+
+    /// Sets an interface inside down: its other end carries nothing then.
+    ///
+    /// # Errors
+    /// It is not there, or the kernel refuses.
+    pub fn shut_inside(&mut self, ifname: &IfName, netns: &Netns) -> Result<(), LinkError> {
+        let action = || format!("set {ifname} inside down");
+        let failed = |e| LinkError::kernel(action(), e);
+        let mut socket = inside::socket(&self.home, netns).map_err(failed)?;
+        let index = socket.index_of(ifname.as_str()).map_err(failed)?;
+        socket
+            .batch(vec![encode::down(index)])
+            .map_err(|refused| refused_as(action(), refused))
     }
 
     fn find(&mut self, ifname: &IfName) -> Result<u32, LinkError> {
@@ -110,6 +131,15 @@ fn refused_as(action: String, refused: super::socket::Refused) -> LinkError {
     match refused.0.into_iter().next() {
         Some((_, source)) => LinkError::kernel(action, source),
         None => LinkError::Malformed { action },
+    }
+}
+
+/// Into another namespace, there under the name `to`.
+fn moved(index: u32, netns: RawFd, from: &IfName, to: &IfName) -> LinkMessage {
+    let message = LinkUnspec::new_with_index(index).setns_by_fd(netns);
+    match from == to {
+        true => message.build(),
+        false => message.name(to.as_str()).build(),
     }
 }
 

@@ -80,11 +80,7 @@ fn visit(
     let name: MachineName = container.as_str().parse()?;
     let visit = Visit {
         command,
-        env: how
-            .setenv
-            .into_iter()
-            .map(run::variable)
-            .collect::<Result<_, _>>()?,
+        env: how.setenv.into_iter().map(run::variable).collect(),
         chdir: how.chdir,
         user: how.user,
         terminal: if how.pipe { Terminal::Pipe } else { terminal },

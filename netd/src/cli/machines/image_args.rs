@@ -57,6 +57,13 @@ pub(crate) enum ImageCommand {
     /// Make a disk of a raw image, compressed or not
     #[command(name = "import-raw")]
     ImportRaw(ImportArgs),
+    /// Make a tree of an image in an OCI layout
+    ///
+    /// The layout is a folder, or an archive of one, as skopeo, umoci, buildah and podman write it. What its digests do not vouch for is
+    /// refused, and nothing of it is kept. How the image wants to be run stays behind; `netd run --oci-bundle=` runs what
+    /// `umoci unpack` makes of it.
+    #[command(name = "import-oci")]
+    ImportOci(ImportOciArgs),
     /// Write a tree as a tar archive
     #[command(name = "export-tar")]
     ExportTar(ExportArgs),
@@ -99,6 +106,51 @@ pub(crate) struct ImportArgs {
     /// Mark it read-only
     #[arg(long)]
     pub(crate) read_only: bool,
+}
+
+/// `netd import-oci`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub(crate) struct ImportOciArgs {
+    /// The layout, and which of its images, if it has several
+    #[arg(value_name = "PATH[:REF]")]
+    pub(crate) layout: LayoutRef,
+    /// Name of the image; without it the reference's, or the path's
+    #[arg(value_parser = image_name)]
+    pub(crate) name: Option<ImageName>,
+    /// Replace an image of that name
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Mark it read-only
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+/// `PATH[:REF]`, as skopeo(1) and umoci(1) have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayoutRef(PathBuf);
+
+impl std::str::FromStr for LayoutRef {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.into()))
+    }
+}
+
+impl LayoutRef {
+    /// The path, and the reference if one is given. A path that is there is a path, with all its colons.
+    pub(crate) fn split(&self) -> (PathBuf, Option<String>) {
+        let whole = || (self.0.clone(), None);
+        let Some(text) = self.0.to_str().filter(|_| !self.0.exists()) else {
+            return whole();
+        };
+        match text.split_once(':') {
+            Some((path, reference)) if !path.is_empty() && !reference.is_empty() => {
+                (path.into(), Some(reference.to_owned()))
+            }
+            _ => whole(),
+        }
+    }
 }
 
 /// `netd export-tar`, `netd export-raw`

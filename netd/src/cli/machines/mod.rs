@@ -92,6 +92,7 @@ pub(super) fn image(context: &Context, command: ImageCommand) -> Result<ExitCode
         ImageCommand::Remove { images } => images::remove(context, &images),
         ImageCommand::ReadOnly { image, mark } => images::mark(context, &image, mark),
         ImageCommand::ImportTar(args) => transfer::import(context, args, Form::Tar),
+        ImageCommand::ImportOci(args) => transfer::import_oci(context, args),
         ImageCommand::ImportRaw(args) => transfer::import(context, args, Form::Raw),
         ImageCommand::ExportTar(args) => transfer::export(context, &args, Form::Tar),
         ImageCommand::ExportRaw(args) => transfer::export(context, &args, Form::Raw),

@@ -46,6 +46,17 @@ pub(super) fn kill(context: &Context, args: &KillArgs) -> Result<ExitCode, Error
 /// systemd takes SIGRTMIN+3 (systemd(1)); busybox's init powers off at SIGUSR2 and reboots at SIGTERM; runit and s6 know
 /// SIGTERM, as does sysvinit's successor openrc-init, and everybody who is not an init.
 pub(in crate::cli) fn in_order(running: &Running) -> i32 {
+    running
+        .kill_signal
+        .unwrap_or_else(|| by_program(running, choose))
+}
+
+/// The signal that has an init stop everything and ask for a restart.
+pub(super) fn restart(running: &Running) -> i32 {
+    by_program(running, choose_restart)
+}
+
+fn by_program(running: &Running, choose: fn(&str, &str) -> i32) -> i32 {
     let dir = format!("/proc/{}", running.pid);
     let program = fs::read_link(format!("{dir}/exe")).unwrap_or_default();
     let program = program
@@ -68,6 +79,14 @@ fn choose(program: &str, called: &str) -> i32 {
     }
 }
 
+/// systemd and OpenRC's init take SIGINT for Ctrl-Alt-Del, as sysvinit did; busybox's init reboots at SIGTERM.
+fn choose_restart(program: &str, called: &str) -> i32 {
+    match (program, called) {
+        (program, "init" | "linuxrc") if program.starts_with("busybox") => libc::SIGTERM,
+        _ => libc::SIGINT,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +98,7 @@ mod tests {
         assert_eq!(choose("busybox", "sh"), libc::SIGTERM);
         assert_eq!(choose("openrc-init", "init"), libc::SIGTERM);
         assert_eq!(choose("nginx", "nginx"), libc::SIGTERM);
+        assert_eq!(choose_restart("busybox", "init"), libc::SIGTERM);
+        assert_eq!(choose_restart("systemd", "init"), libc::SIGINT);
     }
 }

@@ -20,6 +20,9 @@ use crate::error::Error;
 /// How long a start may take until the first process runs: user ids may have to be looked for, a zone made.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long it may take from the end of an init that wants to be started again to its next start.
+const AGAIN: Duration = Duration::from_secs(10);
+
 #[derive(Serialize)]
 struct Started {
     machine: String,
@@ -36,10 +39,14 @@ pub(super) fn start(
     for machine in machines {
         started.push(start_one(context, machine, zones)?);
     }
+    told(context, &started)
+}
+
+fn told(context: &Context, started: &[Started]) -> Result<ExitCode, Error> {
     if context.json {
         output::print_json(&started)?;
     } else {
-        for one in &started {
+        for one in started {
             output::print(&format!(
                 "{} started, its console is {}\n",
                 one.machine,
@@ -55,8 +62,17 @@ pub(super) fn reboot(
     machine: &ContainerName,
     time: u64,
 ) -> Result<ExitCode, Error> {
-    super::running(context, machine)?;
+    let running = super::running(context, machine)?;
     let zones = zones_of(context, machine)?;
+    if running.boots
+        && let Some(again) = restarted(context, &running, time)?
+    {
+        return told(context, &[again]);
+    }
+    let running = spawner::list(&context.dirs.containers())?;
+    if !running.iter().any(|one| one.name == machine.as_str()) {
+        return start(context, std::slice::from_ref(machine), &zones);
+    }
     // before it is stopped: one that could not be started again is better left running
     find(context, machine)?;
     let quiet = Context {
@@ -70,6 +86,44 @@ pub(super) fn reboot(
     };
     stop::end(&quiet, &args)?;
     start(context, std::slice::from_ref(machine), &zones)
+}
+
+/// Has an init ask for a restart: whoever runs it starts it again, with all that it was started with. `None`: it did not in time, or
+/// ended for good.
+fn restarted(
+    context: &Context,
+    before: &spawner::Running,
+    time: u64,
+) -> Result<Option<Started>, Error> {
+    let containers = context.dirs.containers();
+    let name = before.name.parse()?;
+    match spawner::kill(&containers, &name, super::signals::restart(before)) {
+        Err(spawner::SpawnError::NoSuchContainer(_)) => return Ok(None),
+        sent => sent?,
+    }
+    let mut deadline = Instant::now() + Duration::from_secs(time);
+    let mut ended = false;
+    while Instant::now() < deadline {
+        let running = spawner::list(&containers)?;
+        match running.into_iter().find(|one| one.name == before.name) {
+            Some(one) if (one.pid, one.start_ticks) == (before.pid, before.start_ticks) => {}
+            Some(one) => {
+                return Ok(Some(Started {
+                    log: context.dirs.console_log(&one.name),
+                    machine: one.name,
+                    leader: one.pid,
+                }));
+            }
+            // it has ended: what comes again comes at once
+            None if !ended => {
+                ended = true;
+                deadline = Instant::now() + AGAIN;
+            }
+            None => {}
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(None)
 }
 
 /// The zones that it is in now, for the next start.

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use images::archive::Cancel;
+use images::archive::{Cancel, Unpacked};
 use images::{Codec, Image, ImageError, ImageName, Making, Pull, Verify};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::image_args::{ExportArgs, Format, ImportArgs, PullArgs, Verified};
+use super::image_args::{ExportArgs, Format, ImportArgs, ImportOciArgs, PullArgs, Verified};
 use super::images::tell;
 use crate::cli::{Context, output};
 use crate::error::Error;
@@ -290,6 +290,12 @@ fn make(
         return images::import_raw(&store, source, name, making, cancel);
     }
     let (image, unpacked) = images::import_tar(&store, source, name, making, cancel)?;
+    left_out(&unpacked);
+    Ok(image)
+}
+
+/// Tells what of an archive is not in the tree.
+fn left_out(unpacked: &Unpacked) {
     if unpacked.devices > 0 {
         output::note(&format!(
             "{} device nodes were left out: a container has its own /dev",
@@ -302,7 +308,36 @@ fn make(
             unpacked.attributes
         ));
     }
-    Ok(image)
+}
+
+pub(super) fn import_oci(context: &Context, args: ImportOciArgs) -> Result<ExitCode, Error> {
+    let (path, reference) = args.layout.split();
+    let named = match args.name {
+        Some(name) => Some(name),
+        // `docker.io/library/alpine:3.20` is alpine
+        None => reference.as_deref().and_then(|reference| {
+            let last = reference.rsplit('/').next()?;
+            images::suggested(last.split([':', '@']).next()?)
+        }),
+    };
+    let remote = path.display().to_string();
+    let name = name_of(named, &remote, "import-oci")?;
+    if args.force {
+        unused(context, &name)?;
+    }
+    let own = Own::begin(context, "import-oci", name.as_str(), &remote)?;
+    let making = Making {
+        force: args.force,
+        read_only: args.read_only,
+    };
+    let cancel = Cancel::default();
+    let store = context.dirs.images();
+    let (image, unpacked) = interruptible(&cancel, || {
+        images::import_oci(&store, &path, reference.as_deref(), &name, making, &cancel)
+    })?;
+    drop(own);
+    left_out(&unpacked);
+    tell(context, &image)
 }
 
 pub(super) fn pull(context: &Context, args: PullArgs, form: Form) -> Result<ExitCode, Error> {

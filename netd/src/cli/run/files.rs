@@ -34,6 +34,9 @@ pub(crate) struct FileArgs {
     /// How files come to belong to the container's users: mapped (`auto`, `map`), changed on disk (`chown`), not at all (`off`)
     #[arg(long, value_name = "HOW", help_heading = "Users")]
     pub(crate) private_users_ownership: Option<Ownership>,
+    /// What `--private-users-ownership=chown` was called before systemd 249
+    #[arg(long, hide = true, overrides_with = "private_users_ownership")]
+    pub(crate) private_users_chown: bool,
     /// Give COMMAND a credential (systemd.exec(5)) from a file; may be repeated
     #[arg(long, value_name = "ID:PATH", value_parser = Credential::load, help_heading = "Execution")]
     pub(crate) load_credential: Vec<Credential>,

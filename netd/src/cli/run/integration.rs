@@ -32,7 +32,7 @@ pub(crate) struct IntegrationArgs {
     #[arg(long, value_name = "MODE", value_enum)]
     pub(crate) link_journal: Option<LinkJournal>,
     /// Same as --link-journal=try-guest
-    #[arg(short = 'j', conflicts_with = "link_journal")]
+    #[arg(short = 'j', overrides_with = "link_journal")]
     pub(crate) try_guest_journal: bool,
     /// Whether NAME.nspawn is read (systemd.nspawn(5)): `yes`, `no`, `override` (it wins over options), `trusted` (also beside
     /// the root it may do everything)

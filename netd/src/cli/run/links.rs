@@ -18,35 +18,38 @@ pub(crate) struct LinkArgs {
     /// The veth's host end, `vb-NAME`, becomes a port of this bridge; of a zone's bridge it is attached to the zone
     #[arg(long, value_name = "BRIDGE")]
     pub(crate) network_bridge: Option<IfName>,
-    /// An interface of the host goes inside, and comes back afterwards; may be repeated
-    #[arg(long, value_name = "IFNAME")]
-    pub(crate) network_interface: Vec<IfName>,
-    /// A macvlan, `mv-IFNAME`, of this interface; may be repeated
-    #[arg(long, value_name = "IFNAME")]
-    pub(crate) network_macvlan: Vec<IfName>,
-    /// An ipvlan, `iv-IFNAME`, of this interface; may be repeated
-    #[arg(long, value_name = "IFNAME")]
-    pub(crate) network_ipvlan: Vec<IfName>,
+    /// An interface of the host goes inside, perhaps under another name, and comes back afterwards; may be repeated
+    #[arg(long, value_name = "IFNAME[:IFNAME]")]
+    pub(crate) network_interface: Vec<Pair>,
+    /// A macvlan of this interface, `mv-IFNAME` where no other name is given; may be repeated
+    #[arg(long, value_name = "IFNAME[:IFNAME]")]
+    pub(crate) network_macvlan: Vec<Pair>,
+    /// An ipvlan of this interface, `iv-IFNAME` where no other name is given; may be repeated
+    #[arg(long, value_name = "IFNAME[:IFNAME]")]
+    pub(crate) network_ipvlan: Vec<Pair>,
     /// The network namespace that it runs in, such as /run/netns/NAME
     #[arg(long, value_name = "PATH", value_parser = super::absolute)]
     pub(crate) network_namespace_path: Option<PathBuf>,
 }
 
-/// Names of the two ends of a veth.
+/// A name here, and one inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) host: IfName,
-    pub(crate) inside: IfName,
+    pub(crate) inside: Option<IfName>,
 }
 
 impl FromStr for Pair {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (host, inside) = text.split_once(':').unwrap_or((text, text));
+        let (host, inside) = match text.split_once(':') {
+            Some((host, inside)) => (host, Some(inside)),
+            None => (text, None),
+        };
         Ok(Self {
             host: host.parse()?,
-            inside: inside.parse()?,
+            inside: inside.map(str::parse).transpose()?,
         })
     }
 }

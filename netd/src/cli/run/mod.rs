@@ -21,12 +21,13 @@ use crate::values::{Label, ValueError};
 pub(crate) use files::FileArgs;
 pub(in crate::cli) use integration::signal;
 pub(crate) use integration::{IntegrationArgs, LinkJournal, SettingsMode, Timezone};
-pub(crate) use links::LinkArgs;
+pub(crate) use links::{LinkArgs, Pair};
 pub(crate) use privileges::PrivilegeArgs;
 pub(crate) use refused::RefusedArgs;
 
 /// `netd run`
 #[derive(Debug, Clone, Default, PartialEq, Args)]
+#[command(args_override_self = true)]
 #[command(after_help = "\
 Examples:
   netd run --network-zone=dmz -- ip address          the host's root, read-only
@@ -69,6 +70,10 @@ pub(crate) struct RunArgs {
     /// Label that policies may name; may be repeated
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Network")]
     pub(crate) label: Vec<Label>,
+    /// How much it may send and receive in each zone: 100mbit, or ingress=100mbit,egress=20mbit,burst=256kb; policies
+    /// may set lower limits
+    #[arg(long, value_name = "RATE", value_parser = crate::values::bandwidth_text, help_heading = "Network")]
+    pub(crate) bandwidth: Option<String>,
 
     /// What becomes of /etc/resolv.conf inside, as in systemd-nspawn(1); `auto` is the zone's resolvers
     /// in a zone, nothing with --private-network, else what the host has [default: auto]
@@ -105,7 +110,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) privileges: PrivilegeArgs,
 
-    /// Set an environment variable; without a value, as it is here
+    /// Set an environment variable; without a value, as it is here; may be repeated
     #[arg(
         short = 'E',
         long,
@@ -129,7 +134,7 @@ pub(crate) struct RunArgs {
     #[arg(
         short = 'P',
         long,
-        conflicts_with = "console",
+        overrides_with = "console",
         help_heading = "Execution"
     )]
     pub(crate) pipe: bool,
@@ -170,7 +175,7 @@ fn bind_ro(text: &str) -> Result<Bind, SpawnError> {
     Bind::parse(text, true)
 }
 
-/// An environment variable; without a value it is taken from netd's own environment.
+/// An environment variable; without a value it is taken from netd's own environment, where it may be missing: then it is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
     pub(crate) name: String,

@@ -54,6 +54,7 @@ use super::named::Named;
 use super::ports::Ports;
 use super::reaper::Reaper;
 use super::record::{Record, Records};
+use super::scribe::Scribe;
 use super::store::Store;
 use crate::api;
 
@@ -113,6 +114,7 @@ pub(crate) struct Engine {
     /// `groups.toml` alone.
     group_files: Files<Arc<Groups>>,
     policy_files: Files<Arc<PolicyFile>>,
+    scribe: Scribe,
     edits: Edits,
     /// What was applied in one step, and how to get back.
     applied: Applied,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
-use zone::Netns;
+use zone::{Configure, Netns};
 
 use super::attach::spec_of;
 use super::{Engine, invalid, no_such_zone, refused};
@@ -105,6 +105,13 @@ impl Engine {
                 .map_err(failed)?
             {
                 problem(flaw.subject, flaw.message);
+            }
+            let several = self.ports.of_container(record.container.as_str()).len() > 1;
+            if several && spec.configure == Configure::Static {
+                let flaws = self.links.check_sources(&spec, &netns);
+                for flaw in flaws.map_err(failed)? {
+                    problem(flaw.subject, flaw.message);
+                }
             }
         } else {
             let message = "it is attached in another network namespace".to_owned();

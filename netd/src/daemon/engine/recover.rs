@@ -31,6 +31,7 @@ use crate::daemon::opened::Line;
 use crate::daemon::ports::Ports;
 use crate::daemon::reaper::Reaper;
 use crate::daemon::record::{Record, Records};
+use crate::daemon::scribe::Scribe;
 use crate::daemon::store::{Kind, Store, StoreError, Stored};
 
 /// Why the daemon cannot start.
@@ -107,6 +108,7 @@ impl Engine {
             zone_files,
             group_files,
             policy_files,
+            scribe: Scribe::default(),
             edits,
             applied,
             apply_due: None,

@@ -206,8 +206,10 @@ impl Engine {
                 (self.policy_key(&stem), good.map(|good| good.value.clone()))
             })
             .collect();
-        let unkept = self.policy_files.take_unkept();
-        unkept.keep_while(|| self.policies_into_force(edits))
+        let kept = self.scribe.keep(self.policy_files.take_unkept());
+        let outcome = self.policies_into_force(edits);
+        kept.wait();
+        outcome
     }
 
     /// Reads these policy files again. One that would ask for too much beside the others is as bad as one that

@@ -9,7 +9,7 @@ use super::bandwidth;
 use super::call::Call;
 use super::failure::{Code, Failure};
 use super::network::Network;
-use super::result::Expected;
+use super::result::{Expected, attached_in};
 use super::{say, wishes};
 use crate::api::AttachRequest;
 use crate::cli::{self, Context};
@@ -30,7 +30,11 @@ pub(super) fn add(
     let request = request(call, network, previous, owner.clone())?;
     let container = request.container.clone();
     let netns = netns::open_path(&call.netns).map_err(|e| Failure::netns(&e))?;
-    let mut client = context.connect().map_err(|e| Failure::of(&e))?;
+    let connected = context.connect();
+    let mut client = connected.map_err(|e| {
+        shut(context, call, network, &container);
+        Failure::of(&e)
+    })?;
     let answer = client
         .attach(request, netns.as_fd())
         .map_err(|e| Failure::of(&e))?;
@@ -52,6 +56,26 @@ pub(super) fn add(
         cli::note(&format!("undo ADD of {container}: {e}"));
     }
     told.map(|()| None)
+}
+
+/// Nobody answers who would hold the port: two such could exchange frames on their bridge. So the interface is set down,
+/// unless this is the second ADD of one that is under policy.
+fn shut(context: &Context, call: &Call, network: &Network, container: &str) {
+    let attached = network.zone().map(|zone| attached_in(&context.dirs, &zone));
+    if attached.is_ok_and(|names| names.iter().any(|name| name.as_str() == container)) {
+        return;
+    }
+    let shut = || -> Result<(), zone::LinkError> {
+        let netns = zone::Netns::from_path(&call.netns)?;
+        zone::Links::open()?.shut_inside(&call.ifname, &netns)
+    };
+    if let Err(e) = shut() {
+        cli::note(&format!(
+            "warning: {}: {}",
+            call.ifname,
+            crate::error::chain(&crate::error::Error::from(e))
+        ));
+    }
 }
 
 fn request(

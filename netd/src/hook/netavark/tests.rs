@@ -74,6 +74,28 @@ fn names_and_labels() {
 }
 
 #[test]
+fn a_containers_own_bandwidth_goes_before_its_networks() {
+    let limited = request(&exec(|e| {
+        e["network"]["options"]["bandwidth"] = "10mbit".into()
+    }));
+    assert_eq!(limited.unwrap().bandwidth.len(), 2);
+    let own = request(&exec(|e| {
+        e["network"]["options"]["bandwidth"] = "10mbit".into();
+        e["network_options"]["options"] = json!({ "bandwidth": "egress=1mbit" });
+    }));
+    let own = own.unwrap().bandwidth;
+    assert_eq!((own.len(), own[0].rate), (1, 1_000_000));
+    let wrong = request(&exec(|e| {
+        e["network"]["options"]["bandwidth"] = "fast".into()
+    }));
+    let text = wrong.unwrap_err().to_string();
+    assert!(
+        text.contains("bandwidth") && text.contains("\"fast\""),
+        "{text}"
+    );
+}
+
+#[test]
 fn ports() {
     let published = |mapping: Value| {
         request(&exec(|e| e["port_mappings"] = json!([mapping]))).map(|request| request.publish)

@@ -82,7 +82,7 @@ fn podmans_annotations() {
 fn every_annotation() {
     let plan = annotated(
         r#"{"io.netd.zone":" dmz ","io.netd.ip":"10.89.0.7 fd00::7","io.netd.mac":"02:00:00:00:00:07",
-            "io.netd.configure":"dhcp","io.netd.ifname":"eth0","io.netd.labels":"","io.netd.name":""}"#,
+            "io.netd.bandwidth":"egress=20mbit burst=256kb","io.netd.configure":"dhcp","io.netd.ifname":"eth0","io.netd.labels":"","io.netd.name":""}"#,
     );
     let Plan::Attach {
         request,
@@ -97,6 +97,11 @@ fn every_annotation() {
     assert_eq!(ifnames, ["eth0".parse().unwrap()]);
     let expected = AttachRequest {
         container: "c1".into(),
+        bandwidth: vec![crate::api::Limit {
+            direction: "egress".into(),
+            rate: 20_000_000,
+            burst: Some(256 << 10),
+        }],
         configure: Some("dhcp".into()),
         addresses: vec!["10.89.0.7".into(), "fd00::7".into()],
         mac: Some("02:00:00:00:00:07".into()),
@@ -172,6 +177,10 @@ fn what_is_wrong_is_named() {
         (
             r#"{"io.netd.zone":"z","io.netd.labels":"a=1,a=2"}"#,
             "twice",
+        ),
+        (
+            r#"{"io.netd.zone":"z","io.netd.bandwidth":"10mbps"}"#,
+            "io.netd.bandwidth",
         ),
         (
             r#"{"io.netd.zone":"z","io.netd.publish":"80"}"#,

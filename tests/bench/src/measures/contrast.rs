@@ -130,6 +130,8 @@ impl Judge {
             self.judged.push(turn(&mut line)?);
             nft(&self.path, &rulesets::shortcut(true))?;
         }
+        // the other end serves one connection at a time
+        drop(line);
         let (client, address) = (self.path.client(), self.path.address);
         let probe = connections(client, address, 5)?;
         let count = fitting(probe.median(), CONNECTIONS);

@@ -1,9 +1,10 @@
-//! A policy edit: from writing the file until a connection meets the new verdict.
+//! A policy edit: from the reload, and from writing the file, until a connection meets the new verdict.
 
 use std::time::{Duration, Instant};
 
 use crate::Options;
 use crate::error::{Error, Result};
+use crate::ns::on_thread;
 use crate::paths::Path;
 use crate::policy::{PORT, ten};
 use crate::sides::run as run_command;
@@ -19,6 +20,8 @@ struct Edits {
     answered: Samples,
     opened: Samples,
     closed: Samples,
+    /// As `opened`, from before the file was written.
+    written: Samples,
     process: Samples,
 }
 
@@ -57,6 +60,11 @@ pub(crate) fn run(options: &Options, rounds: u32, crowds: &[u32], rules: u32) ->
             held,
         );
         table.samples(
+            &format!("{who}: the same, from before the file is written"),
+            &edits.written,
+            "",
+        );
+        table.samples(
             &format!("{who}: `netd reload`, a process"),
             &edits.process,
             "",
@@ -76,10 +84,13 @@ pub(crate) fn run(options: &Options, rounds: u32, crowds: &[u32], rules: u32) ->
 fn close_and_open(path: &mut Path, edits: &mut Edits) -> Result<()> {
     let open = ten("ten");
     let closed = open.replace(&format!("tcp/{PORT}"), &format!("tcp/{}", PORT + 1));
-    let until_closed = edit(path, &closed, false, &mut edits.answered)?;
-    edits.closed.push(until_closed);
-    let until_open = edit(path, &open, true, &mut edits.answered)?;
-    edits.opened.push(until_open);
+    let close = edit(path, &closed, false)?;
+    let open_again = edit(path, &open, true)?;
+    edits.answered.push(close.answered);
+    edits.answered.push(open_again.answered);
+    edits.closed.push(close.met);
+    edits.opened.push(open_again.met);
+    edits.written.push(open_again.written);
     // The same by a process: what a person waits for.
     let address = path.address;
     let Some(netd) = path.netd_mut() else {
@@ -91,37 +102,41 @@ fn close_and_open(path: &mut Path, edits: &mut Edits) -> Result<()> {
     run_command(command.arg("reload"), b"")?;
     edits.process.push(start.elapsed());
     path.client().on(|| expect(address, false))?;
-    let mut unmeasured = Samples::default();
-    edit(path, &open, true, &mut unmeasured).map(|_| ())
+    edit(path, &open, true).map(|_| ())
 }
 
-/// Writes the file, reloads, and connects, on a thread that is inside the client already.
-fn edit(path: &mut Path, text: &str, pass: bool, answered: &mut Samples) -> Result<Duration> {
+/// One edit.
+struct Edit {
+    /// From the request to reload until it is answered.
+    answered: Duration,
+    /// From there until a connection met the new verdict.
+    met: Duration,
+    /// The same, with the writing of the file.
+    written: Duration,
+}
+
+/// Writes the file, reloads and connects, all on a thread inside the client: a path to a socket leads out of it.
+fn edit(path: &mut Path, text: &str, pass: bool) -> Result<Edit> {
     std::thread::sleep(PAUSE);
     let address = path.address;
-    // A connection from inside the client must not wait for a thread to start: the thread is there before, and is
-    // told to go.
-    let (go, wait) = std::sync::mpsc::channel::<()>();
     let client = path.client().try_clone()?;
-    let probe = std::thread::spawn(move || -> Result<Instant> {
-        client.enter()?;
-        // An error means that the edit failed: nothing to measure.
-        wait.recv().map_err(|_| Error::void("the edit failed"))?;
-        expect(address, pass)?;
-        Ok(Instant::now())
-    });
     let Some(netd) = path.netd_mut() else {
         return Err(Error::void("an edit needs netd"));
     };
-    let start = Instant::now();
-    netd.daemon().write_policy("ten", text)?;
-    netd.daemon().reload()?;
-    answered.push(start.elapsed());
-    let _ = go.send(());
-    match probe.join() {
-        Ok(end) => Ok(end?.duration_since(start)),
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+    on_thread(|| {
+        client.enter()?;
+        let start = Instant::now();
+        netd.daemon().write_policy("ten", text)?;
+        let asked = Instant::now();
+        netd.daemon().reload()?;
+        let answered = asked.elapsed();
+        expect(address, pass)?;
+        Ok(Edit {
+            answered,
+            met: asked.elapsed(),
+            written: start.elapsed(),
+        })
+    })
 }
 
 fn expect(address: std::net::IpAddr, pass: bool) -> Result<()> {

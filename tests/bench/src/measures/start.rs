@@ -1,6 +1,7 @@
 //! Starting /bin/true in a busybox root: netd with network and policy, and what people use today.
 
 mod doors;
+mod plugins;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,7 @@ pub(crate) fn run(options: &Options, rounds: u32) -> Result<()> {
         }
     }
     table.print();
+    plugins::run(options, rounds);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! netd as a side: through a warm connection to its control socket, or by a process of its command line.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -111,6 +112,11 @@ impl Netd {
                 "hostPort": 20_000 + container.number, "containerPort": 80, "protocol": "tcp" }] },
         });
         run(&mut command, configuration.to_string().as_bytes()).map(|_| ())
+    }
+
+    /// A command line of this netd.
+    pub(crate) fn command(&self) -> Command {
+        self.daemon.command()
     }
 
     /// The daemon.

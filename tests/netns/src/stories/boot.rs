@@ -11,13 +11,13 @@ use super::run::root;
 use crate::net::netns::{Ran, run};
 use crate::world::World;
 
-fn netd(world: &World, args: &[&str]) -> Ran {
+pub fn netd(world: &World, args: &[&str]) -> Ran {
     let mut netd = world.command();
     netd.args(args);
     world.netns.enter(|| run(&mut netd))
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
+pub fn until(what: &str, done: impl Fn() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(
@@ -29,7 +29,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 /// A tree that busybox's init boots: a DHCP client, a service, and a last word at the end.
-fn bootable(world: &World, name: &str) -> PathBuf {
+pub fn bootable(world: &World, name: &str) -> PathBuf {
     let made = root(&world.dir);
     let tree = world.folder("state").join("machines").join(name);
     fs::create_dir_all(tree.parent().unwrap()).unwrap();

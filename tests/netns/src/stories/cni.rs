@@ -17,20 +17,22 @@ use crate::world::{HOST, World};
 /// A network of one plugin, and its folder of plugins.
 pub struct Network<'a> {
     world: &'a World,
-    folder: PathBuf,
-    config: Value,
+    pub(super) folder: PathBuf,
+    pub(super) config: Value,
+    /// CNI_IFNAME
+    pub(super) ifname: &'static str,
 }
 
 /// A container as runtimes make them: an id, and a namespace that they made.
 pub struct Pod {
-    id: &'static str,
-    netns: Netns,
+    pub(super) id: &'static str,
+    pub(super) netns: Netns,
     /// CNI_ARGS.
     args: String,
 }
 
 impl Pod {
-    fn new(id: &'static str, name: &str) -> Self {
+    pub(super) fn new(id: &'static str, name: &str) -> Self {
         let args = match name {
             "" => String::new(),
             name => format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name}"),
@@ -41,7 +43,7 @@ impl Pod {
 }
 
 impl<'a> Network<'a> {
-    fn new(world: &'a World, version: &str, name: &str) -> Self {
+    pub(super) fn new(world: &'a World, version: &str, name: &str) -> Self {
         let folder = world.dir.join("cni-bin");
         std::fs::create_dir_all(&folder).unwrap();
         let _ = symlink(crate::world::netd_binary(), folder.join("netd"));
@@ -50,10 +52,11 @@ impl<'a> Network<'a> {
             world,
             folder,
             config,
+            ifname: "eth0",
         }
     }
 
-    fn with(&self, more: &Value) -> Value {
+    pub(super) fn with(&self, more: &Value) -> Value {
         let mut config = self.config.clone();
         for (key, value) in more.as_object().unwrap() {
             config[key] = value.clone();
@@ -61,7 +64,7 @@ impl<'a> Network<'a> {
         config
     }
 
-    fn spawn(&self, verb: &str, config: &Value, pod: Option<&Pod>) -> Child {
+    pub(super) fn spawn(&self, verb: &str, config: &Value, pod: Option<&Pod>) -> Child {
         let mut command = Command::new(self.folder.join("netd"));
         for (key, value) in self.world.command().get_envs() {
             command.env(key, value.unwrap_or_default());
@@ -72,7 +75,7 @@ impl<'a> Network<'a> {
         if let Some(pod) = pod {
             command
                 .env("CNI_CONTAINERID", pod.id)
-                .env("CNI_IFNAME", "eth0")
+                .env("CNI_IFNAME", self.ifname)
                 .env("CNI_ARGS", &pod.args);
             if verb != "DEL" {
                 command.env("CNI_NETNS", pod.netns.path());
@@ -92,7 +95,7 @@ impl<'a> Network<'a> {
         child
     }
 
-    fn call(&self, verb: &str, config: &Value, pod: Option<&Pod>) -> Ran {
+    pub(super) fn call(&self, verb: &str, config: &Value, pod: Option<&Pod>) -> Ran {
         let output = self.spawn(verb, config, pod).wait_with_output().unwrap();
         Ran {
             what: format!("{verb} {config}"),
@@ -103,18 +106,18 @@ impl<'a> Network<'a> {
     }
 
     #[track_caller]
-    fn add(&self, pod: &Pod) -> Value {
+    pub(super) fn add(&self, pod: &Pod) -> Value {
         self.call("ADD", &self.config, Some(pod)).json()
     }
 
     /// DEL as the specification demands: no namespace, and success whatever is there.
     #[track_caller]
-    fn del(&self, pod: &Pod) {
+    pub(super) fn del(&self, pod: &Pod) {
         let said = self.call("DEL", &self.config, Some(pod)).ok();
         assert_eq!(said, "", "DEL prints nothing");
     }
 
-    fn check(&self, pod: &Pod, previous: &Value) -> Ran {
+    pub(super) fn check(&self, pod: &Pod, previous: &Value) -> Ran {
         let config = self.with(&json!({ "prevResult": previous }));
         self.call("CHECK", &config, Some(pod))
     }
@@ -122,7 +125,7 @@ impl<'a> Network<'a> {
 
 /// The error that a plugin printed: its code, and everything it says.
 #[track_caller]
-fn error(ran: &Ran) -> (u64, String) {
+pub(super) fn error(ran: &Ran) -> (u64, String) {
     assert_eq!(ran.code, 1, "{ran}");
     let document: Value =
         serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {ran}"));
@@ -130,7 +133,7 @@ fn error(ran: &Ran) -> (u64, String) {
     (document["code"].as_u64().unwrap(), document.to_string())
 }
 
-fn names(world: &World) -> Vec<String> {
+pub(super) fn names(world: &World) -> Vec<String> {
     let list = world.netd("list --json").json();
     let names = list.as_array().unwrap().iter();
     names

@@ -287,6 +287,15 @@ pub fn containers_of_a_foreign_bridge_are_under_policy() {
     other.netns.sh(&format!(
         "ip link set eth0 address {mac}; ip route replace default via {GATEWAY}"
     ));
+    // Nor by IPv6, which such a zone has not.
+    let local = "ip -6 -o addr show dev eth0 scope link | sed 's/.*inet6 //; s/[/].*//'";
+    for pod in [&shop, &other] {
+        pod.netns.sh("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0 net.ipv6.conf.eth0.accept_dad=0; ip link set eth0 up");
+    }
+    let six = shop.netns.sh(local);
+    assert!(six.starts_with("fe80:"), "{six:?}");
+    let across = format!("ping -6 -nqc 1 -W 1 {}%eth0", six.trim());
+    assert_ne!(other.netns.run(&across).code, 0, "IPv6 between containers");
     // The port is on its bridge, apart from the others, whatever somebody makes of it.
     let port = web.port();
     world.sh(&format!("bridge link set dev {port} isolated off"));
@@ -397,7 +406,17 @@ pub fn nothing_passes_before_netd_policy_whoever_is_dead() {
         refused.code == 1 && refused.stdout.contains("\"code\":11"),
         "{refused}"
     );
+    bare.del(&early);
+    bare.try_add(&mut early, &json!({})).unwrap();
     no_way_out([&early, &web]);
+    // Not the neighbours either: the interface of the refused one is down.
+    let lone = bare.add("lone", &json!({}));
+    assert!(pings(&lone, &web.address().to_string()), "nobody looks yet");
+    let refused = chain.call("ADD", policy, Some(&lone), &previous(&lone));
+    assert_eq!(refused.code, 1, "{refused}");
+    let link = lone.netns.sh("ip -o link show eth0");
+    assert!(!link.contains(",UP"), "{link}");
+    bare.del(&lone);
     world.start_netd();
     closed([&early, &web]);
     assert_eq!(names(&world), [] as [&str; 0]);

@@ -16,13 +16,13 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../security")
 }
 
-fn compile(source: &str, options: &[&str], to: &Path) {
+pub(super) fn compile(source: &str, options: &[&str], to: &Path) {
     let mut cc = Command::new("cc");
     cc.args(["-O1", "-w"]).args(options).arg("-o").arg(to);
     netns::run(cc.arg(sources().join(source))).ok();
 }
 
-fn netd_run(world: &World, root: &Path, line: &str, script: &str) -> netns::Ran {
+pub(super) fn netd_run(world: &World, root: &Path, line: &str, script: &str) -> netns::Ran {
     let mut command = world.command();
     command.args(["run", "--settings=no", "-M", "escape", "-D"]);
     command.arg(root).args(line.split_whitespace());

@@ -14,18 +14,18 @@ use super::run::root;
 use crate::net::netns::{Ran, run};
 use crate::world::World;
 
-fn netd(world: &World, args: &[&str]) -> Ran {
+pub(super) fn netd(world: &World, args: &[&str]) -> Ran {
     let mut netd = world.command();
     netd.args(args);
     world.netns.enter(|| run(&mut netd))
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// An archive of the little root, made by GNU tar.
-fn archive(world: &World) -> PathBuf {
+pub(super) fn archive(world: &World) -> PathBuf {
     let root = root(&world.dir);
     fs::write(root.join("etc/os-release"), "ID=box\nVERSION_ID=7\n").unwrap();
     let file = world.dir.join("box.tar.gz");
@@ -42,7 +42,7 @@ fn archive(world: &World) -> PathBuf {
 }
 
 /// What is in the folder of images, hidden names too.
-fn kept(world: &World) -> Vec<String> {
+pub(super) fn kept(world: &World) -> Vec<String> {
     let entries = fs::read_dir(world.folder("state").join("machines"))
         .into_iter()
         .flatten();
@@ -153,7 +153,7 @@ pub fn a_whole_life() {
     assert!(kept(&world).is_empty(), "{:?}", kept(&world));
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
+pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(
@@ -267,13 +267,13 @@ fn archive_again(world: &World) -> PathBuf {
 }
 
 /// A web server that knows ranges, breaks off where it is told to, and tells what it was asked.
-struct Web {
+pub(super) struct Web {
     asked: Arc<Mutex<Vec<String>>>,
     break_after: Arc<AtomicU64>,
 }
 
 impl Web {
-    fn serve(world: &World, folder: &Path) -> Self {
+    pub(super) fn serve(world: &World, folder: &Path) -> Self {
         let listener = world
             .outside
             .enter(|| TcpListener::bind(("192.0.2.2", 8000)).unwrap());

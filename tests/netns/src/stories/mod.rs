@@ -10,23 +10,29 @@ mod boot;
 mod cni;
 mod cni_chain;
 mod cni_runtimes;
+mod cni_several;
 mod crash;
+mod debian;
 mod decisions;
 mod dhcp;
 mod dhcp_life;
 mod dhcp_storm;
 mod dhcp_zone;
 mod escapes;
+mod escapes_live;
 mod explain;
 mod files;
 mod flat;
 mod groups;
 mod harness;
 mod images;
+mod inits;
+mod layouts;
 mod limits;
 mod names;
 pub mod netavark;
 mod nspawn;
+mod nspawn_units;
 mod oci;
 mod oci_life;
 mod opened;
@@ -43,14 +49,17 @@ mod resolv;
 mod resolv_inside;
 mod restart;
 mod run;
+mod run_more;
 mod run_options;
 mod several;
+mod several_dhcp;
 mod six;
 mod six_life;
 mod spoofing;
 mod stage;
 mod tamper;
 mod varlink;
+mod verbs;
 mod visit;
 
 use crate::runner::Story;
@@ -128,8 +137,8 @@ stories! {
     adopt: nothing_passes_before_a_port_is_adopted, an_adopted_port_is_a_container_like_any_other,
         what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
         adopted_ports_outlive_daemons_and_tampering;
-    nspawn: machines_find_the_zone_and_the_zone_stays, the_unit_gets_its_network_from_netd,
-        networkd_leaves_our_bridges_alone;
+    nspawn: machines_find_the_zone_and_the_zone_stays, the_unit_gets_its_network_from_netd;
+    nspawn_units: networkd_leaves_our_bridges_alone, the_drop_in_is_a_unit;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
         policy_holds_before_the_first_packet, a_hook_that_fails_stops_the_start,
         users_of_its_own_and_a_dhcp_client_inside, published_ports_and_labels, the_network_outlives_the_daemon;
@@ -138,27 +147,39 @@ stories! {
     escapes: the_table_says_what_the_probe_says, the_program_of_the_host_cannot_be_overwritten,
         no_descriptor_of_the_caller_comes_along, no_mount_is_led_out_of_the_root,
         cgroups_keys_and_the_kernels_files_lead_nowhere;
+    escapes_live: who_enters_is_not_looked_into, no_key_is_pushed_into_the_callers_terminal,
+        handles_and_other_calling_conventions_lead_nowhere, places_that_change_meanwhile_lead_nowhere,
+        a_container_that_hides_its_proc_is_visited_all_the_same;
+    run_more: words_mean_what_they_mean_for_systemd_nspawn, what_is_not_done_is_refused_by_name;
     several: each_network_is_reached_by_its_own_interface, a_second_network_comes_and_goes_and_outlives_the_daemon, both_go_with_whoever_had_them,
         a_program_is_run_in_two_zones,
         rules_say_for_which_network_they_are, a_port_published_on_the_second_network_answers_by_it,
         names_of_all_its_zones_are_known, nobody_is_a_way_from_one_zone_to_the_other;
+    several_dhcp: clients_of_two_networks_get_their_addresses;
     oci: runtimes_work_at_all, crun_and_runc_get_their_network_by_hook, a_refused_hook_stops_the_container;
     oci_life: the_hosts_own_network_is_refused, a_crash_of_either_side_leaves_nothing, podman_runs_the_installed_hook,
         podman_does_not_start_what_the_hook_refuses, a_late_poststop_leaves_the_next_one_alone;
     any_process: only_the_network_is_new, names_are_asked_of_the_zone, policy_holds_before_the_program,
         it_ends_with_netd_and_netd_with_it, bubblewrap_waits_for_its_network, unshare_and_ip_netns_are_attached;
-    netavark: a_network_is_a_zone, netavark_sets_a_container_up;
+    netavark: a_network_is_a_zone, netavark_sets_a_container_up, a_container_is_in_two_networks;
     cni: a_whole_life_in_every_version, what_is_asked_for_is_given_or_refused, check_sees_what_is_missing,
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;
+    cni_several: two_networks_are_two_attachments, what_runtimes_do_at_the_same_time_leaves_one_or_none;
     cni_chain: containers_of_a_foreign_bridge_are_under_policy, nothing_passes_before_netd_policy_whoever_is_dead;
     cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
     varlink: a_foreign_client_finds_its_way;
     boot: a_machine_boots_and_stops_in_order, disks_are_roots_too;
+    layouts: skopeo_and_umoci_make_images_of_netds, what_docker_exports_is_a_root, the_bundle_of_an_image_runs;
+    debian: what_debootstrap_makes_is_a_root;
+    inits: systemd_boots_asks_for_its_address_and_stops, openrc_boots_and_stops,
+        an_init_that_asks_for_it_is_started_again, a_machine_is_stopped_by_the_signal_it_was_started_with;
     images: a_whole_life, archives_of_strangers_stay_in_their_tree, pulled_verified_and_resumed, a_unit_starts_a_machine_at_boot;
     visit: a_visitor_may_what_the_container_may, words_codes_and_streams_pass_through, a_container_that_lies_catches_no_visitor,
         files_go_in_and_out_and_links_lead_nowhere, a_folder_of_the_host_is_shown_in_a_running_container,
         what_runs_is_told_and_ends_in_order;
+    verbs: a_login_asks_for_name_and_password, a_shell_has_job_control_and_is_left_by_its_escape,
+        disks_come_by_https_and_from_nobody_unknown, every_document_keeps_to_its_schema;
 }

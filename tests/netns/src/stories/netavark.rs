@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::net::netns::{Netns, Ran};
+use crate::net::probe::probe;
 use crate::world::World;
 
 /// Runs a program with a document on its standard input.
@@ -128,6 +129,20 @@ pub fn a_network_is_a_zone() {
     }
 }
 
+/// Calls the real netavark.
+fn call(world: &World, inside: &Netns, verb: &str, input: &Value) -> Ran {
+    let mut command = Command::new(netavark().expect("the runner asks for it first"));
+    command
+        .arg("--config")
+        .arg(world.dir.join("netavark-config"));
+    command
+        .arg("--plugin-directory")
+        .arg(plugins(world))
+        .arg(verb)
+        .arg(inside.path());
+    with_input(world, &mut command, input)
+}
+
 /// What podman hands to netavark for one container in one network.
 fn options(network: &Value, ports: Value) -> Value {
     json!({
@@ -155,18 +170,7 @@ pub fn netavark_sets_a_container_up() {
     .json();
     let inside = Netns::create("shop");
     let mappings = json!([{ "container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1 }]);
-    let call = |verb: &str, input: &Value| {
-        let mut command = Command::new(netavark().expect("the runner asks for it first"));
-        command
-            .arg("--config")
-            .arg(world.dir.join("netavark-config"));
-        command
-            .arg("--plugin-directory")
-            .arg(plugins(&world))
-            .arg(verb)
-            .arg(inside.path());
-        with_input(&world, &mut command, input)
-    };
+    let call = |verb: &str, input: &Value| call(&world, &inside, verb, input);
     let told = options(&made, mappings);
     let status = call("setup", &told).json();
     let interface = &status["lab"]["interfaces"]["eth0"];
@@ -206,5 +210,68 @@ pub fn netavark_sets_a_container_up() {
         "{ran}"
     );
     assert_eq!(world.own_links(), ["vz-lab"]);
+    inside.remove();
+}
+
+pub fn a_container_is_in_two_networks() {
+    let world = World::new("netavark-two");
+    world
+        .zone("lab")
+        .option("--subnet4", "10.77.0.0/24")
+        .default("allow")
+        .create();
+    world
+        .zone("back")
+        .option("--subnet4", "10.78.0.0/24")
+        .default("allow")
+        .create();
+    let peers = ["lab", "back"].map(|zone| {
+        let name = format!("peer-{zone}");
+        world.container(&name).in_zone(zone).start()
+    });
+    let made = |name: &str| {
+        let mut wanted = network(json!({ "bandwidth": "egress=20mbit" }));
+        wanted["name"] = json!(name);
+        wanted["id"] = json!(format!("{name:0>64}").replace(|c: char| !c.is_ascii_hexdigit(), "e"));
+        plugin(&world, &["create"], &wanted).json()
+    };
+    let ports = json!([{ "container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1 }]);
+    let mut told = options(&made("lab"), ports);
+    told["networks"]["back"] =
+        json!({ "interface_name": "eth1", "aliases": [], "static_ips": ["10.78.0.50"] });
+    told["network_info"]["back"] = made("back");
+    let inside = Netns::create("shop");
+    let status = call(&world, &inside, "setup", &told).json();
+    let shown = world.netd("status shop --json").json();
+    let networks = shown["networks"].as_array().unwrap().clone();
+    assert_eq!(networks.len(), 2, "{shown}");
+    let of = |key: &str| -> Vec<Value> { networks.iter().map(|n| n[key].clone()).collect() };
+    let published: Vec<Value> = of("published");
+    assert_eq!(
+        published
+            .iter()
+            .filter(|p| **p == json!(["8080:80"]))
+            .count(),
+        1,
+        "a port of the host leads to one of them: {shown}"
+    );
+    for limits in of("bandwidth") {
+        assert_eq!(limits[0]["rate"], 20_000_000, "{shown}");
+    }
+    for (peer, (name, interface, own)) in peers.iter().zip([
+        ("lab", "eth0", "10.77.0.50"),
+        ("back", "eth1", "10.78.0.50"),
+    ]) {
+        assert!(
+            status[name]["interfaces"][interface].is_object(),
+            "{status}"
+        );
+        let reach = probe(&inside, peer.addresses()[0], "tcp/80");
+        assert_eq!(reach.who(), peer.name);
+        assert_eq!(reach.source().unwrap().to_string(), own);
+    }
+    call(&world, &inside, "teardown", &told).ok();
+    let left = world.netd("list --json").json();
+    assert_eq!(left.as_array().unwrap().len(), 2, "the peers: {left}");
     inside.remove();
 }

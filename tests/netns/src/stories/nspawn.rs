@@ -194,7 +194,7 @@ fn unit(machine: &str, root: &Path) -> Vec<(String, Vec<String>)> {
     lines.map(told).collect()
 }
 
-fn dist(file: &str) -> PathBuf {
+pub fn dist(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../dist")
         .join(file)
@@ -230,7 +230,9 @@ pub fn the_unit_gets_its_network_from_netd() {
         "[[egress]]\nto = [\"192.0.2.2\"]\nports = [\"tcp/80\"]\n",
     );
     let root = root(&world, "one");
-    let script = "ip -4 addr show host0; nc -w2 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 81 </dev/null; exit 7";
+    // [Files] and [Exec] count as they do without netd
+    let files = "[Files]\nTemporaryFileSystem=/kept\n";
+    let script = "ip -4 addr show host0; grep -q ' /kept tmpfs' /proc/mounts && echo files kept; nc -w2 192.0.2.2 80 </dev/null; nc -w1 192.0.2.2 81 </dev/null; exit 7";
     std::fs::write(root.join("bin/story"), format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(
         root.join("bin/story"),
@@ -239,9 +241,14 @@ pub fn the_unit_gets_its_network_from_netd() {
     .unwrap();
     let exec = "[Exec]\nBoot=no\nProcessTwo=yes\nPrivateUsers=no\nParameters=/bin/story\n";
     for network in ["Zone=web\nPort=8080:80\n", "Bridge=vz-web\n"] {
-        let (ran, removed) =
-            start_unit(&world, "one", &root, &format!("{exec}[Network]\n{network}"));
+        let (ran, removed) = start_unit(
+            &world,
+            "one",
+            &root,
+            &format!("{exec}[Network]\n{network}{files}"),
+        );
         assert_eq!(ran.code, 7, "{ran}");
+        assert!(ran.stdout.contains("files kept"), "{ran}");
         assert!(ran.stdout.contains("inet 10.89.0."), "{ran}");
         assert_eq!(
             ran.stdout.matches("world 192.0.2.1").count(),
@@ -274,45 +281,4 @@ pub fn the_unit_gets_its_network_from_netd() {
     assert!(ran.stdout.contains("host0"), "{ran}");
     removed.ok();
     assert_eq!(world.own_links(), ["vz-web"]);
-}
-
-/// networkd's own file for nspawn's bridges comes after ours, which matches first.
-pub fn networkd_leaves_our_bridges_alone() {
-    let shipped = Path::new("/lib/systemd/network/80-container-vz.network");
-    assert!(
-        shipped.exists(),
-        "systemd ships no {} any more",
-        shipped.display()
-    );
-    let ours = dist("70-netd.network");
-    assert!(ours.file_name() < shipped.file_name());
-    let text = std::fs::read_to_string(&ours).unwrap();
-    assert!(
-        text.contains("Name=vz-* vb-*") && text.contains("Unmanaged=yes"),
-        "{text}"
-    );
-    // The drop-in is one that systemd takes.
-    let world = World::without_daemon("nspawn-units");
-    let folder = world.dir.join("units");
-    std::fs::create_dir_all(folder.join("systemd-nspawn@.service.d")).unwrap();
-    let text = std::fs::read_to_string(dist("systemd-nspawn@.service.conf")).unwrap();
-    let binary = crate::world::netd_binary();
-    let text = text.replace("@BINDIR@/netd", binary.to_str().unwrap());
-    std::fs::write(folder.join("systemd-nspawn@.service.d/50-netd.conf"), text).unwrap();
-    std::fs::copy(
-        "/lib/systemd/system/systemd-nspawn@.service",
-        folder.join("systemd-nspawn@story.service"),
-    )
-    .unwrap();
-    std::os::unix::fs::symlink(
-        "systemd-nspawn@.service.d",
-        folder.join("systemd-nspawn@story.service.d"),
-    )
-    .unwrap();
-    let verified = world.netns.run(&format!(
-        "cd {}; systemd-analyze verify --man=no --recursive-errors=no ./systemd-nspawn@story.service",
-        folder.display()
-    ));
-    assert_eq!(verified.code, 0, "{verified}");
-    assert!(!verified.stderr.contains("50-netd.conf"), "{verified}");
 }

@@ -150,6 +150,12 @@ pub fn connections_live_through_restarts_and_end_with_the_container() {
         .collect();
     let flows = HOST.map(|host| Steady::start(&world.outside, address(host), 5353));
     assert!(streams.iter_mut().all(echoes));
+    // Ranges that only the daemon before knows: those of somebody who came and went.
+    world.policy(
+        "gone",
+        "[[egress]]\nto = [\"192.0.2.0/24\", \"198.51.100.0/24\"]\nports = [\"tcp/1-99\"]\n",
+    );
+    world.container("gone").in_zone("web").start().stop();
     world.restart_netd();
     assert!(streams.iter_mut().all(echoes));
     world.kill_netd();

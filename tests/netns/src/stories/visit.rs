@@ -12,7 +12,7 @@ use crate::net::netns::{Ran, run};
 use crate::world::World;
 
 /// A container that sleeps until it is dropped.
-struct Sleeper(Child);
+pub(super) struct Sleeper(Child);
 
 impl Drop for Sleeper {
     fn drop(&mut self) {
@@ -21,7 +21,7 @@ impl Drop for Sleeper {
     }
 }
 
-fn start(world: &World, root: &Path, line: &str, command: &str) -> Sleeper {
+pub(super) fn start(world: &World, root: &Path, line: &str, command: &str) -> Sleeper {
     let mut netd = world.command();
     netd.arg("run")
         .arg("-q")
@@ -49,7 +49,7 @@ fn start(world: &World, root: &Path, line: &str, command: &str) -> Sleeper {
 }
 
 /// A netd command whose arguments may hold blanks.
-fn netd_in(world: &World, args: &[&str], input: Option<&Path>) -> Ran {
+pub(super) fn netd_in(world: &World, args: &[&str], input: Option<&Path>) -> Ran {
     let mut netd = world.command();
     let Some(input) = input else {
         return world.netns.enter(|| run(netd.args(args)));
@@ -66,11 +66,11 @@ fn netd_in(world: &World, args: &[&str], input: Option<&Path>) -> Ran {
     world.netns.enter(|| run(&mut shell))
 }
 
-fn exec(world: &World, name: &str, script: &str) -> Ran {
+pub(super) fn exec(world: &World, name: &str, script: &str) -> Ran {
     netd_in(world, &["exec", name, "--", "/bin/sh", "-c", script], None)
 }
 
-const FOREVER: &str = "while :; do sleep 1; done";
+pub(super) const FOREVER: &str = "while :; do sleep 1; done";
 /// What a process may: a line each, the same for two that may the same.
 const RIGHTS: &str = "grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp|Seccomp_filters)' /proc/self/status; \
     cat /proc/self/uid_map; for n in user mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done; ulimit -n; cat /proc/self/cgroup";
@@ -230,7 +230,7 @@ pub fn words_codes_and_streams_pass_through() {
     wait_until("the command is gone", || !sleeping());
 }
 
-fn wait_until(what: &str, done: impl Fn() -> bool) {
+pub(super) fn wait_until(what: &str, done: impl Fn() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(

@@ -220,7 +220,9 @@ impl Host {
     pub fn netd_args<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ran {
         let mut command = self.command();
         command.args(args);
-        self.netns.enter(|| netns::run(&mut command))
+        let ran = self.netns.enter(|| netns::run(&mut command));
+        held_to_its_schema(&command, &ran);
+        ran
     }
 
     /// Runs a shell script on this host that must succeed.
@@ -310,5 +312,22 @@ impl Drop for World {
             daemon.terminate();
         }
         self.servers.lock().unwrap().clear();
+    }
+}
+
+/// Whatever a story asks in JSON is held to the schema of the command.
+#[track_caller]
+fn held_to_its_schema(command: &Command, ran: &Ran) {
+    let words: Vec<&str> = command
+        .get_args()
+        .filter_map(|word| word.to_str())
+        .collect();
+    if ran.code != 0 || !words.contains(&"--json") {
+        return;
+    }
+    if let Some(schema) = crate::schema::of(&words)
+        && let Ok(document) = serde_json::from_str(&ran.stdout)
+    {
+        crate::schema::hold(schema, &document);
     }
 }

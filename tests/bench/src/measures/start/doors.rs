@@ -28,6 +28,7 @@ const BWRAP: &str = r#"
 exec 3<> <(:) 4<> <(:)
 bwrap --bind "$3" / --proc /proc --dev /dev --unshare-all --info-fd 3 --block-fd 4 /bin/true &
 pid=$(while read -r line <&3; do case $line in *child-pid*) echo "${line//[^0-9]/}"; break;; esac; done)
+until grep -qs 127.0.0.1 "/proc/$pid/net/fib_trie" || ! kill -0 "$pid" 2>/dev/null; do sleep 0.001; done
 "$4" attach "$1" --zone "$2" --label role=ten --pid "$pid" >/dev/null || { kill -9 "$pid"; exit 1; }
 echo go >&4; wait $!; code=$?
 "$4" detach "$1" >/dev/null
@@ -62,12 +63,18 @@ pub(super) fn starters<'a>(
         ("unshare --net --mount", others, Ok(unshare)),
         ("netd run --no-root", home, Ok(netd.no_root())),
         ("bwrap, netd attach and detach", home, netd.bwrap()),
-        ("crun, netd as its hook", home, netd.crun(folder)),
+        ("crun, netd as its hook", home, netd.bundled("crun", folder)),
+        ("runc, netd as its hook", home, netd.bundled("runc", folder)),
         ("podman, netd as its hook", home, netd.podman(folder)),
         (
             "podman, netavark with a bridge",
             others,
             netavark(options, folder, root),
+        ),
+        (
+            "podman, the distribution's default network",
+            others,
+            packaged(root),
         ),
     ]
     .into_iter()
@@ -130,9 +137,10 @@ impl Netd {
         }))
     }
 
-    fn crun(&self, folder: &Path) -> Result<Make> {
-        let crun = need("crun")?;
-        let folder = folder.join("hooked");
+    /// A bundle of crun's or runc's with the hook.
+    fn bundled(&self, runtime: &'static str, folder: &Path) -> Result<Make> {
+        let program = need(runtime)?;
+        let folder = folder.join(format!("{runtime}-hooked"));
         spec(&folder, &self.root)?;
         let file = folder.join("config.json");
         let text = fs::read_to_string(&file).during(|| format!("read {}", file.display()))?;
@@ -142,10 +150,11 @@ impl Netd {
         config["annotations"] = json!({ "io.netd.zone": ZONE, "io.netd.labels": "role=ten" });
         fs::write(&file, config.to_string()).during(|| format!("write {}", file.display()))?;
         Ok(Box::new(move |round| {
-            let mut command = Command::new(&crun);
-            command.args(["--root", "/run/starts/crun-hooked"]);
-            command.args(["--cgroup-manager=disabled", "run", "-b"]);
-            command.arg(&folder).arg(format!("hooked{round}"));
+            let mut command = Command::new(&program);
+            command.arg("--root").arg(folder.join("state"));
+            command.args((runtime == "crun").then_some("--cgroup-manager=disabled"));
+            command.args(["run", "-b"]);
+            command.arg(&folder).arg(format!("{runtime}-hooked{round}"));
             command
         }))
     }
@@ -172,6 +181,18 @@ impl Netd {
             command
         }))
     }
+}
+
+/// podman with the network that it has as it comes with the distribution.
+fn packaged(root: &Path) -> Result<Make> {
+    let podman = need("podman")?;
+    let root = root.to_owned();
+    Ok(Box::new(move |_| {
+        let mut command = Command::new(&podman);
+        command.args(PODMAN).args(["--network=bridge", "--rootfs"]);
+        command.arg(&root).arg("/bin/true");
+        command
+    }))
 }
 
 /// podman with the network that it has today where nobody says otherwise: netavark, a bridge, nftables.
