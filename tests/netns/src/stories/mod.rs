@@ -112,7 +112,7 @@ stories! {
         a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
     six: the_kernel_follows_advertisements, statically_configured_ones_are_told_nothing, real_clients_get_their_address,
         a_lease_is_renewed_released_and_survives_the_daemon, a_zone_that_goes_takes_its_routes_along, a_zone_of_ipv6_alone, nobody_touches_anothers_lease, private_subnets_are_translated_and_global_ones_are_not, leases_end_and_are_declined;
-    six_life: a_whole_life_of_each_client;
+    six_life: a_whole_life_of_each_client, who_can_do_without_ipv4_is_told_to;
     prefix: privacy_addresses_are_the_container, nobody_uses_anothers_prefix, ways_come_and_go,
         a_nested_zone_has_a_delegated_prefix;
     dhcp_life: a_whole_life_of_each_client, an_address_in_use_is_declined, a_remembered_address_is_confirmed_or_refused;

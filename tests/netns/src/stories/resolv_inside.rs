@@ -287,7 +287,7 @@ pub fn an_attach_writes_nothing_of_the_hosts() {
     fs::rename(&aside, &etc).unwrap();
     drop(process);
     // A root that is read-only is told, and stops nobody.
-    let script = format!("{}/bin/busybox mount -o remount,bind,ro / &&", PIVOT);
+    let script = PIVOT.replace("&& cd", "&& mount -o remount,bind,ro $R && cd");
     let process = Process::start(&world, "--mount --net", &root, &script);
     let said = process.attached(&world, "").stderr;
     assert!(said.contains("Read-only file system"), "{said}");

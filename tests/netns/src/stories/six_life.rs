@@ -2,6 +2,7 @@
 //! another daemon, given back.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -11,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use crate::net::clients::CLIENTS6;
+use crate::net::frame;
+use crate::net::raw::PacketSocket;
 use crate::world::{Container, World};
 
 const ZONE: &str = "subnet4 = \"none\"\nsubnet6 = \"fd66:1:2:3::/64\"\n[dhcp]\nlease = \"10s\"\n";
@@ -214,4 +217,72 @@ pub fn a_whole_life_of_each_client() {
             one.lease(&world)["state"] == "reserved"
         });
     }
+}
+
+/// A DISCOVER that asks for these options, and the answer to it: the DHCP message alone.
+fn discover(inside: &Container, asked: &[u8]) -> Option<Vec<u8>> {
+    let mac = inside.mac();
+    let mut message = vec![0u8; 240];
+    message[..8].copy_from_slice(&[1, 1, 6, 0, 9, 9, 9, 9]);
+    message[28..34].copy_from_slice(&mac);
+    message[236..].copy_from_slice(&[0x63, 0x82, 0x53, 0x63]);
+    message.extend([53, 1, 1, 55, u8::try_from(asked.len()).unwrap()]);
+    message.extend(asked);
+    message.push(255);
+    let (nobody, all) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST);
+    let packet = frame::udp4((nobody, 68), (all, 67), &message);
+    inside.netns.enter(|| {
+        let socket = PacketSocket::open("host0").unwrap();
+        socket
+            .send(&frame::ethernet([0xff; 6], mac, 0x0800, &packet))
+            .unwrap();
+        let mut buffer = [0; 2048];
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            let Ok(Some(length)) = socket.receive(&mut buffer, Duration::from_millis(200)) else {
+                continue;
+            };
+            // Ethernet, IPv4 and UDP before it; our transaction in it
+            let told = buffer[..length].get(14 + 20 + 8..).unwrap_or_default();
+            if told.len() > 240 && told[0] == 2 && told[4..8] == [9; 4] {
+                return Some(told.to_vec());
+            }
+        }
+        None
+    })
+}
+
+/// RFC 8925 in a zone of IPv6 alone.
+pub fn who_can_do_without_ipv4_is_told_to() {
+    let world = World::new("six-preferred");
+    world.zone("six").option("--subnet4", "none").create();
+    let inside = world.container("one").in_zone("six").dhcp().start();
+    inside.sh("ip link set host0 up");
+    let told = discover(&inside, &[1, 3, 108]).expect("an offer");
+    assert_eq!(told[16..20], [0; 4], "no address");
+    let wait = [108, 4, 0, 0, 7, 8];
+    assert!(told.windows(6).any(|w| w == wait), "half an hour: {told:?}");
+    // Who does not ask is not answered, and why is told.
+    assert_eq!(discover(&inside, &[1, 3]), None);
+    let status = world.netd("status").ok();
+    assert!(status.contains("no-ipv4"), "{status}");
+    // As the zone says.
+    let file = world.dir.join("config/zones/six.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}\n[dhcp]\nipv6-only = \"10m\"\n")).unwrap();
+    world.netd("reload").ok();
+    let told = discover(&inside, &[108]).expect("an offer");
+    assert!(
+        told.windows(6).any(|w| w == [108, 4, 0, 0, 2, 88]),
+        "{told:?}"
+    );
+    assert_eq!(
+        world
+            .netd("lease list --json")
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
