@@ -178,6 +178,10 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
             json_logs: options.json_logs,
         })),
         Command::Keep => Ok(daemon::keep(&context.dirs)),
+        Command::FillResolvConf(args) => {
+            output::print(&format!("{}\n", crate::resolv::fill(&args)))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Zone(command) => zone::run(&context, command),
         Command::Attach(args) => attach::attach(&context, args),
         Command::Detach(args) => attach::detach(&context, &args.container, args.zone.as_ref()),
@@ -226,6 +230,10 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         }
         Command::Hook(HookCommand::Link { action }) => {
             hook::link::run(&context, action == HookAction::Attach).inspect_err(hook::tell_log)
+        }
+        Command::Hook(HookCommand::Machined { action, root, must }) => {
+            let attach = action == HookAction::Attach;
+            hook::machined::run(&context, attach, root.as_deref(), must)
         }
         Command::Hook(HookCommand::Netavark { call }) => {
             hook::netavark::run(&context, &call.into())
