@@ -31,6 +31,7 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("read-only", "image"),
     ("import-tar", "image"),
     ("import-raw", "image"),
+    ("import-oci", "image"),
     ("pull-tar", "image"),
     ("pull-raw", "image"),
     ("export-tar", "image"),
