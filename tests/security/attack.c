@@ -64,6 +64,9 @@ static void look(int pid) {
   }
   if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0) {
     if (is_program_of_host(pid)) printf("CAUGHT %d by ptrace\n", pid);
+    /* it may be the container's own command by now: let it go on, or its visitor waits for it */
+    ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+    waitpid(pid, NULL, __WALL);
     ptrace(PTRACE_DETACH, pid, 0, 0);
   }
   int pidfd = syscall(SYS_pidfd_open, pid, 0);
