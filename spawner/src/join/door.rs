@@ -38,14 +38,16 @@ pub fn door(order: i32, task: impl FnOnce(&str) -> u8) -> ExitCode {
         wire.send(&Word::Refused(status, reason));
         ExitCode::from(125)
     };
-    if let Err(why) = enter(&order) {
+    // Rights are given up out here, where nobody inside sees this process: also who may debug everybody finds no more in the one that
+    // comes in than the container has itself.
+    if let Err(why) = enter(&order).and_then(|()| confine(&order, &wire)) {
         return refuse(why);
     }
     // The pid namespace is entered by forking.
     match sys::fork() {
         Err(e) => refuse(because("fork")(e)),
         Ok(Fork::Child) => {
-            let why = match (&order.task, confine(&order, &wire)) {
+            let why = match (&order.task, begin(&order)) {
                 (_, Err(why)) => why,
                 (None, Ok(())) => become_visitor(&order),
                 (Some(told), Ok(())) => {
@@ -130,8 +132,6 @@ fn become_visitor(order: &Order) -> (u8, String) {
 fn confine(order: &Order, wire: &Wire) -> Result<(), (u8, String)> {
     if let Some(tty) = order.tty {
         let tty = join::own(tty).map_err(because("take its terminal"))?;
-        rustix::process::setsid().map_err(because("begin a session"))?;
-        rustix::process::ioctl_tiocsctty(&tty).map_err(because("take its terminal"))?;
         rustix::stdio::dup2_stdin(&tty)
             .and_then(|()| rustix::stdio::dup2_stdout(&tty))
             .and_then(|()| rustix::stdio::dup2_stderr(&tty))
@@ -205,6 +205,19 @@ fn confine(order: &Order, wire: &Wire) -> Result<(), (u8, String)> {
         rustix::thread::remove_capability_from_bounding_set(extra)
             .map_err(caps("drop capabilities"))?;
         rustix::thread::set_capabilities(None, sets(user)).map_err(caps("set capabilities"))?;
+    }
+    Ok(())
+}
+
+/// The first steps inside.
+fn begin(order: &Order) -> Result<(), (u8, String)> {
+    // not inherited
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(because("follow the caller's end"))?;
+    if order.tty.is_some() {
+        rustix::process::setsid().map_err(because("begin a session"))?;
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+            .map_err(because("take its terminal"))?;
     }
     Ok(())
 }

@@ -178,7 +178,9 @@ fn open_door(order: &Order, door: &[OsString]) -> Result<std::process::Child, Sp
         rustix::io::fcntl_setfd(fd, FdFlags::empty())
             .map_err(SpawnError::system("hand a descriptor on"))?;
     }
+    // nothing of the caller's variables: they would be in its memory when it is inside
     Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+        .env_clear()
         .args(door)
         .arg(file.as_raw_fd().to_string())
         .spawn()
