@@ -117,6 +117,22 @@ impl Bandwidth {
     }
 }
 
+impl fmt::Display for Bandwidth {
+    /// `ingress 100mbit, egress 20mbit burst 256kb`, or `unlimited`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ways = Direction::ALL.map(|direction| Some((direction, self.of(direction)?)));
+        let mut ways = ways.into_iter().flatten().peekable();
+        if ways.peek().is_none() {
+            return write!(f, "unlimited");
+        }
+        while let Some((direction, shape)) = ways.next() {
+            let more = if ways.peek().is_some() { ", " } else { "" };
+            write!(f, "{} {shape}{more}", direction.as_str())?;
+        }
+        Ok(())
+    }
+}
+
 /// What a file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

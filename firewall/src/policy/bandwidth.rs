@@ -337,6 +337,15 @@ mod tests {
         ] {
             assert_eq!(shown(text).unwrap(), expected, "{text}");
         }
+        let both = super::asked("ingress=1gbit,egress=20mbit,burst=256kb").unwrap();
+        assert_eq!(
+            both.to_string(),
+            "egress 20mbit burst 256kb, ingress 1gbit burst 256kb"
+        );
+        assert_eq!(
+            crate::bandwidth::Bandwidth::default().to_string(),
+            "unlimited"
+        );
         for (text, words) in [
             ("", "names no rate"),
             ("burst=4kb", "names no rate"),

@@ -166,8 +166,8 @@ impl Engine {
         );
         differ(
             "bandwidth",
-            format!("{:?}", record.bandwidth),
-            format!("{:?}", request.bandwidth),
+            record.bandwidth.to_string(),
+            request.bandwidth.to_string(),
         );
         let owner = |owner: &Option<String>| owner.clone().unwrap_or_else(|| "nobody".into());
         differ("owner", owner(&record.owner), owner(&request.owner));
