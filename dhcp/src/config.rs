@@ -37,6 +37,9 @@ pub struct ServerConfig {
     /// The network does without IPv4: how long a client that can should keep it off (option 108,
     /// RFC 8925; at least 300 s). Only clients that ask are told.
     pub ipv6_only: Option<Duration>,
+    /// There is no IPv4 here at all. Clients that ask for option 108 are told to keep it off; nobody gets an address, and
+    /// nobody else an answer. `server` and `subnet` are stand-ins then: see [`ServerConfig::without_ipv4`].
+    pub no_ipv4: bool,
     /// More options, or other values for those above. Data, so that a new option needs no code.
     pub extra: Vec<Extra>,
     /// Lease time, in whole seconds: also the longest a client can ask for.
@@ -129,6 +132,7 @@ impl ServerConfig {
             ntp: Vec::new(),
             mtu: 1500,
             ipv6_only: None,
+            no_ipv4: false,
             extra: Vec::new(),
             lease: Duration::from_secs(3600),
             min_lease: Duration::from_secs(120),
@@ -151,6 +155,17 @@ impl ServerConfig {
             },
             strangers: 1024,
         }
+    }
+
+    /// A server for a zone of IPv6 alone, which tells clients that ask how long to keep IPv4 off (RFC 8925). It speaks from
+    /// the IPv4 dummy address (RFC 7600 §4.8), which nobody sends to.
+    pub fn without_ipv4(zone: impl Into<String>, wait: Duration) -> Self {
+        let (dummy, around) = (Ipv4Addr::new(192, 0, 0, 8), Ipv4Addr::new(192, 0, 0, 0));
+        let mut config = Self::new(zone, dummy, Ipv4Net::new_assert(around, 28));
+        config.router = None;
+        config.ipv6_only = Some(wait);
+        config.no_ipv4 = true;
+        config
     }
 
     /// The shortest lease time anybody gets: below that, clients do little else than renew.

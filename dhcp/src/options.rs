@@ -49,6 +49,14 @@ impl OptionTable {
         let mut table = Self::default();
         use DhcpOption as O;
         use When::{Always, Default, Requested};
+        if let Some(wait) = config.ipv6_only {
+            // RFC 8925 §3.4: MIN_V6ONLY_WAIT is 300 s
+            let wait = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(300);
+            table.set_raw(Requested, code::IPV6_ONLY, wait.to_be_bytes().to_vec())?;
+        }
+        if config.no_ipv4 {
+            return Ok(table);
+        }
         // without the mask a client would fall back on address classes
         table.set(Always, &O::SubnetMask(config.subnet.netmask()))?;
         table.set(Default, &O::BroadcastAddr(config.subnet.broadcast()))?;
@@ -78,11 +86,6 @@ impl OptionTable {
                 routes.push((ipnet::Ipv4Net::default(), router));
             }
             table.set(Requested, &O::ClasslessStaticRoute(routes))?;
-        }
-        if let Some(wait) = config.ipv6_only {
-            // RFC 8925 §3.4: MIN_V6ONLY_WAIT is 300 s
-            let wait = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(300);
-            table.set_raw(Requested, code::IPV6_ONLY, wait.to_be_bytes().to_vec())?;
         }
         for Extra { code, value, when } in &config.extra {
             if PROTOCOL.contains(code) || *code == code::END {

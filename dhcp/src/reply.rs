@@ -94,7 +94,7 @@ impl Destination {
         } else if !header.ciaddr.is_unspecified() {
             let ip = header.ciaddr;
             Self::Client { ip, mac }
-        } else if header.flags & BROADCAST != 0 {
+        } else if header.flags & BROADCAST != 0 || yiaddr.is_unspecified() {
             Self::Broadcast { mac }
         } else {
             Self::Unicast { ip: yiaddr, mac }

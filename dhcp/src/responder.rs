@@ -13,13 +13,13 @@ use crate::lease::{Lease, Mac, State};
 use crate::limit::{Bucket, Meter};
 use crate::options::OptionTable;
 use crate::pool::Pool;
-use crate::reply::Reply;
-use crate::request::Query;
+use crate::reply::{self, Content, Reply};
+use crate::request::{Query, Request};
 use crate::reserved::Reserved;
 use crate::silence::Silence;
 use crate::table::Table;
 use crate::tally::Tally;
-use crate::wire::{Header, Options};
+use crate::wire::{Header, Options, code};
 
 /// How a message came.
 ///
@@ -252,6 +252,9 @@ impl Responder {
 
     fn receive(&mut self, now: u64, packet: &[u8], from: Source<'_>) -> Result<Outcome, Silence> {
         let header = Header::parse(packet)?;
+        if self.config.no_ipv4 {
+            return self.without_ipv4(now, header, packet, from);
+        }
         self.check_path(&header, from)?;
         self.check_known(header.chaddr)?;
         self.check_limit(now, &header, from)?;
@@ -266,6 +269,39 @@ impl Responder {
         let query = Query::new(header, options, from.to == self.config.server)?;
         let client = self.client(&query)?;
         self.answer(now, &query, client)
+    }
+
+    /// Where there is no IPv4: a client that looks for a server and can do without (it asks for option 108) is told to, by an
+    /// offer of no address (RFC 8925 §3.3). Nothing is kept of it.
+    fn without_ipv4(
+        &mut self,
+        now: u64,
+        header: Header,
+        packet: &[u8],
+        from: Source<'_>,
+    ) -> Result<Outcome, Silence> {
+        if header.is_relayed() || from.zone != Some(&self.config.zone) {
+            return Err(Silence::OtherZone);
+        }
+        if !from.address.is_unspecified() {
+            return Err(Silence::ForeignSource(from.address));
+        }
+        self.check_limit(now, &header, from)?;
+        let query = Query::new(header, Options::parse(packet)?, false)?;
+        let asked = query.options.parameters.as_ref();
+        let asked = asked.and_then(|list| list.as_slice()).unwrap_or_default();
+        match query.request {
+            Request::Discover { .. } if asked.contains(&code::IPV6_ONLY) => {
+                let content = Content {
+                    lease: Some(self.config.lease_seconds(None)),
+                    ..Content::default()
+                };
+                let (config, options) = (&self.config, &self.options);
+                let offer = reply::build(config, options, &query, reply::Kind::Offer, &content)?;
+                Ok(Outcome::Send(offer))
+            }
+            _ => Err(Silence::NoIpv4),
+        }
     }
 
     /// Whether the message came by a way on which its `chaddr` can be believed.

@@ -82,6 +82,8 @@ pub enum Silence {
     TooManyLeases(Mac),
     /// What must be said does not fit into what the client can receive.
     ReplyTooLarge,
+    /// The zone has no IPv4, and it did not ask whether it can do without (RFC 8925).
+    NoIpv4,
 }
 
 impl Silence {
@@ -111,6 +113,7 @@ impl Silence {
             Self::PoolExhausted => "pool-exhausted",
             Self::TooManyLeases(_) => "too-many-leases",
             Self::ReplyTooLarge => "reply-too-large",
+            Self::NoIpv4 => "no-ipv4",
         }
     }
 }
@@ -170,6 +173,7 @@ impl fmt::Display for Silence {
                 HardwareAddress(*mac)
             ),
             Self::ReplyTooLarge => f.write_str("the reply is larger than the client can receive"),
+            Self::NoIpv4 => f.write_str("the zone has no IPv4"),
         }
     }
 }

@@ -125,6 +125,13 @@ impl<T: Clone> Resolver<T> {
         self.forwarder.under_way()
     }
 
+    /// Which container of a zone asks from an address. `None`: nobody who is answered.
+    pub fn asker(&self, zone: &str, address: IpAddr) -> Option<&str> {
+        let id = self.directory.asker(zone, address)?;
+        let member = self.directory.member(id)?;
+        Some(member.container.name.as_str())
+    }
+
     /// Answers a query that came at `now`, milliseconds by any clock that does not go back.
     ///
     /// `back` is copied where the answer has to wait.

@@ -178,6 +178,10 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
             json_logs: options.json_logs,
         })),
         Command::Keep => Ok(daemon::keep(&context.dirs)),
+        Command::FillResolvConf(args) => {
+            output::print(&format!("{}\n", crate::resolv::fill(&args)))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Zone(command) => zone::run(&context, command),
         Command::Attach(args) => attach::attach(&context, args),
         Command::Detach(args) => attach::detach(&context, &args.container, args.zone.as_ref()),

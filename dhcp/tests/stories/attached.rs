@@ -157,6 +157,7 @@ fn a_released_address_stays_reserved() {
 }
 
 // RFC 2131 §4.3.5
+/// RFC 2131 §3.4, §4.3.5: no lease time, no address of its own.
 #[test]
 fn inform_gets_everything_but_an_address() {
     let mut world = World::with_web_and_db(config());
@@ -225,6 +226,7 @@ fn the_lease_time_wanted_is_kept_within_bounds() {
 }
 
 // RFC 4361, RFC 2132 §9.14: the identifier changes with the client program, the machine does not
+/// RFC 2131 §4.2, RFC 4361 §4: whatever the identifier is.
 #[test]
 fn any_client_identifier_gets_the_same_address() {
     let mut world = World::with_web_and_db(config());

@@ -103,7 +103,7 @@ fn check(world: &mut World, bytes: &[u8], from: Source<'_>, n: u8) -> Result<(),
     match &outcome {
         Outcome::Send(reply) | Outcome::Commit { then: reply, .. } => {
             prop_assert_eq!(reply.to.mac(), Some(mac(n)));
-            let told = Told::new(reply.clone());
+            let told = Told::new(reply.clone(), SERVER);
             let theirs = told.yiaddr();
             let owner = world.dhcp.lease(theirs).map(|lease| lease.mac);
             prop_assert!(
@@ -210,7 +210,7 @@ proptest! {
         if let Outcome::Send(reply) | Outcome::Commit { then: reply, .. } =
             world.dhcp.handle(world.now, &bytes, said.from())
         {
-            prop_assert!(![ip(2), ip(3), ip(4)].contains(&Told::new(reply).yiaddr()));
+            prop_assert!(![ip(2), ip(3), ip(4)].contains(&Told::new(reply, SERVER).yiaddr()));
         }
         prop_assert_eq!(attached(&world), before);
     }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use dhcp::{Extra, ServerConfig, Silence, When};
+use dhcp::{Destination, Extra, ServerConfig, Silence, When};
 use dhcproto::v4::{DhcpOption, OptionCode};
 
 use crate::world::*;
@@ -212,6 +212,7 @@ fn a_long_option_is_split() {
 }
 
 // RFC 3046 and RFC 6842 both say MUST, and the client's limit too
+/// RFC 2131 §4.1, RFC 2132 §9.10: the room that the client has.
 #[test]
 fn what_cannot_be_said_in_the_room_there_is_is_not_said() {
     let mut world = World::with_web_and_db(config());
@@ -225,6 +226,7 @@ fn what_cannot_be_said_in_the_room_there_is_is_not_said() {
     assert!(world.told(&said).bytes.len() <= 1000 - 28);
 }
 
+/// RFC 2131 §4.1: to whom a reply goes, at both layers.
 #[test]
 fn frames_carry_the_reply() {
     let mut world = World::with_web_and_db(config());
@@ -246,4 +248,27 @@ fn frames_carry_the_reply() {
     let frame = reply.frame(gateway).unwrap().unwrap();
     assert_eq!(frame[..6], mac(1), "one machine, not everybody");
     assert_eq!(frame[30..34], Ipv4Addr::BROADCAST.octets());
+}
+
+/// RFC 8925 §3.3, in a zone without IPv4: who asks for option 108 is offered no address and told how long to do without;
+/// everybody else hears nothing, and nothing is kept of anybody.
+#[test]
+fn a_zone_without_ipv4_says_so_to_who_asks() {
+    let config = ServerConfig::without_ipv4("dmz", Duration::from_secs(1800));
+    let mut world = World::new(config);
+    let offer = world.told(&discover(1).asks_for(&[1, 3, 6, 108]));
+    assert_eq!(offer.yiaddr(), Ipv4Addr::UNSPECIFIED);
+    assert_eq!(after_times(offer.order()), [108]);
+    assert!(offer.bytes.windows(6).any(|w| w == [108, 4, 0, 0, 7, 8]));
+    assert_eq!(offer.to, Destination::Broadcast { mac: mac(1) });
+    assert_eq!(
+        world.silence(&discover(1).asks_for(&[1, 3, 6])),
+        Silence::NoIpv4
+    );
+    assert_eq!(world.dhcp.leases().count(), 0);
+    for _ in 0..18 {
+        world.told(&discover(1).asks_for(&[108]));
+    }
+    let silence = world.silence(&discover(1).asks_for(&[108]));
+    assert_eq!(silence, Silence::RateLimited(mac(1)));
 }

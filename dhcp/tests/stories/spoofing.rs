@@ -94,6 +94,7 @@ fn another_machines_client_identifier_is_of_no_use() {
 }
 
 // The answer to an INFORM goes to ciaddr: nobody is to be answered at another's address.
+/// RFC 2131 §4.3.5 answers to ciaddr, so that must be the asker's.
 #[test]
 fn inform_in_the_name_of_another_address_is_not_answered() {
     let mut world = world();

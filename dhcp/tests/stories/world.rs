@@ -199,7 +199,7 @@ impl World {
     /// What is sent at once.
     pub(crate) fn told(&mut self, said: &Said) -> Told {
         match self.outcome(said) {
-            Outcome::Send(reply) => Told::new(reply),
+            Outcome::Send(reply) => Told::new(reply, self.dhcp.config().server),
             other => panic!("{said:?} → {other:?}"),
         }
     }
@@ -207,7 +207,7 @@ impl World {
     /// What is sent once the lease is durable, and that lease.
     pub(crate) fn granted(&mut self, said: &Said) -> (Lease, Told) {
         match self.outcome(said) {
-            Outcome::Commit { lease, then } => (lease, Told::new(then)),
+            Outcome::Commit { lease, then } => (lease, Told::new(then, self.dhcp.config().server)),
             other => panic!("{said:?} → {other:?}"),
         }
     }
@@ -269,8 +269,8 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    pub(crate) fn new(reply: Reply) -> Self {
-        assert_eq!(reply.from, SERVER);
+    pub(crate) fn new(reply: Reply, server: Ipv4Addr) -> Self {
+        assert_eq!(reply.from, server);
         assert!(reply.bytes.len() >= 300, "shorter than BOOTP");
         let message = Message::from_bytes(&reply.bytes).unwrap();
         Self {

@@ -55,6 +55,7 @@ fn renewing_what_is_not_known() {
     );
 }
 
+/// §18.3.8: not given to anybody for a while.
 #[test]
 fn a_declined_address_rests() {
     let mut dhcp = attached(with_pool(), &[2]);
@@ -93,6 +94,7 @@ fn whoever_says_too_much_is_not_heard() {
     says(3, SOLICIT).na(1, &[]).told(&mut dhcp, 0);
 }
 
+/// §18.4, §22: what came by a way that no client of the link takes.
 #[test]
 fn a_source_that_is_nobodys() {
     let mut dhcp = attached(config(), &[2, 3]);

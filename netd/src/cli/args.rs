@@ -160,6 +160,9 @@ pub(crate) enum Command {
     /// Hold the tables while no daemon runs (the daemon starts it)
     #[command(hide = true)]
     Keep,
+    /// Write /etc/resolv.conf below the root that is standard input (attach starts it)
+    #[command(hide = true)]
+    FillResolvConf(crate::resolv::FillArgs),
 }
 
 /// `netd daemon`
@@ -314,6 +317,10 @@ pub(crate) struct AttachArgs {
     /// policies may set lower limits
     #[arg(long, value_name = "RATE", value_parser = values::bandwidth_text)]
     pub(crate) bandwidth: Option<String>,
+    /// What becomes of /etc/resolv.conf inside, where the process has files of its own and the interface is
+    /// configured by netd [default: auto]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub(crate) resolv_conf: Option<crate::resolv::Wish>,
 }
 
 fn published(text: &str) -> Result<String, values::ValueError> {

@@ -7,11 +7,12 @@ use serde::Serialize;
 use zone::{ContainerName, ZoneName};
 
 use super::Context;
-use super::args::AttachArgs;
+use super::args::{AttachArgs, Configure};
 use super::output;
 use crate::api::{AttachRequest, Container};
 use crate::client::Attached;
 use crate::error::Error;
+use crate::resolv::{self, Wish};
 use crate::{netns, networks, values};
 
 impl AttachArgs {
@@ -31,14 +32,39 @@ impl AttachArgs {
             labels,
             publish: self.publish.clone(),
             bandwidth: bandwidth.unwrap_or_default(),
-            netns_name: self.netns.as_deref().and_then(netns::name),
+            netns_name: match self.resolv_conf {
+                Some(Wish::Off) => None,
+                _ => self.netns.as_deref().and_then(netns::name),
+            },
             ..AttachRequest::default()
         })
+    }
+
+    /// Whether netd configures the interface, and so tells of resolvers.
+    fn is_static(&self) -> bool {
+        matches!(self.configure, None | Some(Configure::Static))
+    }
+
+    fn wish(&self) -> Result<Wish, Error> {
+        let wish = self.resolv_conf.unwrap_or_default();
+        let why = match wish {
+            Wish::Auto | Wish::Off => return Ok(wish),
+            Wish::Replace if self.pid.is_none() => "it needs the container's files: give --pid",
+            Wish::Replace if !self.is_static() => {
+                "with --configure=dhcp or none somebody inside writes it"
+            }
+            Wish::Replace => return Ok(wish),
+        };
+        Err(Error::Invalid(format!(
+            "attach {}: --resolv-conf=replace: {why}",
+            self.container
+        )))
     }
 }
 
 pub(super) fn attach(context: &Context, args: AttachArgs) -> Result<ExitCode, Error> {
     let request = args.request()?;
+    let wish = args.wish()?;
     // One of the two is there: the command line wants exactly one.
     let netns = match (&args.netns, args.pid) {
         (Some(path), _) => netns::open_path(path),
@@ -47,13 +73,23 @@ pub(super) fn attach(context: &Context, args: AttachArgs) -> Result<ExitCode, Er
     }
     .map_err(Error::attaching(args.container.as_str()))?;
     let mut client = context.connect()?;
-    let answer = networks::attach(
+    let mut answer = networks::attach(
         &mut client,
         &request,
         &args.zone,
         &args.ifname,
         netns.as_fd(),
     )?;
+    if let Some(pid) = args.pid.filter(|_| args.is_static()) {
+        let process = resolv::Process {
+            pid,
+            prepared: None,
+        };
+        let given = resolv::give(&process, netns.as_fd(), &answer.container, wish);
+        answer
+            .warnings
+            .extend(given.err().map(|e| resolv::warning(&e)));
+    }
     report(context, &answer)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,15 +13,16 @@ pub(crate) enum HookCommand {
     /// Also reached as `netd-oci-hook`.
     #[command(after_help = "\
 Annotations of the container:
-  io.netd.zone       the zone (required)
-  io.netd.name       the container's name; its id where missing
-  io.netd.labels     KEY=VALUE,KEY=VALUE…
-  io.netd.publish    [ADDR:]HOSTPORT[-END]:PORT[/udp],…
-  io.netd.ip         wanted addresses
-  io.netd.mac        wanted hardware address
-  io.netd.configure  static, dhcp or none
-  io.netd.ifname     name of the interface inside
-  io.netd.bandwidth  100mbit, or ingress=100mbit egress=20mbit burst=256kb
+  io.netd.zone         the zone (required)
+  io.netd.name         the container's name; its id where missing
+  io.netd.labels       KEY=VALUE,KEY=VALUE…
+  io.netd.publish      [ADDR:]HOSTPORT[-END]:PORT[/udp],…
+  io.netd.ip           wanted addresses
+  io.netd.mac          wanted hardware address
+  io.netd.configure    static, dhcp or none
+  io.netd.ifname       name of the interface inside
+  io.netd.bandwidth    100mbit, or ingress=100mbit egress=20mbit burst=256kb
+  io.netd.resolv-conf  auto, off or replace: as netd attach --resolv-conf=
 
 Example, in the config.json of a bundle:
   \"hooks\": {

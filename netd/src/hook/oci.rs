@@ -21,6 +21,7 @@ use zone::{ContainerName, IfName, MacAddr, ZoneName};
 use crate::api::AttachRequest;
 use crate::cli::{self, Context};
 use crate::error::{Error, chain};
+use crate::resolv::{self, Process, Wish};
 use crate::values::{self, Label, ValueError};
 use crate::{netns, networks};
 
@@ -36,6 +37,7 @@ const MAC: &str = "io.netd.mac";
 const CONFIGURE: &str = "io.netd.configure";
 const IFNAME: &str = "io.netd.ifname";
 const BANDWIDTH: &str = "io.netd.bandwidth";
+const RESOLV_CONF: &str = "io.netd.resolv-conf";
 
 /// A container's state as every version of the runtime spec has it. `status` and `annotations` are
 /// there since 1.0; before, `bundle` was `bundlePath`.
@@ -50,6 +52,9 @@ struct State {
     bundle: Option<PathBuf>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
+    /// crun tells where the root is, runc does not.
+    #[serde(default)]
+    root: Option<PathBuf>,
 }
 
 /// What a hook was told to do on the command line, whatever the status says.
@@ -71,6 +76,10 @@ pub(crate) enum Plan {
         zones: Vec<ZoneName>,
         /// Interfaces inside, in the order of the zones.
         ifnames: Vec<IfName>,
+        /// What becomes of /etc/resolv.conf inside.
+        resolv_conf: Wish,
+        /// Where the root is prepared, as far as the state or the bundle tells.
+        root: Option<PathBuf>,
     },
     Detach {
         /// Whose, see [`owner`].
@@ -94,11 +103,22 @@ fn carry_out(context: &Context, plan: Plan) -> Result<(), Error> {
             request,
             zones,
             ifnames,
+            resolv_conf,
+            root,
         } => {
             let netns = netns::open_pid(pid).map_err(Error::attaching(&request.container))?;
             let mut client = context.connect()?;
             let answer = networks::attach(&mut client, &request, &zones, &ifnames, netns.as_fd())?;
-            for warning in &answer.warnings {
+            let mut warnings = answer.warnings;
+            if matches!(request.configure.as_deref(), None | Some("static")) {
+                let process = Process {
+                    pid,
+                    prepared: root,
+                };
+                let given = resolv::give(&process, netns.as_fd(), &answer.container, resolv_conf);
+                warnings.extend(given.err().map(|e| resolv::warning(&e)));
+            }
+            for warning in &warnings {
                 cli::note(&format!("warning: {warning}"));
             }
             if context.json {
@@ -155,23 +175,36 @@ pub(crate) fn plan(input: impl Read, action: Option<Action>) -> Result<Plan, Err
         return Err(Error::StateTooBig);
     }
     let mut state: State = serde_json::from_slice(&bytes).map_err(Error::NotState)?;
-    if state.annotations.is_none() {
-        state.annotations = annotations_of_bundle(&state);
+    if state.annotations.is_none() || state.root.is_none() {
+        let config = config_of_bundle(&state).unwrap_or_default();
+        state.annotations = state.annotations.take().or(config.annotations);
+        let inside = |root: Root| Some(state.bundle.as_ref()?.join(root.path));
+        state.root = state.root.take().or_else(|| config.root.and_then(inside));
     }
     decide(&state, action)
 }
 
-/// Annotations from the bundle's config.json, for runtimes that leave them out of the state.
-fn annotations_of_bundle(state: &State) -> Option<BTreeMap<String, String>> {
-    #[derive(Deserialize)]
-    struct Config {
-        #[serde(default)]
-        annotations: Option<BTreeMap<String, String>>,
-    }
+/// What counts of a bundle's config.json.
+#[derive(Default, Deserialize)]
+struct Config {
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    root: Option<Root>,
+}
+
+#[derive(Deserialize)]
+struct Root {
+    /// Absolute, or of the bundle.
+    path: PathBuf,
+}
+
+/// The bundle's config.json, for runtimes that leave annotations or root out of the state.
+fn config_of_bundle(state: &State) -> Option<Config> {
     let file = std::fs::File::open(state.bundle.as_ref()?.join("config.json")).ok()?;
     let mut bytes = Vec::new();
     file.take(16 * LARGEST).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice::<Config>(&bytes).ok()?.annotations
+    serde_json::from_slice(&bytes).ok()
 }
 
 fn decide(state: &State, action: Option<Action>) -> Result<Plan, Error> {
@@ -214,6 +247,8 @@ fn decide(state: &State, action: Option<Action>) -> Result<Plan, Error> {
                 request: Box::new(annotations.request(&container)?),
                 zones,
                 ifnames: annotations.names::<IfName>(IFNAME)?,
+                resolv_conf: annotations.resolv_conf()?,
+                root: state.root.clone(),
             })
         }
     }
@@ -288,6 +323,14 @@ impl Annotations<'_> {
                 source,
             }),
         }
+    }
+
+    fn resolv_conf(&self) -> Result<Wish, Error> {
+        let word = self.text(RESOLV_CONF).unwrap_or("auto");
+        Wish::named(word).ok_or_else(|| {
+            let error = ValueError::new(word, "is none of auto, off, replace");
+            self.wrong(RESOLV_CONF)(error)
+        })
     }
 
     fn request(&self, container: &ContainerName) -> Result<AttachRequest, Error> {

@@ -71,6 +71,8 @@ pub(super) fn settings(
         let zones: Vec<&str> = args.network_zone.iter().map(ZoneName::as_str).collect();
         let annotate = &mut settings.annotations;
         annotate.insert("io.netd.zone".into(), zones.join(","));
+        // `--resolv-conf=` says what becomes of it
+        annotate.insert("io.netd.resolv-conf".into(), "off".into());
         if !args.port.is_empty() {
             annotate.insert("io.netd.publish".into(), args.port.join(","));
         }

@@ -151,7 +151,7 @@ enum What {
         #[arg(long, default_value_t = 20)]
         rounds: u32,
     },
-    /// DHCP exchanges a second by perfdhcp: netd, Kea, systemd-networkd, dnsmasq, ISC dhcpd
+    /// DHCP exchanges a second by perfdhcp: netd, Kea, systemd-networkd, dnsmasq, dora, ISC dhcpd
     Dhcp {
         /// Seconds of each step
         #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=60))]

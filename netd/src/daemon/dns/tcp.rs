@@ -23,34 +23,43 @@ const IN_ALL: usize = 512;
 /// How long a connection may be silent (RFC 7766 §6.2.3: some seconds), or not take what is sent to it.
 const IDLE: Duration = Duration::from_secs(10);
 
-type Counts = Rc<RefCell<HashMap<IpAddr, usize>>>;
+/// By container: one that has a prefix has more addresses than anybody could count.
+type Counts = Rc<RefCell<HashMap<String, usize>>>;
 
-/// A connection that counts.
-struct Counted(Counts, IpAddr);
+/// A connection that counts for its container.
+struct Counted {
+    counts: Counts,
+    container: String,
+    peer: IpAddr,
+}
 
 impl Counted {
     /// None where there are too many.
-    fn new(counts: &Counts, peer: IpAddr) -> Option<Self> {
+    fn new(counts: &Counts, container: String, peer: IpAddr) -> Option<Self> {
         let mut map = counts.borrow_mut();
         if map.values().sum::<usize>() >= IN_ALL {
             return None;
         }
-        let count = map.entry(peer).or_default();
+        let count = map.entry(container.clone()).or_default();
         if *count >= OF_ONE {
             return None;
         }
         *count += 1;
-        Some(Self(counts.clone(), peer))
+        Some(Self {
+            counts: counts.clone(),
+            container,
+            peer,
+        })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut map = self.0.borrow_mut();
-        if let Some(count) = map.get_mut(&self.1) {
+        let mut map = self.counts.borrow_mut();
+        if let Some(count) = map.get_mut(&self.container) {
             *count -= 1;
             if *count == 0 {
-                map.remove(&self.1);
+                map.remove(&self.container);
             }
         }
     }
@@ -64,8 +73,10 @@ pub(super) async fn serve(context: Rc<Context>, zone: ZoneName, listener: TcpLis
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    // Beyond the bound it is closed: the client asks again, or another resolver.
-                    if let Some(counted) = Counted::new(&counts, peer.ip()) {
+                    // Nobody's address, or beyond the bound: it is closed. The client asks again, or another resolver.
+                    let asker = context.engine.borrow().asker(&zone, peer.ip());
+                    let counted = asker.and_then(|asker| Counted::new(&counts, asker, peer.ip()));
+                    if let Some(counted) = counted {
                         connections.spawn_local(converse(context.clone(), zone.clone(), stream, counted));
                     }
                 }
@@ -108,7 +119,7 @@ async fn converse(context: Rc<Context>, zone: ZoneName, mut stream: TcpStream, c
                 open = length > 0;
                 frames.push(&buffer[..length]);
                 while let Some(query) = frames.next_message() {
-                    match context.query(&zone, client.1, Transport::Tcp, &back, query) {
+                    match context.query(&zone, client.peer, Transport::Tcp, &back, query) {
                         Heard::Answered(message) => {
                             context.open(message.opens.as_slice());
                             context.send(&back, message);

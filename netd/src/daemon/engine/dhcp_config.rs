@@ -15,16 +15,23 @@ use crate::daemon::chain;
 /// long a client goes on without asking.
 const LEASE: Duration = Duration::from_secs(3600);
 
+/// How many seconds clients in a zone of IPv6 alone keep IPv4 off, where the zone does not say (RFC 8925 §3.4).
+const V6ONLY_WAIT: u32 = 1800;
+
 /// Interface MTU (RFC 2132 §5.1).
 const OPTION_MTU: u8 = 26;
 
 impl Engine {
-    /// What a zone's responder is told; none without IPv4.
+    /// What a zone's responder is told; none on a foreign bridge.
     fn dhcp_config(&self, zone: &Zone) -> Option<dhcp::ServerConfig> {
-        let (gateway, subnet) = (zone.gateway4?, zone.subnet4?);
         if zone.is_foreign() {
             return None;
         }
+        let (Some(gateway), Some(subnet)) = (zone.gateway4, zone.subnet4) else {
+            let wait = zone.dhcp.ipv6_only.unwrap_or(V6ONLY_WAIT);
+            let wait = Duration::from_secs(wait.into());
+            return Some(dhcp::ServerConfig::without_ipv4(zone.name.as_str(), wait));
+        };
         let v4 = |address: &IpAddr| match address {
             IpAddr::V4(a) => Some(*a),
             IpAddr::V6(_) => None,
@@ -73,7 +80,7 @@ impl Engine {
         Some(config)
     }
 
-    /// A responder for a zone as it is to be; none without IPv4.
+    /// A responder for a zone as it is to be; none on a foreign bridge.
     pub(super) fn responder(
         &self,
         zone: &Zone,

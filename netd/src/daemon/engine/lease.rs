@@ -153,7 +153,9 @@ impl Engine {
         let zones = &mut self.zones;
         let wrong = before.tell(|entry| match entry {
             Entry::Put { zone, lease } => {
-                let Some(responder) = responder_of(zones, &zone) else {
+                let responder = responder_of(zones, &zone);
+                // The zone may have given up IPv4 since.
+                let Some(responder) = responder.filter(|r| !r.config().no_ipv4) else {
                     return;
                 };
                 responder.forget(lease.address);

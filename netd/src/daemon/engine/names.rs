@@ -221,6 +221,12 @@ impl Engine {
         }
     }
 
+    /// Which container of a zone an address is, if any.
+    pub(crate) fn asker(&self, zone: &ZoneName, address: IpAddr) -> Option<String> {
+        let asker = self.names.resolver.asker(zone.as_str(), address);
+        asker.map(str::to_owned)
+    }
+
     /// A DNS message arrived in a zone.
     pub(crate) fn query(&mut self, from: Client<'_>, back: &Back, message: &[u8]) -> Outcome {
         let now = self.names.now();

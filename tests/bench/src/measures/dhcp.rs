@@ -13,8 +13,8 @@ use crate::sides::{empty_folder, need};
 use crate::stats::{Comparison, Unit, number};
 
 /// Exchanges a second that are tried, in this order.
-const RATES: [u32; 17] = [
-    100, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 10_000, 12_000, 14_000,
+const RATES: [u32; 18] = [
+    50, 100, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 10_000, 12_000, 14_000,
     16_000, 20_000,
 ];
 

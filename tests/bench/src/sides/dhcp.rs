@@ -31,15 +31,17 @@ pub(crate) enum Server {
     Networkd,
     Dnsmasq,
     Dhcpd,
+    Dora,
 }
 
 impl Server {
     /// netd first: it is what the others are compared with.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Netd,
         Self::Kea,
         Self::Networkd,
         Self::Dnsmasq,
+        Self::Dora,
         Self::Dhcpd,
     ];
 
@@ -50,6 +52,7 @@ impl Server {
             Self::Networkd => "systemd-networkd (stores nothing)",
             Self::Dnsmasq => "dnsmasq",
             Self::Dhcpd => "ISC dhcpd",
+            Self::Dora => "dora, SQLite",
         }
     }
 
@@ -58,7 +61,8 @@ impl Server {
         match self {
             Self::Netd | Self::Kea => 2000,
             Self::Networkd => 500,
-            Self::Dnsmasq | Self::Dhcpd => 100,
+            Self::Dnsmasq | Self::Dora => 100,
+            Self::Dhcpd => 50,
         }
     }
 
@@ -73,6 +77,14 @@ impl Server {
             }),
             Self::Dnsmasq => need("dnsmasq"),
             Self::Dhcpd => need("dhcpd"),
+            // Of the bench's own folder, or of the path.
+            Self::Dora => {
+                let built = options.peers.join("bin/dora");
+                match built.is_file() {
+                    true => Ok(built),
+                    false => need("dora"),
+                }
+            }
         }
     }
 
@@ -91,7 +103,10 @@ impl Server {
         host.on(|| {
             line("ip link set lo up")?;
             line("ip link add lan0 type veth peer name host0 netns dhcp-client")?;
-            line(&format!("ip addr add {SERVER}/16 dev lan0"))?;
+            // networkd gives it the address; one that is there already it sets again and again (252).
+            if self != Self::Networkd {
+                line(&format!("ip addr add {SERVER}/16 dev lan0"))?;
+            }
             line("ip link set lan0 up").map(|_| ())
         })?;
         client.on(|| {
@@ -197,6 +212,24 @@ impl Server {
                         "--dhcp-leasefile={}",
                         folder.join("leases").display()
                     ));
+            }
+            Self::Dora => {
+                let config = write(
+                    "dora.yaml",
+                    format!(
+                        "interfaces:\n    - lan0\nnetworks:\n    {SUBNET}:\n        authoritative: true\n        ranges:\n\
+                         \x20           - start: {FIRST}\n              end: {LAST}\n              config:\n\
+                         \x20                 lease_time:\n                      default: 3600\n              options:\n\
+                         \x20                 values:\n                      3:\n                          type: ip\n\
+                         \x20                         value:\n                              - {SERVER}\n"
+                    ),
+                )?;
+                command
+                    .arg("-c")
+                    .arg(config)
+                    .arg("-d")
+                    .arg(folder.join("leases.db"))
+                    .args(["--dora-log", "error", "--max-live-msgs", "10000"]);
             }
             Self::Dhcpd => {
                 let config = write(

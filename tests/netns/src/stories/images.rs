@@ -153,7 +153,7 @@ pub fn a_whole_life() {
     assert!(kept(&world).is_empty(), "{:?}", kept(&world));
 }
 
-pub(super) fn until(what: &str, done: impl Fn() -> bool) {
+pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(

@@ -47,6 +47,7 @@ mod publish_live;
 mod publish_policy;
 mod reachability;
 mod resolv;
+mod resolv_inside;
 mod restart;
 mod run;
 mod run_more;
@@ -54,6 +55,7 @@ mod run_options;
 mod several;
 mod several_dhcp;
 mod six;
+mod six_life;
 mod spoofing;
 mod stage;
 mod tamper;
@@ -111,6 +113,7 @@ stories! {
         a_lease_is_renewed_by_a_new_daemon, static_containers_need_no_client;
     six: the_kernel_follows_advertisements, statically_configured_ones_are_told_nothing, real_clients_get_their_address,
         a_lease_is_renewed_released_and_survives_the_daemon, a_zone_that_goes_takes_its_routes_along, a_zone_of_ipv6_alone, nobody_touches_anothers_lease, private_subnets_are_translated_and_global_ones_are_not, leases_end_and_are_declined;
+    six_life: a_whole_life_of_each_client, who_can_do_without_ipv4_is_told_to;
     prefix: privacy_addresses_are_the_container, nobody_uses_anothers_prefix, ways_come_and_go,
         a_nested_zone_has_a_delegated_prefix;
     dhcp_life: a_whole_life_of_each_client, an_address_in_use_is_declined, a_remembered_address_is_confirmed_or_refused;
@@ -118,8 +121,10 @@ stories! {
     dhcp_zone: options_and_reservations_reach_a_client, relay_agents_are_heard_where_the_zone_names_them, silence_has_a_reason;
     names: a_zones_names_are_known_to_its_containers, attach_and_detach_change_names_at_once, what_is_not_known_is_asked_upstream,
         the_resolver_is_no_way_out, upstream_that_does_not_answer_is_told_in_time, the_hosts_resolvers_are_followed,
-        domains_and_zones_have_resolvers_of_their_own, nobody_outside_is_answered, the_resolver_outlives_bridges_and_daemons;
+        domains_and_zones_have_resolvers_of_their_own, nobody_outside_is_answered, connections_are_counted_by_container, the_resolver_outlives_bridges_and_daemons;
     resolv: a_container_that_is_run_has_the_file_that_is_asked_for, what_ip_netns_starts_finds_names;
+    resolv_inside: a_process_that_is_attached_finds_its_zones_resolvers, an_attach_writes_nothing_of_the_hosts,
+        a_runtimes_container_finds_its_zones_resolvers;
     opened: a_name_opens_what_it_resolves_to, conditions_count_for_names_too, no_name_leads_back, a_name_is_no_tunnel,
         what_a_name_opened_ends, a_name_on_trial_opens_nothing_and_is_known;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;

@@ -1,7 +1,11 @@
 //! Names: what containers are told by their zone's gateway, and what leaves the host for it.
 
 use std::fs;
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketType};
 
 use hickory_proto::op::ResponseCode::{NXDomain, NoError, Refused, ServFail};
 
@@ -397,6 +401,68 @@ pub fn domains_and_zones_have_resolvers_of_their_own() {
     );
     hosts.end();
     corp.end();
+}
+
+/// A connection to the resolver from this address of a container, if one comes about.
+fn connected(container: &Container, from: Ipv6Addr, to: IpAddr) -> Option<TcpStream> {
+    container.netns.enter(|| {
+        let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::new(from.into(), 0)).unwrap();
+        rustix::net::connect(&socket, &SocketAddr::new(to, 53)).ok()?;
+        let stream = TcpStream::from(socket);
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        Some(stream)
+    })
+}
+
+/// Whether somebody answers in a connection: asked for `web`, A.
+fn answers(stream: &mut TcpStream) -> bool {
+    let query = b"\0\x15\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
+    let mut length = [0; 2];
+    stream.write_all(query).is_ok() && stream.read_exact(&mut length).is_ok()
+}
+
+pub fn connections_are_counted_by_container() {
+    let world = World::new("dns-connections");
+    world.zone("dmz").create();
+    let [web, mallory] =
+        ["web", "mallory"].map(|name| world.container(name).in_zone("dmz").start());
+    let six = |container: &Container| {
+        gateways(container)
+            .into_iter()
+            .find(IpAddr::is_ipv6)
+            .unwrap()
+    };
+    let gateway = six(&mallory);
+    // Each from another address of its prefix, all at once.
+    let prefix = u128::from(mallory.v6()) & !0xffff;
+    let others: Vec<Ipv6Addr> = (0x100..0x128).map(|n| Ipv6Addr::from(prefix | n)).collect();
+    for address in &others {
+        mallory.sh(&format!("ip addr add {address}/128 dev host0 nodad"));
+    }
+    let mut open: Vec<TcpStream> = others
+        .iter()
+        .filter_map(|from| connected(&mallory, *from, gateway))
+        .collect();
+    let served = open
+        .iter_mut()
+        .filter_map(|one| answers(one).then_some(()))
+        .count();
+    assert_eq!(served, 16, "as many as of one container, of {}", open.len());
+    // It has taken nobody else's.
+    let mut others: Vec<TcpStream> = (0..16)
+        .filter_map(|_| connected(&web, web.v6(), six(&web)))
+        .collect();
+    assert!(others.iter_mut().all(answers) && others.len() == 16);
+    // When they end it has its own again.
+    drop(open);
+    let started = Instant::now();
+    while !connected(&mallory, mallory.v6(), gateway).is_some_and(|mut one| answers(&mut one)) {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 pub fn nobody_outside_is_answered() {

@@ -1,6 +1,26 @@
-//! What a container's resolv.conf(5) says.
+//! What a container's resolv.conf(5) says, and how it gets into a container that somebody else started.
+//!
+//! ```text
+//! netd run: a file that is shown (crate::run) · ip netns: /etc/netns (daemon) · attach by process, hooks: [`process`]
+//!                                                                     └─► a process of its own: [`inside`]
+//! ```
+
+mod inside;
+mod mark;
+mod process;
 
 use std::fmt::Display;
+
+pub(crate) use inside::{FillArgs, fill};
+pub(crate) use process::{Left, Process, Wish, give};
+
+/// What a person is told where a container's file is not as it was to be.
+pub(crate) fn warning(why: &Left) -> String {
+    format!(
+        "no resolvers in the container's /etc/resolv.conf: {}",
+        crate::error::chain(why)
+    )
+}
 
 /// Programs look at this many resolvers (`MAXNS`, resolv.conf(5)), and musl takes no more either.
 const MOST: usize = 3;
@@ -18,7 +38,12 @@ pub(crate) struct Part<'a, S> {
 ///
 /// Each zone's first resolver comes before anybody's second, so that of two zones with two families both are asked.
 pub(crate) fn text<S: Display>(of: &str, parts: &[Part<'_, S>]) -> String {
-    let mut text = format!("# {of}, by netd\n");
+    format!("# {of}, by netd\n{}", rest(parts))
+}
+
+/// The same without the first line.
+fn rest<S: Display>(parts: &[Part<'_, S>]) -> String {
+    let mut text = String::new();
     let mut domains: Vec<&str> = Vec::new();
     for part in parts {
         if !part.domain.is_empty() && !domains.contains(&part.domain) {
