@@ -272,7 +272,7 @@ pub fn machinectl_lists_what_runs_beside_systemd() {
     );
     outer
         .args(["run", "-q", "-b", "-M", "outer", "--private-network", "--console=passive", &own])
-        .arg("--capability=CAP_SYS_ADMIN,CAP_SYS_PTRACE,CAP_SYS_RESOURCE,CAP_MKNOD,CAP_DAC_READ_SEARCH")
+        .arg("--capability=CAP_SYS_ADMIN,CAP_SYS_PTRACE,CAP_MKNOD,CAP_DAC_READ_SEARCH")
         .stdin(Stdio::null());
     let mut outer = world.netns.enter(|| outer.spawn()).unwrap();
     let inside = |script: &str| netd(&world, &["exec", "outer", "--", "/bin/sh", "-c", script]);
