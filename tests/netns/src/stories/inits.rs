@@ -271,7 +271,16 @@ pub fn machinectl_lists_what_runs_beside_systemd() {
         crate::world::netd_binary().display()
     );
     outer
-        .args(["run", "-q", "-b", "-M", "outer", "--private-network", "--console=passive", &own])
+        .args([
+            "run",
+            "-q",
+            "-b",
+            "-M",
+            "outer",
+            "--private-network",
+            "--console=passive",
+            &own,
+        ])
         .arg("--capability=CAP_SYS_ADMIN,CAP_SYS_PTRACE,CAP_MKNOD,CAP_DAC_READ_SEARCH")
         .stdin(Stdio::null());
     let mut outer = world.netns.enter(|| outer.spawn()).unwrap();
