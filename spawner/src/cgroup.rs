@@ -26,6 +26,8 @@ const CGROUP2: FsWord = 0x6367_7270;
 const PARENT: &str = "netd";
 /// The level below a container's that belongs to its init.
 const OWN: &str = "own";
+/// How many cgroups an init may make: systemd has one a unit.
+const MOST: &str = "4096";
 /// Deepest level that is cleaned up: far more than any init makes, and no way to exhaust our stack.
 const DEEPEST: usize = 64;
 
@@ -153,6 +155,12 @@ impl Cgroups {
             Ok(())
         };
         make().map_err(|e| cannot(format!("make {}/{own}: {e}", base.display())))?;
+        // each costs the kernel memory that nobody inside is charged for
+        let _ = write_at(
+            &member.base,
+            &format!("{leaf}/cgroup.max.descendants"),
+            MOST,
+        );
         // controllers that the host hands on, it has too
         let on = fs::read_to_string(base.join("cgroup.subtree_control")).unwrap_or_default();
         for controller in on.split_whitespace() {

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 use crate::world::netd_binary;
 
-/// What the tree has beside `--variant=minbase`: two inits, and clients of DHCP.
-const PACKAGES: &str = "systemd,dbus,udhcpc,iproute2,openrc";
+/// What the tree has beside `--variant=minbase`: two inits, machined, and a client of DHCP.
+const PACKAGES: &str = "systemd,dbus,systemd-container,udhcpc,iproute2,openrc";
 /// Stories that need the tree, by the beginning of their names.
 const STORIES: [&str; 2] = ["debian::", "inits::"];
 

@@ -243,3 +243,87 @@ pub fn a_machine_is_stopped_by_the_signal_it_was_started_with() {
         fs::remove_file(tree.join("srv/up")).unwrap();
     }
 }
+
+pub fn machinectl_lists_what_runs_beside_systemd() {
+    let world = World::new("inits-machined");
+    // nobody to tell
+    let told = netd(
+        &world,
+        &[
+            "run",
+            "--register=yes",
+            "--private-network",
+            "-D",
+            "/usr",
+            "true",
+        ],
+    );
+    assert!(
+        told.code == 2 && told.stderr.contains("systemd-machined"),
+        "{told}"
+    );
+    // a machine with systemd, its bus and machined, in which netd runs
+    let tree = machine(&world, "outer");
+    fs::rename(super::run::root(&world.dir), tree.join("srv/inner")).unwrap();
+    let mut outer = world.command();
+    let own = format!(
+        "--bind-ro={}:/usr/local/bin/netd",
+        crate::world::netd_binary().display()
+    );
+    outer
+        .args([
+            "run",
+            "-q",
+            "-b",
+            "-M",
+            "outer",
+            "--private-network",
+            "--console=passive",
+            &own,
+        ])
+        .arg("--capability=CAP_SYS_ADMIN,CAP_SYS_PTRACE,CAP_MKNOD,CAP_DAC_READ_SEARCH")
+        .stdin(Stdio::null());
+    let mut outer = world.netns.enter(|| outer.spawn()).unwrap();
+    let inside = |script: &str| netd(&world, &["exec", "outer", "--", "/bin/sh", "-c", script]);
+    until("all of it runs", || {
+        let state = inside("systemctl is-system-running").stdout;
+        matches!(state.trim(), "running" | "degraded")
+    });
+    let start =
+        "netd run -q --private-network -D /srv/inner -M web sleep 1000 </dev/null >/tmp/log 2>&1 &";
+    inside(start).ok();
+    until("it is listed", || {
+        inside("machinectl list --no-legend").stdout.contains("web")
+    });
+    let shown = inside("machinectl show web").ok();
+    for line in [
+        "Service=netd",
+        "Class=container",
+        "RootDirectory=/srv/inner",
+        "State=running",
+    ] {
+        assert!(shown.lines().any(|told| told == line), "{line}: {shown}");
+    }
+    let leader = shown.lines().find_map(|line| line.strip_prefix("Leader="));
+    let listed: serde_json::Value = serde_json::from_str(&inside("netd --json list").ok()).unwrap();
+    assert_eq!(Some(listed[0]["leader"].to_string().as_str()), leader);
+    // in a scope of its own, so that this ends the machine and nothing else
+    inside("machinectl terminate web").ok();
+    until("it has ended", || {
+        inside("machinectl list --no-legend")
+            .stdout
+            .trim()
+            .is_empty()
+    });
+    let silent = "netd run -q --register=no --private-network -D /srv/inner -M web -P -- /bin/true && machinectl list --no-legend";
+    assert_eq!(inside(silent).ok().trim(), "");
+    inside("netd run -q --register=yes --private-network -D /srv/inner -M web -P -- /bin/true")
+        .ok();
+    assert_eq!(
+        inside("machinectl list --no-legend").ok().trim(),
+        "",
+        "it is still listed"
+    );
+    netd(&world, &["stop", "outer"]).ok();
+    outer.wait().unwrap();
+}

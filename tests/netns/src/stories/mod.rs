@@ -31,6 +31,7 @@ mod layouts;
 mod limits;
 mod names;
 pub mod netavark;
+mod notes;
 mod nspawn;
 mod nspawn_units;
 mod oci;
@@ -175,7 +176,8 @@ stories! {
     layouts: skopeo_and_umoci_make_images_of_netds, what_docker_exports_is_a_root, the_bundle_of_an_image_runs;
     debian: what_debootstrap_makes_is_a_root;
     inits: systemd_boots_asks_for_its_address_and_stops, openrc_boots_and_stops,
-        an_init_that_asks_for_it_is_started_again, a_machine_is_stopped_by_the_signal_it_was_started_with;
+        an_init_that_asks_for_it_is_started_again, a_machine_is_stopped_by_the_signal_it_was_started_with, machinectl_lists_what_runs_beside_systemd;
+    notes: a_self_hosters_notes_command_by_command;
     images: a_whole_life, archives_of_strangers_stay_in_their_tree, pulled_verified_and_resumed, a_unit_starts_a_machine_at_boot;
     visit: a_visitor_may_what_the_container_may, words_codes_and_streams_pass_through, a_container_that_lies_catches_no_visitor,
         files_go_in_and_out_and_links_lead_nowhere, a_folder_of_the_host_is_shown_in_a_running_container,
