@@ -231,6 +231,10 @@ fn run(invocation: Invocation) -> Result<ExitCode, Error> {
         Command::Hook(HookCommand::Link { action }) => {
             hook::link::run(&context, action == HookAction::Attach).inspect_err(hook::tell_log)
         }
+        Command::Hook(HookCommand::Machined { action, root, must }) => {
+            let attach = action == HookAction::Attach;
+            hook::machined::run(&context, attach, root.as_deref(), must)
+        }
         Command::Hook(HookCommand::Netavark { call }) => {
             hook::netavark::run(&context, &call.into())
         }

@@ -174,6 +174,17 @@ pub(crate) enum Error {
     Output(#[source] io::Error),
     #[error("cannot tell the working directory")]
     WorkingDirectory(#[source] io::Error),
+    /// Nothing that takes time can be done.
+    #[error("make a runtime")]
+    Runtime(#[source] io::Error),
+    /// systemd-machined does not take a machine.
+    #[error("register {name} with systemd-machined")]
+    Machined {
+        /// The machine.
+        name: String,
+        /// What was said on the bus.
+        source: Box<zbus::Error>,
+    },
 }
 
 impl Error {

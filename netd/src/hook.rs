@@ -9,6 +9,7 @@ use crate::error::{Error, chain};
 
 pub(crate) mod cni;
 pub(crate) mod link;
+pub(crate) mod machined;
 pub(crate) mod netavark;
 pub(crate) mod nspawn;
 pub(crate) mod oci;

@@ -67,7 +67,9 @@ pub(crate) fn run(context: &Context, args: RunArgs) -> Result<ExitCode, Error> {
     let from_outside = matches!(args.configure, None | Some(Configure::Static));
     let mode = args.resolv_conf.unwrap_or_default();
     let timezone = args.integration.timezone.unwrap_or_default();
-    let limits = unit::enter(&args)?;
+    let (limits, register) = unit::enter(&args)?;
+    let mut hooks = hooks;
+    settings::registration(context, &binary, register, &root, &mut hooks)?;
     // Everything that can be wrong with the options is found before a zone is made for them.
     let mut settings = settings::settings(context, &args, &root, &binary, hooks)?;
     settings.limits = limits;

@@ -122,6 +122,7 @@ impl Cgroups {
         if !rustix::fs::statfs(&base).is_ok_and(|fs| fs.f_type == CGROUP2) {
             return Err("the init has no cgroups of its own: this machine has no cgroup2".into());
         }
+        let base = base.join(handed_on(&base));
         let cannot = |e: String| format!("the init has no cgroups of its own: {e}");
         if !self.members.iter().any(|member| member.unified) {
             self.add(&base, "", &[], true).map_err(cannot)?;
@@ -200,8 +201,11 @@ impl Cgroups {
             rustix::fs::open(path, dir, Mode::empty())
                 .map_err(fail(format!("open {}", path.display())))
         };
-        let home = own_path(controller);
-        let home = open(&base.join(home.trim_start_matches('/')))?;
+        let home = match unified && base.join("cgroup.events").exists() {
+            // a unit's own, below which ours go
+            true => open(base)?,
+            false => open(&base.join(own_path(controller).trim_start_matches('/')))?,
+        };
         let base_fd = open(base)?;
         // a path below the hierarchy that is a v1 controller's only where that is really mounted
         if !unified {
@@ -288,6 +292,19 @@ impl Cgroups {
             // the common level too, unless another container is in it
             let _ = rustix::fs::unlinkat(&member.base, PARENT, AtFlags::REMOVEDIR);
         }
+    }
+}
+
+/// Where below a cgroup2 hierarchy this process is, if that is a unit's that systemd has handed on (Delegate=, systemd's
+/// docs/CGROUP_DELEGATION.md): then ours belong there. Else nothing.
+fn handed_on(base: &Path) -> PathBuf {
+    let own = own_path("");
+    let own = PathBuf::from(own.trim_start_matches('/'));
+    let mut value = [0; 8];
+    let told = rustix::fs::getxattr(base.join(&own), "trusted.delegate", &mut value);
+    match told {
+        Ok(length) if value.get(..length) == Some(b"1") => own,
+        _ => PathBuf::new(),
     }
 }
 

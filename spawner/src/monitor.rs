@@ -186,7 +186,13 @@ impl Monitor<'_> {
             let set = Rlimit { current, maximum };
             let resource = limits::resource(&limit.resource);
             let done = match resource {
-                Some(resource) => rustix::process::prlimit(Pid::from_raw(pid), resource, set),
+                Some(resource) => {
+                    let all = |set| rustix::process::prlimit(Pid::from_raw(pid), resource, set);
+                    match all(set) {
+                        Err(rustix::io::Errno::PERM) => self.nearest(pid, limit, resource),
+                        done => done.map(drop),
+                    }
+                }
                 None => Err(rustix::io::Errno::INVAL),
             };
             done.map_err(|e| Failure::Runtime {
@@ -194,6 +200,30 @@ impl Monitor<'_> {
                 stderr: String::new(),
             })?;
         }
+        Ok(())
+    }
+
+    /// Who may not raise a limit so far gets as near as can be, as with systemd-nspawn.
+    fn nearest(
+        &self,
+        pid: i32,
+        limit: &crate::settings::Rlimit,
+        resource: rustix::process::Resource,
+    ) -> rustix::io::Result<()> {
+        let now = rustix::process::getrlimit(resource).maximum;
+        let most = |n: u64| now.map_or(n, |now| n.min(now));
+        let value = |n: u64| (n != u64::MAX).then_some(n);
+        let (soft, hard) = (most(limit.soft), most(limit.hard));
+        let set = Rlimit {
+            current: value(soft),
+            maximum: value(hard),
+        };
+        rustix::process::prlimit(Pid::from_raw(pid), resource, set)?;
+        let text = format!(
+            "--rlimit={}: nobody here may set more than {hard}",
+            limit.resource
+        );
+        self.wire.send(&Report::Warning(text));
         Ok(())
     }
 

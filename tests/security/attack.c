@@ -56,7 +56,10 @@ static void look(int pid) {
   if (dir) {
     struct dirent *e;
     while ((e = readdir(dir)))
-      if (e->d_name[0] != '.' && is_program_of_host(pid)) printf("CAUGHT descriptor %s of %d\n", e->d_name, pid);
+      /* their numbers anybody may read who is root outside, too; where they lead, or what is behind them, is something else */
+      if (e->d_name[0] != '.' && (readlinkat(dirfd(dir), e->d_name, target, sizeof target) >= 0 || openat(dirfd(dir), e->d_name, O_PATH) >= 0) &&
+          is_program_of_host(pid))
+        printf("CAUGHT descriptor %s of %d\n", e->d_name, pid);
     closedir(dir);
   }
   if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0) {

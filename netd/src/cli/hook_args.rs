@@ -39,6 +39,18 @@ Example, in the config.json of a bundle:
         /// Make them, or clear up
         action: HookAction,
     },
+    /// Has systemd-machined know a container of `netd run` (it calls this)
+    #[command(hide = true)]
+    Machined {
+        /// Register, or take back
+        action: HookAction,
+        /// The container's root
+        #[arg(long)]
+        root: Option<PathBuf>,
+        /// What goes wrong is a failure
+        #[arg(long)]
+        must: bool,
+    },
     /// For podman: a plugin of netavark, as a driver of networks
     ///
     /// Reads what netavark tells its plugins from standard input; answers, and errors as an object with

@@ -213,7 +213,6 @@ fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         ("netd explain web db --in web=dmz", "--files"),
         ("netd explain web db --files /c --in web", "NAME=ZONE"),
         ("netd explain web db --at noon", "Sat 22:00"),
-        ("netd run -P --console=passive", "--console"),
         ("netd run --pivot-root=/a", "--directory="),
         ("netd run -Z a", "SELinux"),
         ("netd run --capability=CAP_FLY", "capabilities(7)"),

@@ -11,6 +11,7 @@ use spawner::{
 use zone::{ContainerName, ZoneName};
 
 use super::root::Root;
+use super::unit::Register;
 use crate::cli::{Console, Context, LinkJournal, RunArgs, Variable};
 use crate::error::Error;
 use crate::hook::link;
@@ -230,6 +231,36 @@ pub(crate) fn variable(variable: Variable) -> (String, String) {
     let Variable { name, value } = variable;
     let value = value.or_else(|| std::env::var(&name).ok());
     (name, value.unwrap_or_default())
+}
+
+/// Hooks that have systemd-machined know the container.
+pub(super) fn registration(
+    context: &Context,
+    binary: &Path,
+    register: Register,
+    root: &Root,
+    hooks: &mut Hooks,
+) -> Result<(), Error> {
+    if register == Register::No {
+        return Ok(());
+    }
+    let mut attach = hook(context, binary, ["machined", "attach"]);
+    let directory = match root {
+        Root::Directory(_) | Root::Bundle { .. } => root.directory(),
+        Root::Host | Root::Image { .. } => None,
+    };
+    if let Some(directory) = directory {
+        let path = std::path::absolute(directory).map_err(Error::WorkingDirectory)?;
+        attach.args.push(format!("--root={}", path.display()));
+    }
+    if register == Register::Must {
+        attach.args.push("--must".to_owned());
+    }
+    hooks.create_runtime.push(attach);
+    hooks
+        .poststop
+        .push(hook(context, binary, ["machined", "detach"]));
+    Ok(())
 }
 
 /// This binary as a hook, with the directories of this call.

@@ -103,6 +103,10 @@ fn put(mode: Timezone, file: &Path, settings: &mut Settings) -> Result<(), Left>
             // the runtime makes it
             Target::Missing if !settings.read_only => Path::new("/etc").join(NAME),
             Target::Missing => return Err(Left::ReadOnly),
+            // nothing to show it at: as systemd-nspawn does
+            Target::Dangling if super::is_kept(settings) => {
+                return put(Timezone::Copy, file, settings);
+            }
             Target::Dangling | Target::Other => return Err(Left::NotPlain),
         };
         settings.binds.push(Bind {

@@ -8,6 +8,7 @@ use spawner::Limits;
 
 use crate::cli::RunArgs;
 use crate::error::Error;
+use crate::hook::machined;
 
 /// There where systemd is pid 1, sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
@@ -23,8 +24,38 @@ pub(super) enum Place {
     Scope(Vec<String>),
 }
 
-/// Finds the place, and the limits that need no systemd.
-pub(super) fn plan(args: &RunArgs, booted: bool) -> Result<(Place, Limits), Error> {
+/// Whether systemd-machined is told of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Register {
+    No,
+    /// If it answers.
+    Try,
+    /// Or the container does not start.
+    Must,
+}
+
+/// What of systemd there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Systemd {
+    Absent,
+    /// Its units, and no machined.
+    Units,
+    Machined,
+}
+
+impl Systemd {
+    fn here() -> Self {
+        match (Path::new(BOOTED).is_dir(), machined::is_there()) {
+            (false, _) => Self::Absent,
+            (true, false) => Self::Units,
+            (true, true) => Self::Machined,
+        }
+    }
+}
+
+/// Finds the place, the limits that need no systemd, and whether machined is told.
+pub(super) fn plan(args: &RunArgs, here: Systemd) -> Result<(Place, Limits, Register), Error> {
+    let booted = here != Systemd::Absent;
     let given = &args.privileges;
     let mut limits = Limits::default();
     let mut others = Vec::new();
@@ -33,14 +64,27 @@ pub(super) fn plan(args: &RunArgs, booted: bool) -> Result<(Place, Limits), Erro
             others.push(property);
         }
     }
-    if given.register == Some(true) {
-        return Err(Error::Invalid(
-            "run: --register=yes: netd keeps its own list (`netd list`) and tells systemd-machined nothing".to_owned(),
-        ));
-    }
+    let register = match (given.register, here) {
+        (Some(false), _) => Register::No,
+        (Some(true), Systemd::Machined) => Register::Must,
+        (None, Systemd::Machined) if !args.no_root => Register::Try,
+        (None, _) => Register::No,
+        (Some(true), Systemd::Absent) => {
+            return Err(Error::Invalid(format!(
+                "run: --register=yes: there is no systemd-machined, because systemd does not run here ({BOOTED} is missing); \
+                 `netd list` has the machine in any case"
+            )));
+        }
+        (Some(true), Systemd::Units) => {
+            return Err(Error::Invalid(
+                "run: --register=yes: systemd-machined cannot be reached: it is not installed, or there is no system bus".to_owned(),
+            ));
+        }
+    };
     // as for systemd-nspawn, --keep-unit takes away the meaning of both
-    if given.keep_unit || given.slice.is_none() && others.is_empty() {
-        return Ok((Place::Here, limits));
+    let in_scope = given.slice.is_some() || !others.is_empty() || register != Register::No;
+    if given.keep_unit || !in_scope {
+        return Ok((Place::Here, limits, register));
     }
     if !booted {
         let what = match (&given.slice, others.first()) {
@@ -60,17 +104,21 @@ pub(super) fn plan(args: &RunArgs, booted: bool) -> Result<(Place, Limits), Erro
         "--collect".to_owned(),
     ];
     words.push(format!("--slice={slice}"));
+    if args.integration.boot {
+        // the init's cgroups go below it
+        words.push("--property=Delegate=yes".to_owned());
+    }
     words.extend(
         others
             .into_iter()
             .map(|property| format!("--property={property}")),
     );
-    Ok((Place::Scope(words), limits))
+    Ok((Place::Scope(words), limits, register))
 }
 
 /// Moves to the place: by becoming systemd-run, which starts this very command line again in the scope.
-pub(super) fn enter(args: &RunArgs) -> Result<Limits, Error> {
-    let (place, limits) = plan(args, Path::new(BOOTED).is_dir())?;
+pub(super) fn enter(args: &RunArgs) -> Result<(Limits, Register), Error> {
+    let (place, limits, register) = plan(args, Systemd::here())?;
     if let Place::Scope(words) = place
         && std::env::var_os(SCOPED).is_none()
     {
@@ -87,7 +135,7 @@ pub(super) fn enter(args: &RunArgs) -> Result<Limits, Error> {
             .exec();
         return Err(Error::Invalid(format!("run: start systemd-run: {failed}")));
     }
-    Ok(limits)
+    Ok((limits, register))
 }
 
 #[cfg(test)]
@@ -97,10 +145,18 @@ mod tests {
     use crate::cli;
 
     fn planned(line: &str, booted: bool) -> Result<(Place, Limits), String> {
+        let here = match booted {
+            true => Systemd::Units,
+            false => Systemd::Absent,
+        };
+        registered(line, here).map(|(place, limits, _)| (place, limits))
+    }
+
+    fn registered(line: &str, here: Systemd) -> Result<(Place, Limits, Register), String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let args =
             cli::parse_run_words(&[vec!["netd".into(), "run".into()], words].concat()).unwrap();
-        plan(&args, booted).map_err(|e| e.to_string())
+        plan(&args, here).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -137,11 +193,42 @@ mod tests {
         assert!(
             planned("--register=yes", true)
                 .unwrap_err()
-                .contains("--register=yes")
+                .contains("cannot be reached")
+        );
+        assert!(
+            planned("--register=yes", false)
+                .unwrap_err()
+                .contains("systemd does not run")
         );
         assert_eq!(
             planned("--register=no --keep-unit", true).unwrap().0,
             Place::Here
         );
+    }
+
+    #[test]
+    fn machines_are_registered_where_somebody_lists_them() {
+        let at = |line: &str, here| registered(line, here).unwrap();
+        let (place, _, register) = at("-b", Systemd::Machined);
+        let words = [
+            "--quiet",
+            "--scope",
+            "--collect",
+            "--slice=machine.slice",
+            "--property=Delegate=yes",
+        ];
+        assert_eq!(place, Place::Scope(words.map(str::to_owned).to_vec()));
+        assert_eq!(register, Register::Try);
+        let (place, _, register) = at("--register=yes --keep-unit", Systemd::Machined);
+        assert_eq!((place, register), (Place::Here, Register::Must));
+        for (line, here) in [
+            ("--register=no", Systemd::Machined),
+            ("--no-root", Systemd::Machined),
+            ("-b", Systemd::Units),
+            ("-b", Systemd::Absent),
+        ] {
+            let (place, _, register) = at(line, here);
+            assert_eq!((place, register), (Place::Here, Register::No), "{line}");
+        }
     }
 }

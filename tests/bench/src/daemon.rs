@@ -217,6 +217,8 @@ impl Drop for Daemon {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Its keeper ends with the folder, and the host's network with the keeper.
+        let _ = fs::remove_dir_all(self.folder.join("run"));
     }
 }
 

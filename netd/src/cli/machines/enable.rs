@@ -122,7 +122,8 @@ fn unit_of(context: &Context, name: &str, zones: &[ZoneName]) -> Result<String, 
         line.push(' ');
         line.push_str(&quoted(&word));
     }
-    let run = super::start::words(zones).join(" ");
+    // the unit that it is in is this one
+    let run = format!("{} --keep-unit", super::start::words(zones).join(" "));
     Ok(format!(
         "# Written by `netd enable {name}`; `netd disable {name}` removes it.\n\
          [Unit]\n\

@@ -66,6 +66,7 @@ pub(in crate::cli) struct Apart {
     mtu: Option<i64>,
     labels: BTreeMap<String, String>,
     published: Vec<String>,
+    bandwidth: Vec<String>,
     state: &'static str,
 }
 
@@ -84,6 +85,7 @@ impl Apart {
             mtu: None,
             labels: BTreeMap::new(),
             published: Vec::new(),
+            bandwidth: Vec::new(),
             state: "running",
         }
     }

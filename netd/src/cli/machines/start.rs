@@ -143,16 +143,9 @@ fn zones_of(context: &Context, machine: &ContainerName) -> Result<Vec<ZoneName>,
 
 /// `netd run` as nspawn@.service would have it, but for the network: what no zone judges is not there.
 pub(super) fn words(zones: &[ZoneName]) -> Vec<String> {
-    let mut words: Vec<String> = [
-        "run",
-        "--quiet",
-        "--boot",
-        "-U",
-        "--keep-unit",
-        "--settings=override",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut words: Vec<String> = ["run", "--quiet", "--boot", "-U", "--settings=override"]
+        .map(str::to_owned)
+        .to_vec();
     match zones {
         [] => words.push("--private-network".into()),
         zones => {

@@ -49,10 +49,11 @@ pub(crate) struct PrivilegeArgs {
     /// The scope's slice, where systemd runs
     #[arg(short = 'S', long, value_name = "SLICE", help_heading = "Resources")]
     pub(crate) slice: Option<String>,
-    /// Stay in the unit that netd was started in; so it is unless --slice or --property say otherwise
+    /// Stay in the unit that netd was started in; so it is where systemd-machined is told nothing, and --slice and --property say
+    /// nothing else
     #[arg(long, help_heading = "Resources")]
     pub(crate) keep_unit: bool,
-    /// Tell systemd-machined of it [default: no]
+    /// Tell systemd-machined of it, so that machinectl lists it [default: yes, where there is one]
     #[arg(long, value_name = "BOOL", value_parser = boolean, help_heading = "Resources")]
     pub(crate) register: Option<bool>,
 }

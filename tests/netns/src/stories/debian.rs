@@ -23,7 +23,7 @@ pub fn what_debootstrap_makes_is_a_root() {
     let told = run(
         &["-U", "--read-only", "--network-zone=web"],
         ". /etc/os-release; echo $ID; id -u; ip -4 -o address show dev host0 | wc -l; \
-         touch /etc/x 2>/dev/null || echo fixed; dpkg --version | head -n 1 | cut -d ' ' -f 2",
+         touch /etc/x 2>/dev/null || echo fixed; dpkg --version | head -n 1 | cut -d ' ' -f 1",
     );
     let lines = told.ok();
     let lines: Vec<&str> = lines.lines().collect();

@@ -210,7 +210,7 @@ pub fn a_container_that_hides_its_proc_is_visited_all_the_same() {
     fs::write(&file, "words").unwrap();
     // what a visitor might look up is somebody else's: /proc, /dev and the first process's own directory
     let lies = "mkdir /tmp/gone; cd /tmp/gone; rmdir /tmp/gone; mount -t tmpfs none /proc; mkdir -p /proc/self/fd /proc/1/ns; \
-        ln -s / /proc/self/cwd; ln -s /bin/attack /proc/self/exe; for n in 0 1 2 3 4 5 6 7 8 9; do ln -s /etc/passwd /proc/self/fd/$n; done; \
+        ln -s / /proc/self/cwd; ln -s /bin/busybox /proc/self/exe; for n in 0 1 2 3 4 5 6 7 8 9; do ln -s /etc/passwd /proc/self/fd/$n; done; \
         for n in user mnt pid net; do ln -s /etc/passwd /proc/1/ns/$n; done; mkfifo /proc/self/oom_score_adj; \
         mount -t tmpfs none /dev/pts; mkfifo /dev/pts/ptmx; echo >/tmp/ready";
     let command = format!("{lies}; {FOREVER}");

@@ -158,6 +158,10 @@ pub fn an_init_that_asks_for_it_is_started_again() {
         "[[egress]]\nto = [\"192.0.2.2\"]\nports = [\"tcp/80\"]\n",
     );
     let tree = bootable(&world, "box");
+    script(
+        &tree.join("bin/bound"),
+        "#!/bin/sh\n[ \"$1\" = bound ] && ip addr add $ip/$mask dev host0 && ip route add default via $router\nexit 0\n",
+    );
     // what it was started with by hand is kept: a label, a mount, a limit
     let mut run = world.command();
     run.args([
@@ -218,7 +222,10 @@ pub fn a_machine_is_stopped_by_the_signal_it_was_started_with() {
     let world = World::new("inits-signal");
     let tree = super::run::root(&world.dir);
     let script = "trap 'echo usr1 >/srv/told; exit 0' USR1; trap 'echo term >/srv/told; exit 0' TERM; touch /srv/up; while :; do sleep 0.1; done";
-    for (option, told) in [("--kill-signal=SIGUSR1", "usr1\n"), ("--quiet", "term\n")] {
+    for (option, told) in [
+        ("--kill-signal=SIGUSR1", "usr1\n"),
+        ("--hostname=box", "term\n"),
+    ] {
         let mut run = world.command();
         run.args(["run", "-q", "-M", "box", "--private-network", option, "-D"])
             .arg(&tree)

@@ -31,7 +31,7 @@ pub fn networkd_leaves_our_bridges_alone() {
             .collect();
         let script = format!(
             "for d in /etc/systemd/network /run/systemd; do mkdir -p $d; mount -t tmpfs t $d; done; {} \
-             mount -t tmpfs t /lib/systemd/network; mount -t sysfs -o ro s /sys; cd /run/systemd; \
+             mount -t tmpfs t /lib/systemd/network; mount --rbind /sys /sys; mount -o remount,bind,ro /sys; cd /run/systemd; \
              mkdir -p netif/links netif/leases netif/lldp; chown -R systemd-network:systemd-network netif; \
              /lib/systemd/systemd-networkd >/run/systemd/said 2>&1 & n=0; \
              for link in vz-web vb-shop; do index=$(ip -o link show $link | cut -d: -f1); \

