@@ -27,7 +27,7 @@ struct Step {
     clean: bool,
     /// The server's processor time for one exchange, in µs.
     cpu: f64,
-    /// Resident memory of the server at its highest, in KiB.
+    /// Resident memory of the server at its highest while it is asked, in KiB.
     memory: u64,
     /// Mean time until the offer and until the acknowledgement, in µs.
     offer: f64,
@@ -132,6 +132,7 @@ fn climb(options: &Options, server: Server, seconds: u32, folder: &Path) -> Resu
 fn step(options: &Options, server: Server, rate: u32, seconds: u32, folder: &Path) -> Result<Step> {
     empty_folder(folder)?;
     let running = server.start(options, folder)?;
+    running.forget_peak()?;
     let before = running.processor_time()?;
     let told = perf(running.client(), rate, seconds)?;
     // What is under way is done, and on this bill.

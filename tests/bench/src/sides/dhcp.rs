@@ -313,6 +313,12 @@ impl Running {
         }
     }
 
+    /// Begins anew with the highest resident memory (proc_pid_clear_refs(5)): what a start needs is not what serving needs.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.pid());
+        std::fs::write(&path, "5").during(|| format!("write {path}"))
+    }
+
     /// Resident memory at its highest, in KiB.
     pub(crate) fn memory(&self) -> Result<u64> {
         let status = proc_file(self.pid(), "status")?;

@@ -273,7 +273,8 @@ pub fn an_address_in_use_is_declined() {
     let world = World::new("dhcp-decline");
     // dhcpcd 9.4.1 forgets what it declines when it was acknowledged at once: no server, no address.
     zone_file(&world, "lab", &format!("{ZONE}rapid-commit = false\n")).ok();
-    // udhcpc asks by ARP with -a, dhcpcd always
+    // udhcpc asks by ARP with -a, dhcpcd always; networkd 252 does too, with SendDecline=, and then finds no way to say so
+    // without the address; dhclient does not ask
     for (name, script) in [
         (
             "udhcpc",
@@ -348,4 +349,42 @@ pub fn a_remembered_address_is_confirmed_or_refused() {
             "{wrong}: {refused}"
         );
     }
+    dhcpcd_remembers(&world);
+}
+
+/// The same with dhcpcd and a lease of its own making.
+fn dhcpcd_remembers(world: &World) {
+    let (client, name): (&Client, _) = (&CLIENTS[2], "dhcpcd");
+    let inside = world.container(name).in_zone("lab").dhcp().bare().start();
+    let address = inside.v4().to_string();
+    let run = |before: &str| {
+        let script = format!(
+            "{before}; dhcpcd -4 -1 -B -d -t 20 --noipv4ll host0; code=$?; cp /var/lib/dhcpcd/host0.lease $PLACE/lease; exit $code"
+        );
+        let mut command = client.command(&world.dir, &script);
+        let ran = inside.netns.enter(|| crate::net::netns::run(&mut command));
+        assert_eq!(ran.code, 0, "{ran}");
+        ran.stderr
+    };
+    let first = run("true");
+    assert!(first.contains("soliciting a DHCP lease"), "{first}");
+    let remembers = "ip addr flush dev host0; cp $PLACE/lease /var/lib/dhcpcd/host0.lease";
+    let confirmed = run(remembers);
+    assert!(
+        confirmed.contains(&format!("rebinding lease of {address}"))
+            && !confirmed.contains("soliciting a DHCP lease")
+            && has(&inside, &address),
+        "{confirmed}"
+    );
+    // It is another's now, and this one has another: refused, and the new one given.
+    world.netd(&format!("detach {name}")).ok();
+    let netns = inside.netns.path();
+    let attach = format!(
+        "attach {name} --zone lab --netns {} --configure dhcp --ip 10.77.0.99",
+        netns.display()
+    );
+    world.netd(&attach).ok();
+    let refused = run(remembers);
+    assert!(refused.contains("NAK"), "{refused}");
+    assert!(has(&inside, "10.77.0.99"), "{refused}");
 }

@@ -230,12 +230,13 @@ pub fn podman_runs_the_installed_hook() {
     ] {
         let script = format!(
             "run --rm --annotation io.netd.zone=web --annotation io.netd.name=named --annotation '{labels}' \
-             --rootfs $ROOT /bin/sh -c 'ip addr show host0; nc -w1 192.0.2.2 80 </dev/null; \
+             --rootfs $ROOT /bin/sh -c 'cat /etc/resolv.conf; ip addr show host0; nc -w1 192.0.2.2 80 </dev/null; \
              nc -w1 192.0.2.2 22 </dev/null; exit 3'"
         );
         let ran = podman(&world, &script);
         assert_eq!(ran.code, 3, "{ran}");
         assert!(ran.stdout.contains("inet 10.89."), "{ran}");
+        assert!(ran.stdout.contains("nameserver 10.89.0.1\n"), "{ran}");
         assert_eq!(ran.stdout.matches("world 192.0.2.1").count(), 1, "{ran}");
         nothing_is_left(&world);
     }
