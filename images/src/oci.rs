@@ -173,7 +173,7 @@ fn resolve(
         MediaType::ImageIndex => below(layout, entry, depth),
         MediaType::Other(kind) if *kind == docker("manifest.list") => below(layout, entry, depth),
         other => Err(layout.wrong(
-            &entry.digest().to_string(),
+            entry.digest().as_ref(),
             &format!("is of the type {other}, and no image"),
         )),
     }
@@ -185,7 +185,7 @@ fn below(
     depth: usize,
 ) -> Result<ImageManifest, ImageError> {
     if depth == DEPTH {
-        return Err(layout.wrong(&entry.digest().to_string(), "leads on and on"));
+        return Err(layout.wrong(entry.digest().as_ref(), "leads on and on"));
     }
     let index: ImageIndex = layout.json_of(entry)?;
     let entries: Vec<&Descriptor> = index.manifests().iter().collect();
@@ -220,7 +220,7 @@ fn is_layer(layout: &Layout<'_>, layer: &Descriptor) -> Result<(), ImageError> {
             Ok(())
         }
         other => Err(layout.wrong(
-            &layer.digest().to_string(),
+            layer.digest().as_ref(),
             &format!("a layer of the type {other} cannot be unpacked"),
         )),
     }

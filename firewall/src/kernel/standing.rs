@@ -115,6 +115,7 @@ fn predecessor(key: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::sets::{Action, Direction, Family, Shape};

@@ -156,7 +156,7 @@ impl<'a> Layout<'a> {
         );
         match known && digest.digest().bytes().all(|b| b.is_ascii_hexdigit()) {
             true => Ok(format!("blobs/{}/{}", digest.algorithm(), digest.digest())),
-            false => Err(self.wrong(&digest.to_string(), "is no digest that is known")),
+            false => Err(self.wrong(digest.as_ref(), "is no digest that is known")),
         }
     }
 

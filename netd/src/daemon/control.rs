@@ -154,7 +154,8 @@ impl Control {
 
     async fn attach(&mut self, request: AttachRequest) -> Result<Attached, Error> {
         let descriptors = std::mem::take(&mut self.descriptors);
-        self.name_free(&request.container).await?;
+        self.old_links_gone(&request.container, descriptors.first())
+            .await?;
         let done = self.engine.borrow_mut().attach(request, descriptors)?;
         if done.created {
             // Runs when the answer was written and this task waits for the next call, or with that.
@@ -342,15 +343,21 @@ fn busy(what: &str, container: &str) -> Error {
 }
 
 impl Control {
-    /// Waits until the name's old link is deleted.
-    async fn name_free(&self, container: &str) -> Result<(), Error> {
+    /// Waits until the name's old link is deleted, and any other that was in the network namespace.
+    async fn old_links_gone(&self, container: &str, netns: Option<&OwnedFd>) -> Result<(), Error> {
+        let netns = || {
+            let stat = rustix::fs::fstat(netns?).ok()?;
+            Some((stat.st_dev, stat.st_ino))
+        };
         let waiting = async {
             loop {
                 let reaped = self.engine.borrow().reaped.clone();
                 let notified = reaped.notified();
-                if !self.engine.borrow().is_closing(container) {
+                let engine = self.engine.borrow();
+                if !engine.is_closing(container) && !engine.is_leaving(netns) {
                     return;
                 }
+                drop(engine);
                 notified.await;
             }
         };

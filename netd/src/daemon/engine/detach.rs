@@ -151,7 +151,7 @@ impl Engine {
             true => Vec::new(),
             false => record.ips(),
         };
-        self.closing.insert(record.port());
+        self.closing.insert(record.port(), record.netns);
         self.reaper.gather(record.port(), led_to);
     }
 

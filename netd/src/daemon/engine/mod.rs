@@ -136,8 +136,8 @@ pub(crate) struct Engine {
     chosen: BTreeMap<ZoneName, (Option<Ipv4Net>, Option<Ipv6Net>)>,
     /// What limits ports.
     limited: bandwidth::Limited,
-    /// Ports whose old link is closed and not yet deleted.
-    closing: BTreeSet<PortName>,
+    /// Ports whose old link is closed and not yet deleted, with the network namespaces that its other end is in.
+    closing: BTreeMap<PortName, (u64, u64)>,
     /// Told each time names leave `closing`.
     pub(crate) reaped: std::rc::Rc<Notify>,
     reaper: Reaper,

@@ -123,7 +123,7 @@ impl Engine {
             unsaved: BTreeMap::new(),
             chosen: chosen_subnets(&stored),
             limited: super::bandwidth::Limited::default(),
-            closing: BTreeSet::new(),
+            closing: BTreeMap::new(),
             reaped: std::rc::Rc::new(Notify::new()),
             reaper,
             forwarding,

@@ -112,6 +112,15 @@ impl Engine {
             std::ops::Bound::Included(from.as_str()),
             std::ops::Bound::Excluded(to.as_str()),
         );
-        self.closing.contains(container) || self.closing.range::<str, _>(between).next().is_some()
+        let further = || self.closing.range::<str, _>(between).next();
+        self.closing.contains_key(container) || further().is_some()
+    }
+
+    /// Whether an old link is still in this network namespace, with the names and routes that it has there.
+    pub(crate) fn is_leaving(&self, netns: impl FnOnce() -> Option<(u64, u64)>) -> bool {
+        if self.closing.is_empty() {
+            return false;
+        }
+        netns().is_some_and(|netns| self.closing.values().any(|its| *its == netns))
     }
 }

@@ -246,6 +246,14 @@ pub fn nobody_is_attached_twice() {
     one.detach();
     one.try_attach().unwrap();
     assert_eq!(one.told(), before, "a name keeps its address");
+    // Another name in the same namespace, at once: what the first one had there is gone by then.
+    one.detach();
+    world
+        .netd("attach heir --zone dmz --netns /run/netns/one")
+        .ok();
+    let inside = world.sh("ip netns exec one ip -br address show dev host0");
+    assert!(inside.contains("10.89.1."), "{inside}");
+    world.netd("detach heir").ok();
 }
 
 pub fn many_at_once() {
