@@ -45,6 +45,7 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("policy check", "policy-check"),
     ("policy show", "policy-show"),
     ("policy log", "decision"),
+    ("policy learn --forget", "policy-learn-forget"),
     ("policy learn", "policy-learn"),
     ("policy diff", "policy-diff"),
     ("policy apply", "policy-apply"),
@@ -76,6 +77,7 @@ pub fn of(words: &[&str]) -> Option<&'static str> {
         .collect();
     let told = match plain.as_slice() {
         ["status", _, ..] => "status NAME".to_owned(),
+        ["policy", "learn", ..] if words.contains(&"--forget") => "policy learn --forget".into(),
         ["zone" | "policy" | "lease", second, ..] => format!("{} {second}", plain[0]),
         [first, ..] => (*first).to_owned(),
         [] => return None,

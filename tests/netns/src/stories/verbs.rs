@@ -314,7 +314,7 @@ pub fn every_document_keeps_to_its_schema() {
         "status c2",
         "show c1",
         "policy show c1",
-        "policy learn c1",
+        "policy learn c1 --forget",
         "explain c1 192.0.2.2 tcp/80",
         "lease list",
         &format!("copy-to c1 {file} /srv/box"),
