@@ -101,6 +101,8 @@ pub fn skopeo_and_umoci_make_images_of_netds() {
     let mut left: Vec<_> = left.map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["box", "packed", "zst"]);
+    // or nobody could clear it away
+    netd(&world, &["read-only", "zst", "no"]).ok();
 }
 
 pub fn what_docker_exports_is_a_root() {
