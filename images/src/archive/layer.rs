@@ -22,7 +22,7 @@ const MARKS: &[u8] = b".wh..wh.";
 /// Applies a layer to `tree`; `open` begins to read it, and is asked twice. It may be compressed.
 ///
 /// # Errors
-/// As [`super::unpack`], and what `open` says.
+/// As [`super::unpack()`], and what `open` says.
 pub(crate) fn apply<R: Read>(
     mut open: impl FnMut() -> Result<R, ImageError>,
     tree: BorrowedFd<'_>,

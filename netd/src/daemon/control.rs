@@ -353,11 +353,13 @@ impl Control {
             loop {
                 let reaped = self.engine.borrow().reaped.clone();
                 let notified = reaped.notified();
-                let engine = self.engine.borrow();
-                if !engine.is_closing(container) && !engine.is_leaving(netns) {
+                let there = {
+                    let engine = self.engine.borrow();
+                    engine.is_closing(container) || engine.is_leaving(netns)
+                };
+                if !there {
                     return;
                 }
-                drop(engine);
                 notified.await;
             }
         };
