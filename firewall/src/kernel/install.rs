@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::dump::{ChainState, ElementState, SetState};
 use super::encode::{Batch, meter_state, set_state};
 use super::nf;
-use super::standing::Ranges;
+use super::standing::{Numbers, Ranges};
 use super::steps::everywhere;
 use super::tables::{Tables, TablesError, check_owner, is_odd};
 use crate::sets::{Element, Limit, SetId, SetSpec};
@@ -240,20 +240,29 @@ impl Tables {
         wanted: &BySet<'_>,
     ) -> Result<BTreeMap<SetId, Ranges>, TablesError> {
         let mut ranges = BTreeMap::new();
+        let mut numbers = Numbers::default();
         for (spec, standing) in self.skeleton.iter().zip(standing) {
             let Standing::Ours(_, sets) = standing else {
                 continue;
             };
             let of_table = self.specs.iter().filter(|(_, set)| set.table == spec.table);
             for (id, set) in of_table.filter(|(_, set)| set.interval) {
-                if !sets.contains(&set_state(set)) {
+                let stands = sets.contains(&set_state(set));
+                let found = match stands {
+                    true => self.dump.elements(set.table, &set.name)?,
+                    false => Vec::new(),
+                };
+                let wanted = wanted.get(id).map(Vec::as_slice).unwrap_or_default();
+                if id.is_numbered() {
+                    numbers.note(&found, wanted);
+                }
+                if !stands {
                     continue;
                 }
-                let found = self.dump.elements(set.table, &set.name)?;
-                let wanted = wanted.get(id).map(Vec::as_slice).unwrap_or_default();
                 ranges.insert(*id, Ranges::of(*id, set, found, wanted));
             }
         }
+        numbers.settle(&mut ranges);
         Ok(ranges)
     }
 }

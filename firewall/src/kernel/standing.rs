@@ -4,7 +4,7 @@
 //! rarely want the very same ranges. What stands under a number never changes, though: what lacks is added
 //! before anything leads to it, and what is too much goes when nothing does any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::dump::ElementState;
 use super::verify::states;
@@ -15,7 +15,7 @@ use crate::sets::{Element, Key, SetId, SetSpec};
 pub(super) enum Ranges {
     /// They are what they should be.
     Right,
-    /// Ranges under numbers of which none has to change.
+    /// Ranges under numbers of which none has to change: see [`Numbers::settle`].
     Differ {
         /// To be added first.
         lacking: Vec<Element>,
@@ -47,27 +47,53 @@ impl Ranges {
             return Ranges::Wrong;
         };
         let wanted: BTreeSet<Element> = wanted.iter().map(|element| with_last(element)).collect();
-        let lacking: Vec<Element> = wanted.difference(&there).cloned().collect();
-        let surplus: Vec<Element> = there.difference(&wanted).cloned().collect();
-        let of = |elements: &BTreeSet<Element>| -> BTreeSet<Vec<u8>> {
-            elements.iter().map(number).collect()
-        };
-        let (numbers_there, numbers_wanted) = (of(&there), of(&wanted));
-        let changes = |element: &Element, numbers: &BTreeSet<Vec<u8>>| {
-            numbers.contains(number(element).as_slice())
-        };
-        let any = lacking.iter().any(|e| changes(e, &numbers_there))
-            || surplus.iter().any(|e| changes(e, &numbers_wanted));
-        match any {
-            true => Ranges::Wrong,
-            false => Ranges::Differ { lacking, surplus },
+        Ranges::Differ {
+            lacking: wanted.difference(&there).cloned().collect(),
+            surplus: there.difference(&wanted).cloned().collect(),
         }
     }
 }
 
-/// The number that an element of a numbered set stands under, as it is in the key.
-fn number(element: &Element) -> Vec<u8> {
-    element.key.0.iter().take(4).copied().collect()
+/// The numbers under which something stands, and those under which something should, in whichever set.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    there: BTreeSet<[u8; 4]>,
+    wanted: BTreeSet<[u8; 4]>,
+}
+
+impl Numbers {
+    /// Notes what stands in a set with numbers, and what should.
+    pub(super) fn note(&mut self, found: &[ElementState], wanted: &[&Element]) {
+        let begins = found.iter().filter(|state| !state.interval_end);
+        self.there
+            .extend(begins.filter_map(|state| number(&state.key)));
+        let wanted = wanted.iter().filter_map(|element| number(&element.key.0));
+        self.wanted.extend(wanted);
+    }
+
+    /// Where what stands under a number would change, all that differs is wrong: packets would meet the old and the
+    /// new under it. Numbers are hashes, and once in a great while two things have the same one.
+    pub(super) fn settle(&self, sets: &mut BTreeMap<SetId, Ranges>) {
+        let changes = |elements: &[Element], numbers: &BTreeSet<[u8; 4]>| {
+            let mut its = elements.iter().filter_map(|element| number(&element.key.0));
+            its.any(|number| numbers.contains(&number))
+        };
+        let any = sets.values().any(|ranges| match ranges {
+            Ranges::Differ { lacking, surplus } => {
+                changes(lacking, &self.there) || changes(surplus, &self.wanted)
+            }
+            Ranges::Right | Ranges::Wrong => false,
+        });
+        let differ = |ranges: &&mut Ranges| matches!(ranges, Ranges::Differ { .. });
+        for ranges in sets.values_mut().filter(differ).filter(|_| any) {
+            *ranges = Ranges::Wrong;
+        }
+    }
+}
+
+/// The number that a key begins with.
+fn number(key: &[u8]) -> Option<[u8; 4]> {
+    key.first_chunk().copied()
 }
 
 fn with_last(element: &Element) -> Element {
@@ -121,6 +147,7 @@ mod tests {
     use crate::sets::{Action, Direction, Family, Shape};
 
     const NET: SetId = SetId::Rule(Direction::Egress, Family::V4, Action::Allow, Shape::Net);
+    const PORTS: SetId = SetId::Rule(Direction::Egress, Family::V4, Action::Allow, Shape::Ports);
 
     fn net(number: u32, net: &str) -> Element {
         let (first, last) = net.split_once('-').unwrap_or((net, net));
@@ -129,9 +156,23 @@ mod tests {
     }
 
     fn of(there: &[Element], wanted: &[Element]) -> Ranges {
-        let spec = NET.spec();
-        let found = there.iter().flat_map(|e| states(&spec, e)).collect();
-        Ranges::of(NET, &spec, found, &wanted.iter().collect::<Vec<_>>())
+        let [(_, ranges)] = all_of([(NET, there, wanted)]);
+        ranges
+    }
+
+    /// Several sets at once.
+    fn all_of<const N: usize>(sets: [(SetId, &[Element], &[Element]); N]) -> [(SetId, Ranges); N] {
+        let mut numbers = Numbers::default();
+        let mut all = BTreeMap::new();
+        for (id, there, wanted) in sets {
+            let spec = id.spec();
+            let found: Vec<_> = there.iter().flat_map(|e| states(&spec, e)).collect();
+            let wanted: Vec<_> = wanted.iter().collect();
+            numbers.note(&found, &wanted);
+            all.insert(id, Ranges::of(id, &spec, found, &wanted));
+        }
+        numbers.settle(&mut all);
+        all.into_iter().collect::<Vec<_>>().try_into().unwrap()
     }
 
     #[test]
@@ -169,6 +210,24 @@ mod tests {
         let more = [old[0].clone(), old[1].clone(), net(8, "10.9.0.3")];
         assert_eq!(of(&old, &more), Ranges::Wrong);
         assert_eq!(of(&more, &old), Ranges::Wrong);
+    }
+
+    #[test]
+    fn a_number_that_means_something_else_in_another_set_is_written_anew() {
+        let ports = |number: u32| {
+            let key = |port| Key::new().mark(number).proto(6).port(port);
+            Element::range(PORTS, key(1), key(9))
+        };
+        let (seven, eight) = ([net(7, "10.0.0.1")], [net(8, "10.0.0.1")]);
+        // it comes here, and stands there; it goes here, and is wanted there
+        for (there, wanted) in [([].as_slice(), [ports(7)].as_slice()), (&[ports(8)], &[])] {
+            let sets = all_of([(NET, &seven, &seven), (PORTS, there, wanted)]);
+            let is_wrong = there.is_empty();
+            assert_eq!(sets[1].1 == Ranges::Wrong, is_wrong, "{sets:?}");
+            assert_eq!(sets[0].1, Ranges::Right);
+            let sets = all_of([(NET, &eight, &eight), (PORTS, there, wanted)]);
+            assert_eq!(sets[1].1 == Ranges::Wrong, !is_wrong, "{sets:?}");
+        }
     }
 
     #[test]
