@@ -92,7 +92,7 @@ fn tell_slowest() {
         .iter()
         .map(|(time, name)| format!("{name} {} s", time.as_secs()))
         .collect();
-    println!(
+    eprintln!(
         "slowest of {} s in all: {}",
         all.as_secs(),
         slowest.join(", ")
