@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::process::{Pid, PidfdFlags};
 
 use crate::cgroup::Cgroups;
 use crate::error::SpawnError;
@@ -40,6 +40,7 @@ pub fn run(settings: &Settings) -> Result<Exit, SpawnError> {
         Ok(n) => return Err(SpawnError::Threads(n)),
         Err(e) => return Err(SpawnError::System("count threads", e)),
     }
+    sys::keep_dead_children();
     let mut settings = settings.clone();
     if settings.privileges.add == CapabilitySet::ALL {
         // all that there are to give, where netd itself has not all
@@ -148,7 +149,7 @@ fn run_plan(plan: &Plan<'_>, slot: &Slot, cgroups: Option<&Cgroups>) -> Result<E
         console: None,
     };
     let ended = front.attend(console);
-    let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    let _ = sys::wait(pid);
     ended.unwrap_or_else(|| {
         for warning in monitor::clean_up_after(plan, slot, cgroups) {
             tracing::warn!("{warning}");

@@ -11,7 +11,7 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Rlimit, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Rlimit};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cgroup::{self, Cgroups};
@@ -146,7 +146,7 @@ impl Monitor<'_> {
         if let Some(pid) = pid.and_then(|text| Pid::from_raw(text.trim().parse().ok()?)) {
             // our own child, not reaped yet, so the number is still its own
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            let _ = sys::wait(pid);
         }
     }
 
@@ -294,8 +294,7 @@ fn enter_network(path: &Path) -> Result<(), Failure> {
 /// Kills our child if it has not ended, and tells how it did.
 pub(crate) fn reap(pid: Pid, pidfd: BorrowedFd<'_>) -> Exit {
     let _ = signals::kill_and_wait(pidfd);
-    let ended = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-    let Ok(Some((_, status))) = ended else {
+    let Ok(status) = sys::wait(pid) else {
         return Exit::Code(255);
     };
     match (status.exit_status(), status.terminating_signal()) {
