@@ -51,7 +51,7 @@ pub use front::run;
 pub use plan::{Guest, IdRange, Making, Plan, Shown, UidRange, What};
 pub use settings::{
     Attach, Bind, CapabilitySet, Cpus, Credential, Hook, Hooks, IdMap, Limits, MachineName,
-    Network, Overlay, Ownership, Personality, PrivateUsers, Privileges, Rlimit, Settings, Source,
+    Network, Overlay, Ownership, Pending, Personality, PrivateUsers, Privileges, Rlimit, Settings, Source,
     Terminal, Tmpfs, UserName, Volatile, boolean,
 };
 pub use state::{Running, kill, list};

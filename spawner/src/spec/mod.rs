@@ -162,10 +162,12 @@ fn environment(plan: &Plan<'_>) -> Vec<String> {
 fn namespaces(plan: &Plan<'_>) -> Vec<Value> {
     let mut types = vec!["pid", "mount", "ipc", "uts", "cgroup"];
     // one that is there already the monitor has entered
-    if matches!(
-        plan.settings.network,
-        Network::Private | Network::Hook { .. } | Network::Caller(_)
-    ) {
+    if !plan.network_ahead()
+        && matches!(
+            plan.settings.network,
+            Network::Private | Network::Hook { .. } | Network::Caller(_)
+        )
+    {
         types.push("network");
     }
     if plan.range.is_some() {
