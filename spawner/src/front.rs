@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{self, Cgroups};
 use crate::error::SpawnError;
 use crate::monitor::{self, Monitor};
 use crate::plan::{Plan, UidRange};
@@ -111,6 +111,8 @@ fn run_plan(plan: &Plan<'_>, slot: &Slot, cgroups: Option<&Cgroups>) -> Result<E
     if !settings.no_root {
         let config = spec::spec(plan).to_string();
         slot.write("bundle/config.json", config.as_bytes())?;
+        let (file, content) = cgroup::DECOY;
+        slot.write(&format!("bundle/{file}"), content)?;
     }
     let console = match plan.pty {
         true => Some(
