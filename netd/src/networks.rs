@@ -144,8 +144,7 @@ impl UnderWay {
             ports.push(answer.container);
         }
         let container = Container::joined(ports);
-        let container =
-            container.ok_or_else(|| Error::Invalid("attach: no zone".to_owned()))?;
+        let container = container.ok_or_else(|| Error::Invalid("attach: no zone".to_owned()))?;
         Ok(Attached {
             container,
             created,

@@ -68,7 +68,10 @@ pub(crate) fn begin_attach(
     let Network::Caller(caller) = &plan.settings.network else {
         return Ok(UnderWay::default());
     };
-    let pending = caller.attach(&state_for_caller(plan, bundle, "creating", Some(pid)), netns);
+    let pending = caller.attach(
+        &state_for_caller(plan, bundle, "creating", Some(pid)),
+        netns,
+    );
     pending
         .map(|pending| UnderWay(Some(pending)))
         .map_err(not_set_up)
@@ -125,12 +128,7 @@ fn state_for_caller(plan: &Plan<'_>, bundle: &Path, status: &str, pid: Option<i3
 }
 
 /// The OCI state of a container; `pid` as the host counts.
-pub(crate) fn state(
-    plan: &Plan<'_>,
-    bundle: &Path,
-    status: &str,
-    pid: Option<i32>,
-) -> Value {
+pub(crate) fn state(plan: &Plan<'_>, bundle: &Path, status: &str, pid: Option<i32>) -> Value {
     let mut state = json!({
         "ociVersion": "1.0.2",
         "id": plan.settings.name.as_str(),

@@ -206,7 +206,10 @@ fn a_verdict_is_a_few_comparisons_away() {
 #[test]
 fn lists_and_tables_agree() {
     for table in [numbers::X86_64, numbers::I386, numbers::GENERIC] {
-        assert!(table.is_sorted_by_key(|(name, _)| name), "searched by halves");
+        assert!(
+            table.is_sorted_by_key(|(name, _)| name),
+            "searched by halves"
+        );
     }
     for name in ALLOWED.iter().chain(REFUSED) {
         let tables = [numbers::X86_64, numbers::I386, numbers::GENERIC];

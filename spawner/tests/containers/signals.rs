@@ -124,7 +124,8 @@ fn early() {
 fn dispositions() {
     let world = World::new();
     for as_pid2 in [false, true] {
-        let with = json!({ "as_pid2": as_pid2, "command": ["grep", "^Sig[BI]", "/proc/self/status"] });
+        let with =
+            json!({ "as_pid2": as_pid2, "command": ["grep", "^Sig[BI]", "/proc/self/status"] });
         let ignoring = ["--ignore-signal", "--block-signal=USR1,TERM"];
         let ended: Ended = Command::new("env")
             .args(ignoring)
