@@ -12,7 +12,7 @@ mod groups;
 mod lists;
 mod numbers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use calls::Calls;
 
@@ -104,44 +104,48 @@ pub(crate) fn filter(calls: &Calls) -> Vec<Instruction> {
 /// What is done with the calls of one architecture. Every way through it ends in a verdict.
 fn block(architecture: &Architecture, calls: &Calls) -> Vec<Instruction> {
     let mut block = vec![load(NUMBER)];
-    block.extend(tree(&ranges(architecture, calls)));
+    tree(&mut block, &ranges(architecture, calls), &looked_at());
     block
 }
 
+/// What decides about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// This, whatever its arguments.
+    Plain(u32),
+    /// Its arguments: an index into [`looked_at`].
+    Arguments(usize),
+}
+
 /// Numbers from the first on, until the next range begins, and what decides about them.
-type Range = (u32, Vec<Instruction>);
+type Range = (u32, Verdict);
 
 /// All numbers there are, without gaps.
 fn ranges(architecture: &Architecture, calls: &Calls) -> Vec<Range> {
-    let number = |name: &str| {
-        // the tables are in alphabetical order
-        let at = architecture
-            .numbers
-            .binary_search_by(|(known, _)| (*known).cmp(name));
-        at.ok().map(|at| architecture.numbers[at].1)
-    };
-    let mut verdicts: BTreeMap<u32, Vec<Instruction>> = BTreeMap::new();
-    for (name, body) in looked_at() {
-        if !(calls.unlooked.contains(name) || calls.refused.contains(name)) {
-            verdicts.extend(number(name).map(|number| (number, body)));
-        }
-    }
     let lists = [
-        // first: they are on the list of those allowed, too
-        (&calls.skipped, NOTHING_DONE),
-        (&calls.allowed, ALLOW),
-        (&calls.unlooked, ALLOW),
         (&calls.refused, NOT_PERMITTED),
+        (&calls.unlooked, ALLOW),
+        (&calls.allowed, ALLOW),
+        // last: they are on the list of those allowed, too
+        (&calls.skipped, NOTHING_DONE),
     ];
+    let mut verdicts = BTreeMap::new();
     for (names, verdict) in lists {
-        for number in names.iter().filter_map(|name| number(name)) {
-            verdicts.entry(number).or_insert_with(|| vec![end(verdict)]);
+        for number in numbers_of(names, architecture) {
+            verdicts.insert(number, Verdict::Plain(verdict));
         }
     }
-    let not_there = vec![end(NOT_THERE)];
+    for (index, (name, _)) in looked_at().iter().enumerate() {
+        if !(calls.unlooked.contains(name) || calls.refused.contains(name)) {
+            for number in numbers_of(&BTreeSet::from([*name]), architecture) {
+                verdicts.insert(number, Verdict::Arguments(index));
+            }
+        }
+    }
+    let not_there = Verdict::Plain(NOT_THERE);
     let mut ranges: Vec<Range> = Vec::new();
     let mut next = 0;
-    let mut begin = |first: u32, verdict: Vec<Instruction>| {
+    let mut begin = |first: u32, verdict: Verdict| {
         if ranges.last().is_none_or(|(_, last)| *last != verdict) {
             ranges.push((first, verdict));
         }
@@ -151,7 +155,7 @@ fn ranges(architecture: &Architecture, calls: &Calls) -> Vec<Range> {
             break;
         }
         if number > next {
-            begin(next, not_there.clone());
+            begin(next, not_there);
         }
         begin(number, verdict);
         next = number + 1;
@@ -160,27 +164,41 @@ fn ranges(architecture: &Architecture, calls: &Calls) -> Vec<Range> {
     ranges
 }
 
+/// The numbers of those names that this architecture has. Both are in alphabetical order.
+fn numbers_of<'a>(
+    names: &'a BTreeSet<&'static str>,
+    architecture: &Architecture,
+) -> impl Iterator<Item = u32> + 'a {
+    let mut table = architecture.numbers.iter().peekable();
+    names.iter().filter_map(move |name| {
+        while table.next_if(|(known, _)| known < name).is_some() {}
+        let found = table.next_if(|(known, _)| known == name);
+        found.map(|(_, number)| *number)
+    })
+}
+
 /// Finds the range of the number that is loaded in a few comparisons: the kernel, which tries every number when a filter is loaded,
-/// took a third of a millisecond for a chain of them.
-fn tree(ranges: &[Range]) -> Vec<Instruction> {
-    let (left, right) = match ranges {
-        [] => return vec![end(NOT_THERE)],
-        [(_, verdict)] => return verdict.clone(),
+/// took twice as long for a chain of them.
+fn tree(program: &mut Vec<Instruction>, ranges: &[Range], looked_at: &[(&str, Vec<Instruction>)]) {
+    let (below, above) = match ranges {
+        [] => return program.push(end(NOT_THERE)),
+        [(_, Verdict::Plain(verdict))] => return program.push(end(*verdict)),
+        [(_, Verdict::Arguments(index))] => return program.extend(&looked_at[*index].1),
         more => more.split_at(more.len() / 2),
     };
-    let (below, above) = (tree(left), tree(right));
-    let middle = right[0].0;
-    let mut program = match u8::try_from(below.len()) {
-        Ok(over) => vec![branch(JUMP_GREATER_OR_EQUAL, middle, over, 0)],
-        // longer than a conditional jump reaches
-        Err(_) => vec![
-            branch(JUMP_GREATER_OR_EQUAL, middle, 0, 1),
-            jump(below.len()),
-        ],
-    };
-    program.extend(below);
-    program.extend(above);
-    program
+    let at = program.len();
+    program.push(branch(JUMP_GREATER_OR_EQUAL, above[0].0, 0, 0));
+    tree(program, below, looked_at);
+    let over = program.len() - at - 1;
+    match u8::try_from(over) {
+        Ok(over) => program[at].jt = over,
+        // farther than a conditional jump reaches; jumps further on are relative and stay right
+        Err(_) => {
+            program[at].jf = 1;
+            program.insert(at + 1, jump(over));
+        }
+    }
+    tree(program, above, looked_at);
 }
 
 /// Calls of which arguments decide, and how.

@@ -204,11 +204,30 @@ fn a_verdict_is_a_few_comparisons_away() {
 }
 
 #[test]
+fn a_tree_may_be_larger_than_a_conditional_jump_reaches() {
+    let ranges: Vec<Range> = (0..1000)
+        .map(|n| {
+            (
+                n * 3,
+                Verdict::Plain([ALLOW, NOT_PERMITTED][n as usize % 2]),
+            )
+        })
+        .collect();
+    let mut program = vec![load(NUMBER)];
+    tree(&mut program, &ranges, &[]);
+    for n in 0..3000 {
+        let right = [ALLOW, NOT_PERMITTED][n as usize / 3 % 2];
+        assert_eq!(verdict(&program, 0, n, 0), right, "{n}");
+    }
+    assert_eq!(verdict(&program, 0, u32::MAX, 0), NOT_PERMITTED);
+}
+
+#[test]
 fn lists_and_tables_agree() {
     for table in [numbers::X86_64, numbers::I386, numbers::GENERIC] {
         assert!(
             table.is_sorted_by_key(|(name, _)| name),
-            "searched by halves"
+            "walked beside a sorted list"
         );
     }
     for name in ALLOWED.iter().chain(REFUSED) {
