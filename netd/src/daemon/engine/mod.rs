@@ -160,6 +160,8 @@ pub(crate) struct Engine {
     answered: Vec<Record>,
     /// When numbers of labels were given out anew, while some may be left over: see [`Engine::tidy_numbers`].
     renumbered: Option<Instant>,
+    /// Zone files that are good and cannot be followed, by stem, and why.
+    unfollowed: BTreeMap<String, String>,
     /// What is wrong besides files, by subject.
     problems: BTreeMap<String, String>,
 }
