@@ -182,6 +182,11 @@ impl Engine {
         self.meet_again();
     }
 
+    /// Whether links that were closed are still there.
+    pub(crate) fn is_reaping(&self) -> bool {
+        self.reaper.is_busy()
+    }
+
     /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.
     fn apply(&mut self, changes: &firewall::sets::Changes) -> Result<(), api::Error> {
         // Also what changes no element may change what the resolver may ask.
