@@ -55,7 +55,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     let engine = Rc::new(RefCell::new(engine));
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
-    let names = dns::Service::start(engine.clone(), dns_changes);
+    let names = dns::Service::start(engine.clone(), dns_changes).await;
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(names.run());
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
