@@ -7,6 +7,7 @@ mod attach;
 mod bad_input;
 mod bandwidth;
 mod boot;
+mod closed;
 mod cni;
 mod cni_chain;
 mod cni_runtimes;
@@ -138,6 +139,7 @@ stories! {
     adopt: nothing_passes_before_a_port_is_adopted, an_adopted_port_is_a_container_like_any_other,
         what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
         adopted_ports_outlive_daemons_and_tampering;
+    closed: what_is_plugged_in_without_a_daemon_is_apart;
     nspawn: machines_find_the_zone_and_the_zone_stays, the_unit_gets_its_network_from_netd;
     nspawn_units: networkd_leaves_our_bridges_alone, the_drop_in_is_a_unit;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
