@@ -52,7 +52,9 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
     }
     if !engine.knows_bridges() {
-        tracing::info!("the kernel does not tell rules of bridges (CONFIG_NFT_BRIDGE_META): two ports that are plugged in at once are apart as soon as daemon or keeper sees them");
+        tracing::info!(
+            "the kernel does not tell rules of bridges (CONFIG_NFT_BRIDGE_META): two ports that are plugged in at once are apart as soon as daemon or keeper sees them"
+        );
     }
     let engine = Rc::new(RefCell::new(engine));
     let mut files = sys::readable(engine.borrow().edit_news()?)?;

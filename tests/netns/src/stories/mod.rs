@@ -169,7 +169,8 @@ stories! {
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;
     cni_several: two_networks_are_two_attachments, what_runtimes_do_at_the_same_time_leaves_one_or_none;
-    cni_chain: containers_of_a_foreign_bridge_are_under_policy, nothing_passes_before_netd_policy_whoever_is_dead;
+    cni_chain: containers_of_a_foreign_bridge_are_under_policy, both_families_of_a_foreign_bridge_are_under_policy,
+        nothing_passes_before_netd_policy_whoever_is_dead;
     cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
