@@ -424,8 +424,13 @@ pub fn both_families_of_a_foreign_bridge_are_under_policy() {
         let out = probe(&web.netns, OUTSIDE[1].parse().unwrap(), "tcp/80");
         assert!(!out.passed(), "web may not open connections");
     };
-    judged();
+    // The kernel first asks whether somebody has the address that the plugin has just given the bridge.
     let gateway6 = "fd00:22::1";
+    let settled = "ip -6 -o addr show dev cni0 tentative";
+    while !world.sh(settled).is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    judged();
     for pod in [&web, &shop, &other] {
         assert!(pings(pod, gateway6), "{}", pod.id);
         chain.check(pod).ok();
