@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use firewall::bandwidth::Shape;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::api::Limit;
 
@@ -125,37 +125,39 @@ pub(crate) fn bandwidth_text(text: &str) -> Result<String, ValueError> {
 
 /// An IPv4 subnet, or `none`.
 pub(crate) fn subnet4(text: &str) -> Result<String, ValueError> {
-    if text == "none" {
-        return Ok(text.to_owned());
-    }
-    match text.parse::<Ipv4Net>() {
-        Ok(net) if net.trunc() == net => Ok(net.to_string()),
-        Ok(net) => Err(ValueError::new(
-            text,
-            format!("has host bits set, did you mean {}?", net.trunc()),
-        )),
-        Err(_) => Err(ValueError::new(
-            text,
-            "is no IPv4 subnet, write it like 10.1.2.0/24",
-        )),
-    }
+    let wrong = "is no IPv4 subnet, write it like 10.1.2.0/24";
+    subnet(
+        text,
+        |text| text.parse::<Ipv4Net>().ok().map(IpNet::from),
+        wrong,
+    )
 }
 
 /// An IPv6 subnet, or `none`.
 pub(crate) fn subnet6(text: &str) -> Result<String, ValueError> {
+    let wrong = "is no IPv6 subnet, write it like fd12:3456:789a:1::/64, or `none`";
+    subnet(
+        text,
+        |text| text.parse::<Ipv6Net>().ok().map(IpNet::from),
+        wrong,
+    )
+}
+
+fn subnet(
+    text: &str,
+    parse: impl Fn(&str) -> Option<IpNet>,
+    wrong: &'static str,
+) -> Result<String, ValueError> {
     if text == "none" {
         return Ok(text.to_owned());
     }
-    match text.parse::<Ipv6Net>() {
-        Ok(net) if net.trunc() == net => Ok(net.to_string()),
-        Ok(net) => Err(ValueError::new(
+    match parse(text) {
+        Some(net) if net.trunc() == net => Ok(net.to_string()),
+        Some(net) => Err(ValueError::new(
             text,
             format!("has host bits set, did you mean {}?", net.trunc()),
         )),
-        Err(_) => Err(ValueError::new(
-            text,
-            "is no IPv6 subnet, write it like fd12:3456:789a:1::/64, or `none`",
-        )),
+        None => Err(ValueError::new(text, wrong)),
     }
 }
 

@@ -62,14 +62,7 @@ pub fn unpack(
     owners: Owners,
     cancel: &Cancel,
 ) -> Result<Unpacked, ImageError> {
-    let work = Work {
-        tree,
-        owners,
-        layered: false,
-        done: Unpacked::default(),
-        directories: BTreeMap::new(),
-    };
-    let done = run(work, source, cancel)?;
+    let done = run(Work::new(tree, owners, false), source, cancel)?;
     if done.entries == 0 {
         return Err(ImageError::Archive(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -86,14 +79,7 @@ pub(super) fn unpack_layer(
     owners: Owners,
     cancel: &Cancel,
 ) -> Result<Unpacked, ImageError> {
-    let work = Work {
-        tree,
-        owners,
-        layered: true,
-        done: Unpacked::default(),
-        directories: BTreeMap::new(),
-    };
-    run(work, source, cancel)
+    run(Work::new(tree, owners, true), source, cancel)
 }
 
 fn run(mut work: Work<'_>, source: impl Read, cancel: &Cancel) -> Result<Unpacked, ImageError> {
@@ -129,7 +115,17 @@ struct Work<'a> {
     directories: BTreeMap<Vec<OsString>, Meta>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(tree: BorrowedFd<'a>, owners: Owners, layered: bool) -> Self {
+        Self {
+            tree,
+            owners,
+            layered,
+            done: Unpacked::default(),
+            directories: BTreeMap::new(),
+        }
+    }
+
     fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<(), ImageError> {
         let pax = pax(entry)?;
         let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

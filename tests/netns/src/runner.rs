@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -25,6 +26,21 @@ pub struct Story {
 /// Longest a story may take, on a loaded machine; `NETD_LONGEST` gives it other seconds.
 const LONGEST: Duration = Duration::from_secs(180);
 
+/// They wait longest for times to run out, and begin first: nobody waits for them at the end.
+const FIRST: [&str; 5] = [
+    "opened::what_a_name_opened_ends",
+    "dhcp_life::a_whole_life_of_each_client",
+    "six_life::a_whole_life_of_each_client",
+    "crash::killed_at_random_moments",
+    "proof::a_lie_is_found_and_made_small",
+];
+
+/// How many of the slowest are told at the end.
+const SLOWEST: usize = 8;
+
+/// How long the stories took that were run.
+static TOOK: Mutex<Vec<(Duration, &str)>> = Mutex::new(Vec::new());
+
 /// Names the folder of a story to its processes.
 pub const DIR: &str = "NETD_STORY_DIR";
 
@@ -34,20 +50,53 @@ pub fn main() -> ExitCode {
     // Stories wait for time-outs more than they compute.
     if args.test_threads.is_none() {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        args.test_threads = Some(2 * cores);
+        args.test_threads = Some(3 * cores);
     }
     let before = Footprint::take();
-    let trials = stories::ALL
+    let (first, others): (Vec<_>, Vec<_>) = stories::ALL
         .iter()
-        .map(|story| Trial::ignorable_test(story.name, || perform(story)))
+        .partition(|story| FIRST.contains(&story.name));
+    let trials = first
+        .into_iter()
+        .chain(others)
+        .map(|story| Trial::ignorable_test(story.name, || timed(story)))
         .collect();
     let conclusion = libtest_mimic::run(&args, trials);
+    tell_slowest();
     let left = Footprint::take().beyond(&before);
     if !left.is_empty() {
         eprintln!("left behind on this machine: {left:#?}");
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
+}
+
+fn timed(story: &'static Story) -> Result<Completion, Failed> {
+    let started = Instant::now();
+    let outcome = perform(story);
+    if let Ok(mut took) = TOOK.lock() {
+        took.push((started.elapsed(), story.name));
+    }
+    outcome
+}
+
+/// What a whole run waits for: nobody asks how long one story takes.
+fn tell_slowest() {
+    let Ok(mut took) = TOOK.lock() else { return };
+    if took.len() <= SLOWEST {
+        return;
+    }
+    took.sort_unstable_by(|one, other| other.cmp(one));
+    let all: Duration = took.iter().map(|(time, _)| *time).sum();
+    let slowest: Vec<String> = took[..SLOWEST]
+        .iter()
+        .map(|(time, name)| format!("{name} {} s", time.as_secs()))
+        .collect();
+    eprintln!(
+        "slowest of {} s in all: {}",
+        all.as_secs(),
+        slowest.join(", ")
+    );
 }
 
 fn perform(story: &'static Story) -> Result<Completion, Failed> {

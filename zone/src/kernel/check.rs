@@ -13,6 +13,7 @@ use super::inside;
 use super::links::Links;
 use super::look;
 use super::netns::Netns;
+use super::socket::Netlink;
 use super::wire::{attributes, u32_at};
 use crate::plan::{self, Step};
 use crate::port::{Configure, PortSpec};
@@ -36,6 +37,13 @@ pub struct Flaw {
 }
 
 impl Links {
+    fn open_inside(&self, spec: &PortSpec, netns: &Netns) -> Result<Netlink, LinkError> {
+        inside::socket_for_dumps(&self.home, netns).map_err(|source| LinkError::EnterNetns {
+            ifname: spec.ifname.clone(),
+            source,
+        })
+    }
+
     /// Compares the inside of a port with what [`Links::open_port`] made: the interface with its hardware address;
     /// where netd configures it, also that it is up, its addresses and its default routes. `besides`: addresses that
     /// somebody else gave it.
@@ -48,11 +56,7 @@ impl Links {
         besides: &[IpNet],
         netns: &Netns,
     ) -> Result<Vec<Flaw>, LinkError> {
-        let socket = inside::socket_for_dumps(&self.home, netns);
-        let mut socket = socket.map_err(|source| LinkError::EnterNetns {
-            ifname: spec.ifname.clone(),
-            source,
-        })?;
+        let mut socket = self.open_inside(spec, netns)?;
         let mut flaws = Vec::new();
         let mut flaw = |subject: String, message: &str| {
             flaws.push(Flaw {
@@ -130,11 +134,7 @@ impl Links {
         spec: &PortSpec,
         netns: &Netns,
     ) -> Result<Vec<Flaw>, LinkError> {
-        let socket = inside::socket_for_dumps(&self.home, netns);
-        let mut socket = socket.map_err(|source| LinkError::EnterNetns {
-            ifname: spec.ifname.clone(),
-            source,
-        })?;
+        let mut socket = self.open_inside(spec, netns)?;
         let (mut rules, mut routes) = (Vec::new(), Vec::new());
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RuleMessage::default();

@@ -92,6 +92,26 @@ pub(crate) enum ImageCommand {
     Disable(EnableArgs),
 }
 
+/// How an image comes into being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub(crate) struct MakingArgs {
+    /// Replace an image of that name
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Mark it read-only
+    #[arg(long)]
+    pub(crate) read_only: bool,
+}
+
+impl From<MakingArgs> for images::Making {
+    fn from(args: MakingArgs) -> Self {
+        Self {
+            force: args.force,
+            read_only: args.read_only,
+        }
+    }
+}
+
 /// `netd import-tar`, `netd import-raw`
 #[derive(Debug, Clone, PartialEq, Args)]
 pub(crate) struct ImportArgs {
@@ -100,12 +120,8 @@ pub(crate) struct ImportArgs {
     /// Name of the image; without it the file's, less its suffixes
     #[arg(value_parser = image_name)]
     pub(crate) name: Option<ImageName>,
-    /// Replace an image of that name
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Mark it read-only
-    #[arg(long)]
-    pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) making: MakingArgs,
 }
 
 /// `netd import-oci`
@@ -117,12 +133,8 @@ pub(crate) struct ImportOciArgs {
     /// Name of the image; without it the reference's, or the path's
     #[arg(value_parser = image_name)]
     pub(crate) name: Option<ImageName>,
-    /// Replace an image of that name
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Mark it read-only
-    #[arg(long)]
-    pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) making: MakingArgs,
 }
 
 /// `PATH[:REF]`, as skopeo(1) and umoci(1) have it.
@@ -188,12 +200,8 @@ pub(crate) struct PullArgs {
     /// Further keys of those who may sign; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(crate) keyring: Vec<PathBuf>,
-    /// Replace an image of that name
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Mark it read-only
-    #[arg(long)]
-    pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) making: MakingArgs,
 }
 
 /// `netd enable`, `netd disable`

@@ -246,14 +246,11 @@ pub(super) fn import(context: &Context, args: ImportArgs, form: Form) -> Result<
         }
     };
     let name = name_of(args.name, &remote, verb)?;
-    if args.force {
+    if args.making.force {
         unused(context, &name)?;
     }
     let own = Own::begin(context, verb, name.as_str(), &remote)?;
-    let making = Making {
-        force: args.force,
-        read_only: args.read_only,
-    };
+    let making = Making::from(args.making);
     let cancel = Cancel::default();
     let image = interruptible(&cancel, || {
         make(
@@ -322,14 +319,11 @@ pub(super) fn import_oci(context: &Context, args: ImportOciArgs) -> Result<ExitC
     };
     let remote = path.display().to_string();
     let name = name_of(named, &remote, "import-oci")?;
-    if args.force {
+    if args.making.force {
         unused(context, &name)?;
     }
     let own = Own::begin(context, "import-oci", name.as_str(), &remote)?;
-    let making = Making {
-        force: args.force,
-        read_only: args.read_only,
-    };
+    let making = Making::from(args.making);
     let cancel = Cancel::default();
     let store = context.dirs.images();
     let (image, unpacked) = interruptible(&cancel, || {
@@ -350,7 +344,7 @@ pub(super) fn pull(context: &Context, args: PullArgs, form: Form) -> Result<Exit
     let store = context.dirs.images();
     match store.find(&name) {
         // before anything is fetched
-        Ok(there) if !args.force => {
+        Ok(there) if !args.making.force => {
             let taken = ImageError::Exists {
                 name: there.name,
                 path: there.path,
@@ -372,10 +366,7 @@ pub(super) fn pull(context: &Context, args: PullArgs, form: Form) -> Result<Exit
         keyrings: &args.keyring,
         folder: store.home(),
     };
-    let making = Making {
-        force: args.force,
-        read_only: args.read_only,
-    };
+    let making = Making::from(args.making);
     let image = interruptible(&cancel, || {
         let mut fetched = pull.fetch(&cancel, &|done, total| own.at(done, total))?;
         make(context, fetched.file(), &name, making, form, &cancel)

@@ -178,6 +178,10 @@ impl Engine {
         if let Err(e) = self.drop_record(&record) {
             tracing::error!(container = %name, error = %e, "remove the record of a container that ended");
         }
+        self.problems
+            .remove(&format!("container {}", record.container));
         tracing::info!(container = %name, zone = %record.zone, "its port is gone; detached");
+        // Another of that name may have been plugged in already.
+        self.meet_again();
     }
 }

@@ -2,7 +2,6 @@
 
 use zone::{Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
-use super::attach::model_of;
 use super::{Engine, ZoneEvent, ZoneState, no_such_zone, refused};
 use crate::api::{self, ZoneSettings};
 use crate::daemon::chain;
@@ -403,22 +402,27 @@ impl Engine {
             .map_err(|e| refused(format!("{what}: {}", chain(&e))))
     }
 
-    /// Makes a port what it should be again: on its bridge, isolated, locked, up.
+    /// Makes a port what it should be again: on its bridge, isolated, locked, up. One that went along with its bridge is
+    /// none of ours any more.
     pub(super) fn repair_port(&mut self, record: &crate::daemon::record::Record) {
         let Some(state) = self.zones.get(&record.zone) else {
             return;
         };
+        if self
+            .links
+            .port(record.ifindex)
+            .is_ok_and(|port| port.is_none())
+        {
+            return self.port_vanished(&record.port());
+        }
+        let what = format!("repair the port of {}", record.container);
         let spec = super::attach::spec_of(state, record);
-        if let Err(e) = self.links.repair_port(&spec, record.ifindex) {
-            tracing::error!(container = %record.container, error = %chain(&e), "repair its port");
-            let subject = format!("container {}", record.container);
-            self.problems.insert(subject, chain(&e));
-            return;
-        }
-        let changes = self.firewall.attach(model_of(record));
-        if let Err(e) = self.apply(&changes) {
-            tracing::error!(container = %record.container, error = ?e, "repair its elements");
-        }
+        let repaired = self
+            .links
+            .repair_port(&spec, record.ifindex)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))));
+        let outcome = repaired.and_then(|()| self.enforce(record, &what));
+        self.note(format!("container {}", record.container), outcome);
     }
 }
 

@@ -6,6 +6,7 @@ pub mod dns;
 pub mod ears;
 pub mod flow;
 pub mod frame;
+pub mod life;
 pub mod netns;
 pub mod packet;
 pub mod probe;

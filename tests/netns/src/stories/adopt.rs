@@ -138,6 +138,28 @@ pub fn nothing_passes_before_a_port_is_adopted() {
     heard.has_caught("to an adopted port");
 }
 
+/// What systemd-nspawn does to its bridge when the last machine ends, and when the next one begins at once: all of it
+/// before netd looks again.
+pub fn a_bridge_that_goes_and_comes_back_brings_the_next_port_of_that_name() {
+    let world = World::new("adopt-again");
+    world.zone("web").create();
+    let first = plug(&world, "vb-guest", "first");
+    state(&world, "guest", Some("adopted"));
+    let address = |world: &World| world.netd("list --json").json()[0]["addresses"].clone();
+    let before = address(&world);
+    signal(world.netd_pid(), Signal::STOP);
+    drop(first);
+    world.sh("ip link del vb-guest; ip link del vz-web; ip link add vz-web type bridge; ip link set vz-web up");
+    let again = plug(&world, "vb-guest", "again");
+    signal(world.netd_pid(), Signal::CONT);
+    ask(&world, &again);
+    state(&world, "guest", Some("adopted"));
+    assert_eq!(address(&world), before, "one name, one address");
+    again.sh("ping -c1 -W5 10.89.0.1");
+    let status = world.netd("status --json").json();
+    assert_eq!(status["problems"], json!([]), "{status}");
+}
+
 pub fn an_adopted_port_is_a_container_like_any_other() {
     let world = World::new("adopt-container");
     world.zone("web").create();

@@ -1,28 +1,14 @@
 //! Real clients through a whole life on a short lease: bound, renewed, rebound, run out, bound again, given back; an
 //! address that is in use; an address remembered from before.
 
-use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::Value;
 
 use super::dhcp_zone::{dhcp_status, zone_file};
 use crate::net::clients::{CLIENTS, Client};
+use crate::net::life::{Life, Running, expires, lease};
 use crate::world::{Container, World};
 
 const ZONE: &str = "subnet4 = \"10.77.0.0/24\"\nsubnet6 = \"none\"\n[dhcp]\nlease = \"10s\"\n";
-
-/// A client that goes on until it is told to stop.
-struct Life {
-    name: &'static str,
-    /// Runs in the foreground.
-    start: &'static str,
-    /// Gives the lease back; run beside it, PID being its process.
-    release: &'static str,
-}
 
 const LIVES: [Life; 5] = [
     Life {
@@ -55,61 +41,14 @@ const LIVES: [Life; 5] = [
                   >/run/systemd/network/10-host0.network; \
                 exec env SYSTEMD_LOG_LEVEL=debug /lib/systemd/systemd-networkd",
         // It gives the lease back when it is told to stop. With a /sys that can be written it would wait for udev.
-        release: "true",
+        release: "",
     },
 ];
 
-/// A running client: a process group that ends with this value.
-struct Running {
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Running {
-    fn stop(&mut self, how: Signal) {
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            let _ = kill_process_group(pid, how);
-        }
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop(Signal::KILL);
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts a client's script in folders of its own.
-fn start(world: &World, inside: &Container, name: &str, script: &str) -> Running {
-    // Its folders are those of the client whose name begins alike; networkd needs none of them.
+/// Its folders are those of the client whose name begins alike; networkd needs none of them.
+fn start(world: &World, inside: &Container, name: &'static str, script: &str) -> Running {
     let known = CLIENTS.iter().find(|client| name.starts_with(client.name));
-    let own = world.dir.join(format!("life-{name}"));
-    fs::create_dir_all(&own).unwrap();
-    let mut command: Command = known.unwrap_or(&CLIENTS[0]).command(&own, script);
-    let log = own.join("log");
-    let file = fs::File::create(&log).unwrap();
-    command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone().unwrap())
-        .stderr(file)
-        .process_group(0);
-    let child = inside.netns.enter(|| command.spawn()).unwrap();
-    Running { child, log }
-}
-
-fn lease(world: &World, name: &str) -> Value {
-    let leases = world.netd("lease list --json").json();
-    let found = leases
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|l| l["container"] == name);
-    found.cloned().unwrap_or_default()
+    Running::start(world, inside, known.unwrap_or(&CLIENTS[0]), name, script)
 }
 
 /// Releases and declines so far.
@@ -119,36 +58,10 @@ fn heeded(world: &World) -> i64 {
         .unwrap_or_default()
 }
 
-fn expires(world: &World, name: &str) -> i64 {
-    lease(world, name)["expires"].as_i64().unwrap_or_default()
-}
-
 fn has(inside: &Container, address: &str) -> bool {
     inside
         .sh("ip -4 -o addr show dev host0")
         .contains(&format!("inet {address}/"))
-}
-
-/// Waits until something holds; says what did not, and what the client said.
-#[track_caller]
-fn until(
-    world: &World,
-    running: &Running,
-    name: &str,
-    what: &str,
-    seconds: u64,
-    holds: impl Fn() -> bool,
-) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(
-            started.elapsed() < Duration::from_secs(seconds),
-            "{name}: not {what} within {seconds} s; {}\n{}",
-            lease(world, name),
-            running.said()
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 pub fn a_whole_life_of_each_client() {
@@ -165,7 +78,7 @@ pub fn a_whole_life_of_each_client() {
                 .start()
         })
         .collect();
-    let mut running: Vec<_> = LIVES
+    let running: Vec<_> = LIVES
         .iter()
         .zip(&inside)
         .map(|(life, inside)| start(&world, inside, life.name, life.start))
@@ -179,16 +92,14 @@ pub fn a_whole_life_of_each_client() {
     for ((name, inside), running) in each().zip(&running) {
         let bound =
             || lease(&world, name)["state"] == "bound" && has(inside, &inside.v4().to_string());
-        until(&world, running, name, "bound", 20, bound);
+        running.until(&world, "bound", 20, bound);
     }
     // T1 is at 5 s: by unicast
     let first: Vec<i64> = each().map(|(name, _)| expires(&world, name)).collect();
     for (((name, inside), running), first) in each().zip(&running).zip(&first) {
-        until(&world, running, name, "renewed", 15, || {
-            expires(&world, name) > *first
-        });
+        running.until(&world, "renewed", 15, || expires(&world, name) > *first);
         // dhclient's script takes it off and puts it on again.
-        until(&world, running, name, "with its address", 10, || {
+        running.until(&world, "with its address", 10, || {
             has(inside, &inside.v4().to_string())
         });
     }
@@ -200,11 +111,9 @@ pub fn a_whole_life_of_each_client() {
     std::thread::sleep(Duration::from_secs(1));
     let second: Vec<i64> = each().map(|(name, _)| expires(&world, name)).collect();
     for (((name, inside), running), second) in each().zip(&running).zip(&second) {
-        until(&world, running, name, "rebound", 25, || {
-            expires(&world, name) > *second
-        });
+        running.until(&world, "rebound", 25, || expires(&world, name) > *second);
         // dhclient's script takes it off and puts it on again.
-        until(&world, running, name, "with its address", 10, || {
+        running.until(&world, "with its address", 10, || {
             has(inside, &inside.v4().to_string())
         });
     }
@@ -213,13 +122,13 @@ pub fn a_whole_life_of_each_client() {
     for ((name, inside), running) in each().zip(&running) {
         let over =
             || lease(&world, name)["state"] == "expired" && !has(inside, &inside.v4().to_string());
-        until(&world, running, name, "run out", 40, over);
+        running.until(&world, "run out", 40, over);
     }
     world.sh("nft delete table inet story");
     for ((name, inside), running) in each().zip(&running) {
         let bound =
             || lease(&world, name)["state"] == "bound" && has(inside, &inside.v4().to_string());
-        until(&world, running, name, "bound again", 40, bound);
+        running.until(&world, "bound again", 40, bound);
     }
     // a server that was away for a moment, killed, is none that anybody notices
     world.kill_netd();
@@ -227,34 +136,26 @@ pub fn a_whole_life_of_each_client() {
     let third: Vec<i64> = each().map(|(name, _)| expires(&world, name)).collect();
     for (((name, inside), running), third) in each().zip(&running).zip(&third) {
         assert!(*third > 0, "{name}: its lease was forgotten");
-        until(&world, running, name, "renewed by a new daemon", 25, || {
+        running.until(&world, "renewed by a new daemon", 25, || {
             expires(&world, name) > *third
         });
         // dhclient's script takes it off and puts it on again.
-        until(&world, running, name, "with its address", 10, || {
+        running.until(&world, "with its address", 10, || {
             has(inside, &inside.v4().to_string())
         });
     }
     // given back
-    for ((life, inside), running) in LIVES.iter().zip(&inside).zip(&mut running) {
-        let pid = running.child.id();
-        if life.release == "true" {
-            running.stop(Signal::TERM);
-        } else {
-            // in the folders of the running one, whose process is the script's own
-            let release = life.release.replace("PID", &pid.to_string());
-            let script = format!("nsenter --mount=/proc/{pid}/ns/mnt sh -c '{release}'");
-            inside.netns.run(&script);
-            // on a busy machine a client may be asked twice: a second word changes nothing
-            let started = Instant::now();
-            while started.elapsed() < Duration::from_secs(8)
-                && lease(&world, life.name)["state"] == "bound"
-            {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            if lease(&world, life.name)["state"] == "bound" {
-                inside.netns.run(&script);
-            }
+    for ((life, inside), running) in LIVES.iter().zip(&inside).zip(&running) {
+        running.release(life, inside);
+        // on a busy machine a client may be asked twice: a second word changes nothing
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(8)
+            && lease(&world, life.name)["state"] == "bound"
+        {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        if !life.release.is_empty() && lease(&world, life.name)["state"] == "bound" {
+            running.release(life, inside);
         }
         let name = life.name;
         // networkd 252 keeps what it has when it is ended: its lease runs out.
@@ -262,7 +163,7 @@ pub fn a_whole_life_of_each_client() {
             "networkd" => ["released", "expired"],
             _ => ["released"; 2],
         };
-        until(&world, running, name, "released", 15, || {
+        running.until(&world, "released", 15, || {
             last.iter()
                 .any(|state| lease(&world, name)["state"] == *state)
         });
@@ -289,12 +190,10 @@ pub fn an_address_in_use_is_declined() {
         // The client may ask anew in the same breath: what is counted tells more than the lease's state.
         let before = heeded(&world);
         let running = start(&world, &inside, name, script);
-        until(&world, &running, name, "declined", 20, || {
-            heeded(&world) > before
-        });
+        running.until(&world, "declined", 20, || heeded(&world) > before);
         world.sh(&format!("ip addr del {address}/32 dev lo"));
         let bound = || lease(&world, name)["state"] == "bound" && has(&inside, &address);
-        until(&world, &running, name, "bound once it was free", 40, bound);
+        running.until(&world, "bound once it was free", 40, bound);
     }
 }
 

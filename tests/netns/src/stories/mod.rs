@@ -136,7 +136,8 @@ stories! {
     decisions: a_file_on_trial_changes_nothing_and_is_recorded, a_rule_that_logs_is_recorded_with_what_it_did,
         what_is_over_a_rate_is_told_with_it, rules_count_what_they_match, a_flood_harms_no_packet_and_no_disk,
         what_is_learned_allows_what_was_seen_and_nothing_else, the_journal_is_told_and_a_log_can_be_followed;
-    adopt: nothing_passes_before_a_port_is_adopted, an_adopted_port_is_a_container_like_any_other,
+    adopt: nothing_passes_before_a_port_is_adopted,
+        a_bridge_that_goes_and_comes_back_brings_the_next_port_of_that_name, an_adopted_port_is_a_container_like_any_other,
         what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
         adopted_ports_outlive_daemons_and_tampering;
     closed: what_is_plugged_in_without_a_daemon_is_apart;

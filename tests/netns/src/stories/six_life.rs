@@ -3,16 +3,14 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use crate::net::clients::CLIENTS6;
 use crate::net::frame;
+use crate::net::life::{Life, Running, expires, lease};
 use crate::net::raw::PacketSocket;
 use crate::world::{Container, World};
 
@@ -21,15 +19,6 @@ const ZONE: &str = "subnet4 = \"none\"\nsubnet6 = \"fd66:1:2:3::/64\"\n[dhcp]\nl
 const READY: &str = "ip link set host0 up; until ip -6 addr show dev host0 scope link -tentative | grep -q fe80; do sleep .1; done; ";
 /// Where .ci/setup puts busybox's client: Debian's busybox is built without it.
 const UDHCPC6: &str = "/usr/local/bin/udhcpc6";
-
-/// A client that goes on until it is told to stop.
-struct Life {
-    name: &'static str,
-    /// Runs in the foreground.
-    start: &'static str,
-    /// Gives the lease back; run beside it, PID being its process. Empty: by ending.
-    release: &'static str,
-}
 
 const LIVES: [Life; 4] = [
     Life {
@@ -59,58 +48,33 @@ const LIVES: [Life; 4] = [
     },
 ];
 
-/// A running client: a process group that ends with this value.
-struct Running {
+/// A client at its life.
+struct Living {
     life: &'static Life,
     inside: Container,
-    child: Child,
-    log: PathBuf,
+    running: Running,
 }
 
-impl Running {
+impl Living {
     fn start(world: &World, life: &'static Life) -> Self {
         let inside = world.container(life.name).in_zone("lab").dhcp().start();
         let known = CLIENTS6.iter().find(|client| client.name == life.name);
-        let own = world.dir.join(format!("life-{}", life.name));
-        fs::create_dir_all(&own).unwrap();
         let script = format!("{READY}{}", life.start);
-        let mut command = known.unwrap_or(&CLIENTS6[0]).command(&own, &script);
-        let log = own.join("log");
-        let file = fs::File::create(&log).unwrap();
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .process_group(0);
-        let child = inside.netns.enter(|| command.spawn()).unwrap();
+        let known = known.unwrap_or(&CLIENTS6[0]);
+        let running = Running::start(world, &inside, known, life.name, &script);
         Self {
             life,
             inside,
-            child,
-            log,
-        }
-    }
-
-    fn stop(&self, how: Signal) {
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            let _ = kill_process_group(pid, how);
+            running,
         }
     }
 
     fn lease(&self, world: &World) -> Value {
-        let leases = world.netd("lease list --json").json();
-        let own = |lease: &&Value| lease["container"] == self.life.name;
-        leases
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(own)
-            .cloned()
-            .unwrap_or_default()
+        lease(world, self.life.name)
     }
 
     fn expires(&self, world: &World) -> i64 {
-        self.lease(world)["expires"].as_i64().unwrap_or_default()
+        expires(world, self.life.name)
     }
 
     fn has_its_address(&self) -> bool {
@@ -120,20 +84,9 @@ impl Running {
             .contains(&own)
     }
 
-    /// Waits until something holds; says what did not, and what the client said.
     #[track_caller]
     fn until(&self, world: &World, what: &str, seconds: u64, holds: impl Fn() -> bool) {
-        let started = Instant::now();
-        while !holds() {
-            assert!(
-                started.elapsed() < Duration::from_secs(seconds),
-                "{}: not {what} within {seconds} s; {}\n{}",
-                self.life.name,
-                self.lease(world),
-                fs::read_to_string(&self.log).unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        self.running.until(world, what, seconds, holds);
     }
 
     #[track_caller]
@@ -149,22 +102,15 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop(Signal::KILL);
-        let _ = self.child.wait();
-    }
-}
-
 pub fn a_whole_life_of_each_client() {
     let world = World::new("six-life");
     fs::write(world.dir.join("config/zones/lab.toml"), ZONE).unwrap();
     world.netd("reload").ok();
     let there = |life: &&Life| life.name != "udhcpc6" || Path::new(UDHCPC6).exists();
-    let all: Vec<Running> = LIVES
+    let all: Vec<Living> = LIVES
         .iter()
         .filter(there)
-        .map(|life| Running::start(&world, life))
+        .map(|life| Living::start(&world, life))
         .collect();
     for one in &all {
         one.is_bound(&world, "bound");
@@ -206,13 +152,7 @@ pub fn a_whole_life_of_each_client() {
     }
     // given back; who does not say so loses it when it runs out
     for one in &all {
-        let pid = one.child.id();
-        match one.life.release {
-            "" => one.stop(Signal::TERM),
-            release => drop(one.inside.netns.run(&format!(
-                "nsenter --mount=/proc/{pid}/ns/mnt sh -c '{release}'"
-            ))),
-        }
+        one.running.release(one.life, &one.inside);
         one.until(&world, "released", 30, || {
             one.lease(&world)["state"] == "reserved"
         });

@@ -89,8 +89,15 @@ pub fn a_visitor_may_what_the_container_may() {
         ("plain", ""),
         ("zoned", "--network-zone=web"),
     ] {
-        let note = format!("ulimit -n 77; ({RIGHTS}) >/tmp/rights-{name}; {FOREVER}");
+        let note =
+            format!("ulimit -n 77; ({RIGHTS}) >/tmp/rights-{name}; : >/tmp/told-{name}; {FOREVER}");
         let _container = start(&world, &root, &format!("-M {name} {line}"), &note);
+        let told = root.join(format!("tmp/told-{name}"));
+        let started = Instant::now();
+        while !told.exists() {
+            assert!(started.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let its = fs::read_to_string(root.join(format!("tmp/rights-{name}"))).unwrap();
         let visitors = exec(&world, name, RIGHTS).ok();
         assert_eq!(visitors, its, "{name}");
