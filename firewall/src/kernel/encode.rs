@@ -348,7 +348,7 @@ impl Batch {
         match bounds(spec, element) {
             Bounds::Exact => w.nest(nf::LIST_ELEM, |w| {
                 w.nest(nf::ELEM_KEY, |w| {
-                    w.bytes(nf::DATA_VALUE, exact(spec, &element.key))
+                    w.bytes(nf::DATA_VALUE, exact(spec, &element.key.0))
                 });
                 data(w);
             }),
@@ -427,10 +427,10 @@ pub(super) fn meter_state(meter: &MeterSpec) -> SetState {
 }
 
 /// Keys of one field have no padding in the kernel.
-pub(super) fn exact<'a>(spec: &SetSpec, key: &'a Key) -> &'a [u8] {
+pub(super) fn exact<'a>(spec: &SetSpec, key: &'a [u8]) -> &'a [u8] {
     match spec.key.as_slice() {
-        [one] => key.0.get(..one.len()).unwrap_or(&key.0),
-        _ => &key.0,
+        [one] => key.get(..one.len()).unwrap_or(key),
+        _ => key,
     }
 }
 

@@ -366,14 +366,11 @@ fn probe(socket: &mut Socket, fill: impl FnOnce(&mut Batch)) -> Result<bool, Tab
     socket.skip_to(batch.sequence());
     match result {
         Ok(()) => Ok(true),
-        Err(SocketError::Refused { errno, .. })
-            if matches!(
-                errno,
-                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT
-            ) =>
-        {
-            Ok(false)
-        }
+        Err(SocketError::Refused {
+            errno:
+                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT,
+            ..
+        }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
