@@ -442,6 +442,12 @@ pub(super) fn chains() -> Vec<Chain> {
                     Step::Count,
                     Step::Drop,
                 ]),
+                rule([
+                    Step::In(vec![Load::Meta(Meta::Ibrname)], SetId::GuardBridges),
+                    Step::Count,
+                    Step::Drop,
+                ])
+                .because("between ports that nobody attached"),
             ],
         ),
         filter(

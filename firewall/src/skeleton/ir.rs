@@ -32,6 +32,8 @@ pub enum Meta {
     Iifname,
     /// Name of the interface it leaves by
     Oifname,
+    /// Name of the bridge whose port it came in by. Not every kernel has it: see [`super::without_bridge_names`]
+    Ibrname,
     /// 2 = IPv4, 10 = IPv6
     Nfproto,
     /// Protocol of the transport header
@@ -133,7 +135,7 @@ impl Load {
     /// Its size in bytes, without padding.
     pub fn size(self) -> usize {
         match self {
-            Load::Meta(Meta::Iifname | Meta::Oifname) => 16,
+            Load::Meta(Meta::Iifname | Meta::Oifname | Meta::Ibrname) => 16,
             Load::Meta(Meta::Nfproto | Meta::L4proto) => 1,
             Load::Ct(Ct::Direction | Ct::Protocol) => 1,
             Load::Ct(Ct::ServerPort | Ct::IcmpType) => 2,

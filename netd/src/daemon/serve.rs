@@ -50,8 +50,14 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let events = ZoneEvents(vec![zone_events, dns_events]);
     let (engine, mut reaped) = Engine::start(dirs.clone(), events)?;
     let mut tables = engine.table_monitor()?.map(sys::readable).transpose()?;
-    if let Err(e) = keep::start(dirs, engine.tables_socket()) {
+    let keeper = keep::start(dirs, engine.tables_socket());
+    if let Err(e) = &keeper {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
+    }
+    if !engine.knows_bridges() {
+        tracing::info!(
+            "the kernel does not tell rules of bridges (CONFIG_NFT_BRIDGE_META): two ports that are plugged in at once are apart as soon as daemon or keeper sees them"
+        );
     }
     let engine = Rc::new(RefCell::new(engine));
     let mut files = sys::readable(engine.borrow().edit_news()?)?;

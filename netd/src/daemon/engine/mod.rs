@@ -48,6 +48,7 @@ use super::Dirs;
 use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
+use super::keep::Bridges;
 use super::leases::Journal;
 use super::loopback6::Doors;
 use super::named::Named;
@@ -107,6 +108,7 @@ pub(crate) struct Engine {
     records: Records,
     /// Files for namespaces with names.
     named: Named,
+    bridges: Bridges,
     links: Links,
     tables: Tables,
     firewall: Firewall,

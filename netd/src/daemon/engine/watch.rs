@@ -312,6 +312,11 @@ impl Engine {
         self.tables.owned()
     }
 
+    /// Whether rules alone keep new ports apart.
+    pub(crate) fn knows_bridges(&self) -> bool {
+        self.tables.knows_bridges()
+    }
+
     /// The socket that owns the tables, for the keeper.
     pub(crate) fn tables_socket(&self) -> std::os::fd::BorrowedFd<'_> {
         self.tables.socket()

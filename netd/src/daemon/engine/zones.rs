@@ -164,6 +164,7 @@ impl Engine {
         // Rules first: the bridge must not carry a packet before they know it.
         let changes = self.firewall.set_zone(model(&zone));
         self.apply(&changes)?;
+        self.bridges.add(&zone.bridge);
         let raised = match zone.is_foreign() {
             true => self.take_bridge(&zone),
             false => self
@@ -189,6 +190,7 @@ impl Engine {
                         tracing::error!(zone = %name, error = %chain(&e), "undo zone create: delete its bridge");
                     }
                 }
+                self.tell_bridges();
                 return Err(refused(format!("{what}: {reason}")));
             }
         };
@@ -243,11 +245,18 @@ impl Engine {
         let changes = self.firewall.remove_zone(name);
         self.apply(&changes)?;
         self.zones.remove(name);
+        self.tell_bridges();
         self.six_down(name);
         self.unname_zone(name);
         self.zone_events
             .send(&ZoneEvent::Down { zone: name.clone() });
         self.forward()
+    }
+
+    /// Tells the keeper whose ports to keep apart while there is no daemon.
+    pub(super) fn tell_bridges(&mut self) {
+        let bridges = self.zones.values().map(|state| &state.zone.bridge);
+        self.bridges.keep(bridges);
     }
 
     /// Every zone.

@@ -7,6 +7,7 @@ mod attach;
 mod bad_input;
 mod bandwidth;
 mod boot;
+mod closed;
 mod cni;
 mod cni_chain;
 mod cni_runtimes;
@@ -142,6 +143,7 @@ stories! {
         a_bridge_that_goes_and_comes_back_brings_the_next_port_of_that_name, an_adopted_port_is_a_container_like_any_other,
         what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
         adopted_ports_outlive_daemons_and_tampering;
+    closed: what_is_plugged_in_without_a_daemon_is_apart;
     nspawn: machines_find_the_zone_and_the_zone_stays, the_unit_gets_its_network_from_netd;
     nspawn_units: networkd_leaves_our_bridges_alone, the_drop_in_is_a_unit;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
@@ -171,7 +173,8 @@ stories! {
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;
     cni_several: two_networks_are_two_attachments, what_runtimes_do_at_the_same_time_leaves_one_or_none;
-    cni_chain: containers_of_a_foreign_bridge_are_under_policy, nothing_passes_before_netd_policy_whoever_is_dead;
+    cni_chain: containers_of_a_foreign_bridge_are_under_policy, both_families_of_a_foreign_bridge_are_under_policy,
+        nothing_passes_before_netd_policy_whoever_is_dead;
     cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;
