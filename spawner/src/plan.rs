@@ -154,10 +154,12 @@ pub struct Plan<'a> {
 
 impl Plan<'_> {
     /// Whether the monitor makes the network namespace, so that the caller's own code can set the network up while libcontainer makes
-    /// the rest. One that belongs to a user namespace comes with that.
+    /// the rest. One that belongs to a user namespace comes with that; and createRuntime hooks run in the host's network, as
+    /// libcontainer runs them in the monitor's.
     pub fn network_ahead(&self) -> bool {
         matches!(self.settings.network, Network::Caller(_))
             && self.range.is_none()
+            && self.settings.hooks.create_runtime.is_empty()
             && !self.settings.no_root
     }
 

@@ -58,9 +58,11 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The bridge's link-local address: next hop of IPv6 default routes inside. None without IPv6.
+    /// The bridge's link-local address: next hop of IPv6 default routes inside. None without IPv6, and where
+    /// the bridge is somebody else's.
     pub fn gateway6_ll(&self) -> Option<Ipv6Addr> {
-        self.subnet6.map(|_| self.mac.link_local())
+        let own = self.subnet6.filter(|_| !self.is_foreign());
+        own.map(|_| self.mac.link_local())
     }
 
     /// Whether its bridge and its addresses are somebody else's.
@@ -240,7 +242,7 @@ pub fn resolve(
         None => Some(free4(name, taken)?),
     };
     let subnet6 = match file.subnet6 {
-        _ if file.bridge.is_some() => None,
+        Subnet6::Auto if file.bridge.is_some() => None,
         Subnet6::None => None,
         Subnet6::Net(net) => Some(explicit(name, net.into(), taken).map(|()| net)?),
         Subnet6::Auto => Some(free6(name, taken, machine_id)?),

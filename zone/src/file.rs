@@ -86,7 +86,7 @@ pub enum Subnet6 {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneFile {
     /// A bridge that somebody else makes, gives addresses on and deletes; netd's own when absent. Then `subnet4` is
-    /// given, and there is no IPv6.
+    /// given, and `subnet6` where there is IPv6.
     #[serde(default)]
     pub bridge: Option<IfName>,
     /// IPv4 subnet, /8 to /30; the next free one when absent.

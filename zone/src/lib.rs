@@ -21,8 +21,8 @@ pub use file::dhcp;
 pub use file::{DefaultPolicy, FileError, SettingError, Subnet6, ZoneFile, server_text};
 #[cfg(feature = "kernel")]
 pub use kernel::{
-    Extra, Flaw, Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Peer, Port, PortFlags,
-    PortState, Stranger, Ways, reap,
+    Apart, Extra, Flaw, Forwarding, LinkError, LinkEvent, Links, Monitor, Netns, Peer, Port,
+    PortFlags, PortState, Stranger, Ways, reap,
 };
 pub use name::{ContainerName, IfName, MacAddr, NameError, PortName, ZoneName};
 pub use pool::Pool;

@@ -71,7 +71,9 @@ pub(super) fn container(view: View<'_>, container: &Container, out: &mut Vec<Ele
 
 /// A zone's bridge, subnets and gateways, appended to `out`.
 pub(super) fn zone(zone: &Zone, out: &mut Vec<Element>) {
-    out.push(element(SetId::Bridges, Key::new().ifname(&zone.bridge)));
+    for set in [SetId::Bridges, SetId::GuardBridges] {
+        out.push(element(set, Key::new().ifname(&zone.bridge)));
+    }
     if let Some(uplink) = &zone.uplink {
         out.push(element(SetId::Pinned, Key::new().ifname(&zone.bridge)));
         let way = Key::new().ifname(&zone.bridge).ifname(uplink);

@@ -2,6 +2,7 @@
 //!
 //! A dump that another program's change interrupts is read again (`NLM_F_DUMP_INTR`).
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 
 use super::encode::{exact, family_of};
@@ -208,13 +209,14 @@ impl Dump {
         self.elements_as(table, set, parse_element)
     }
 
-    /// Which of these elements of a hash set or map are there: the kernel looks them up, however many others there are.
+    /// Which of these are there: the kernel looks each up by its key, however many others there are. Of a set of ranges
+    /// it finds the element in which the key lies; and one that has a neighbour with the same key it may not find.
     pub(super) fn those_of(
         &mut self,
         spec: &SetSpec,
-        elements: &[&Element],
-    ) -> Result<Vec<ElementState>, SocketError> {
-        let mut found = Vec::new();
+        elements: &BTreeSet<ElementState>,
+    ) -> Result<BTreeSet<ElementState>, SocketError> {
+        let mut found = BTreeSet::new();
         for element in elements {
             let lists = self.ask(
                 msg::GETSETELEM,
@@ -225,6 +227,9 @@ impl Dump {
                     w.text(nf::ELEM_LIST_SET, &spec.name);
                     w.nest(nf::ELEM_LIST_ELEMENTS, |w| {
                         w.nest(nf::LIST_ELEM, |w| {
+                            if element.interval_end {
+                                w.be32(nf::ELEM_FLAGS, nf::ELEM_F_INTERVAL_END);
+                            }
                             w.nest(nf::ELEM_KEY, |w| {
                                 w.bytes(nf::DATA_VALUE, exact(spec, &element.key));
                             });

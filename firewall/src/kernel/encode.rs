@@ -5,7 +5,7 @@ use super::nf::{self, flag, msg};
 use super::wire::{Open, Writer};
 use crate::sets::{Element, Field, Key, Life, SetId, SetSpec, Table};
 use crate::skeleton::TABLE;
-use crate::skeleton::ir::{Chain, METER_SIZE, MeterSpec, Point, Rule};
+use crate::skeleton::ir::{Chain, Load, METER_SIZE, Meta, MeterSpec, Point, Rule, Step, Value};
 
 /// Bytes of elements in one message: attributes are at most 65,535 bytes long, the list of elements
 /// is one, and an element is under 300.
@@ -158,6 +158,28 @@ impl Batch {
             w.be32(nf::TABLE_FLAGS, flags);
         });
         self.message(msg::DELTABLE, 0, Table::Inet, |w| {
+            w.text(nf::TABLE_NAME, PROBE)
+        });
+    }
+
+    /// Makes and deletes a rule that asks for the name of the bridge, to see whether the kernel knows it.
+    pub(super) fn probe_bridge_names(&mut self) {
+        const PROBE: &str = "netd-probe";
+        let step = Step::IsNot(Load::Meta(Meta::Ibrname), Value::named(&[0; 16], ""));
+        self.message(msg::NEWTABLE, flag::CREATE, Table::Bridge, |w| {
+            w.text(nf::TABLE_NAME, PROBE);
+        });
+        self.message(msg::NEWCHAIN, flag::CREATE, Table::Bridge, |w| {
+            w.text(nf::CHAIN_TABLE, PROBE);
+            w.text(nf::CHAIN_NAME, PROBE);
+        });
+        let flags = flag::CREATE | flag::APPEND;
+        self.message(msg::NEWRULE, flags, Table::Bridge, |w| {
+            w.text(nf::RULE_TABLE, PROBE);
+            w.text(nf::RULE_CHAIN, PROBE);
+            w.nest(nf::RULE_EXPRESSIONS, |w| super::expr::step(w, &step));
+        });
+        self.message(msg::DELTABLE, 0, Table::Bridge, |w| {
             w.text(nf::TABLE_NAME, PROBE)
         });
     }
@@ -326,7 +348,7 @@ impl Batch {
         match bounds(spec, element) {
             Bounds::Exact => w.nest(nf::LIST_ELEM, |w| {
                 w.nest(nf::ELEM_KEY, |w| {
-                    w.bytes(nf::DATA_VALUE, exact(spec, &element.key))
+                    w.bytes(nf::DATA_VALUE, exact(spec, &element.key.0))
                 });
                 data(w);
             }),
@@ -405,10 +427,10 @@ pub(super) fn meter_state(meter: &MeterSpec) -> SetState {
 }
 
 /// Keys of one field have no padding in the kernel.
-pub(super) fn exact<'a>(spec: &SetSpec, key: &'a Key) -> &'a [u8] {
+pub(super) fn exact<'a>(spec: &SetSpec, key: &'a [u8]) -> &'a [u8] {
     match spec.key.as_slice() {
-        [one] => key.0.get(..one.len()).unwrap_or(&key.0),
-        _ => &key.0,
+        [one] => key.get(..one.len()).unwrap_or(key),
+        _ => key,
     }
 }
 

@@ -108,6 +108,7 @@ fn meta_key(key: Meta) -> u32 {
         Meta::Oifname => 7,
         Meta::Nfproto => 15,
         Meta::L4proto => 16,
+        Meta::Ibrname => 17,
     }
 }
 

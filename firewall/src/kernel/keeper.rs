@@ -3,7 +3,7 @@
 //! A table belongs to a netlink socket. While the daemon is dead, a duplicate of that socket lies
 //! here, so that the tables stay owned and nobody's `nft` can change them; the next daemon takes it
 //! back. The keeper never reads or writes the socket, and exits when it is told to, or when its own
-//! socket's path disappears.
+//! socket's path disappears. Meanwhile it does what its [`Duty`] is.
 //!
 //! The protocol is one byte from a client that is root (or the keeper's own user): `t` is answered
 //! with `t` and the descriptors, `q` with `q` and the keeper's end.
@@ -54,13 +54,35 @@ const MOST: usize = 4;
 const TAKE: u8 = b't';
 const QUIT: u8 = b'q';
 
+/// What a keeper does besides. It waits at one descriptor, which may be another after each call of `ready`.
+pub trait Duty {
+    /// Where input is waited for; none when there is nothing to do. A standard descriptor, or one that was opened
+    /// since [`serve`] was called: others are closed.
+    fn waits_at(&self) -> Option<BorrowedFd<'_>>;
+
+    /// There is input, or whoever is at the other end is gone.
+    fn ready(&mut self);
+}
+
+impl Duty for () {
+    fn waits_at(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn ready(&mut self) {}
+}
+
 /// Keeps `fds` and serves them at `socket_path` until dismissed, or until the path is gone. To be
 /// called in a process of its own: it takes its name, and closes every other descriptor but the
 /// standard ones.
 ///
 /// # Errors
 /// The socket cannot be made. Errors of single clients end that client only.
-pub fn serve(socket_path: &Path, fds: Vec<OwnedFd>) -> Result<(), KeeperError> {
+pub fn serve(
+    socket_path: &Path,
+    fds: Vec<OwnedFd>,
+    duty: &mut dyn Duty,
+) -> Result<(), KeeperError> {
     let fail = |doing| move |source: io::Error| failed(doing, socket_path)(source);
     let _ = rustix::thread::set_name(c"netd-keeper");
     // A keeper that was killed leaves its path behind. A live one was dismissed by our caller.
@@ -85,16 +107,24 @@ pub fn serve(socket_path: &Path, fds: Vec<OwnedFd>) -> Result<(), KeeperError> {
     sys::close_others(3, &keep);
 
     loop {
-        let mut ready = [
+        let at = duty.waits_at();
+        let mut ready = vec![
             PollFd::new(&listener, PollFlags::IN),
             PollFd::new(&watch, PollFlags::IN),
         ];
+        ready.extend(at.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         match poll(&mut ready, None) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(errno) => return Err(failed("wait at", socket_path)(errno)),
         }
-        let [client, folder] = ready.map(|fd| !fd.revents().is_empty());
+        let is_ready = |at: usize| ready.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        let (client, folder, besides) = (is_ready(0), is_ready(1), is_ready(2));
+        drop(ready);
+        // first: frames do not wait
+        if besides {
+            duty.ready();
+        }
         if folder {
             drain(&watch);
             // Gone, or another keeper's now.

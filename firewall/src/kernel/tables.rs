@@ -55,6 +55,7 @@ pub struct Tables {
     pub(super) specs: BTreeMap<SetId, SetSpec>,
     pub(super) skeleton: Vec<TableSpec>,
     pub(super) ownership: bool,
+    bridge_names: bool,
     opened: BTreeSet<(Family, IfName)>,
     /// 24 bits; nothing before the first install.
     pub(super) generation: Option<u32>,
@@ -75,15 +76,23 @@ impl Tables {
             Some(fd) => Socket::from_fd(fd)?,
             None => Socket::netfilter()?,
         };
-        let ownership = probe(&mut socket)?;
+        let ownership = probe(&mut socket, |batch| {
+            batch.probe_table(nf::TABLE_F_OWNER | nf::TABLE_F_PERSIST);
+        })?;
+        let mut skeleton = skeleton::tables();
+        let bridge_names = probe(&mut socket, Batch::probe_bridge_names)?;
+        if !bridge_names {
+            skeleton::without_bridge_names(&mut skeleton);
+        }
         Ok(Self {
             socket,
             dump: Dump::open()?,
             // Linux 6.3 can, and 6.9 lets tables be owned.
             batch: Batch::new(ownership),
             specs: SetId::all().into_iter().map(|id| (id, id.spec())).collect(),
-            skeleton: skeleton::tables(),
+            skeleton,
             ownership,
+            bridge_names,
             opened: BTreeSet::new(),
             generation: None,
             rules: Vec::new(),
@@ -103,6 +112,11 @@ impl Tables {
     /// Whether nobody but the owner of [`Tables::socket`] can change the tables.
     pub fn owned(&self) -> bool {
         self.ownership
+    }
+
+    /// Whether rules alone keep ports apart that nobody attached, because the kernel tells them of bridges.
+    pub fn knows_bridges(&self) -> bool {
+        self.bridge_names
     }
 
     /// The generation that new verdicts are remembered with, as it stands in conntrack marks.
@@ -342,21 +356,21 @@ fn generation_elements(generation: u32) -> [Element; 3] {
     [generation, remember(2), remember(10)]
 }
 
-/// A table that is made and deleted in one transaction: no trace of it is ever seen.
-fn probe(socket: &mut Socket) -> Result<bool, TablesError> {
+/// Whether the kernel takes a transaction that makes a table and deletes it: no trace of it is ever seen.
+fn probe(socket: &mut Socket, fill: impl FnOnce(&mut Batch)) -> Result<bool, TablesError> {
     let mut batch = Batch::default();
     batch.begin(socket.next_sequence());
-    batch.probe_table(nf::TABLE_F_OWNER | nf::TABLE_F_PERSIST);
+    fill(&mut batch);
     let (bytes, last) = batch.finish();
     let result = socket.transact(bytes, last);
     socket.skip_to(batch.sequence());
     match result {
         Ok(()) => Ok(true),
-        Err(SocketError::Refused { errno, .. })
-            if errno == rustix::io::Errno::OPNOTSUPP || errno == rustix::io::Errno::INVAL =>
-        {
-            Ok(false)
-        }
+        Err(SocketError::Refused {
+            errno:
+                rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT,
+            ..
+        }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -267,6 +267,8 @@ pub enum SetId {
     Remember,
     /// Bridge table: ports of containers, by interface index.
     GuardPorts,
+    /// Bridge table: bridges of zones, by interface name: nothing crosses them.
+    GuardBridges,
     /// Bridge table: interface index . hardware address.
     GuardMac,
     /// Bridge table: interface index . hardware address . IPv4 address.
@@ -368,6 +370,7 @@ impl SetId {
             SetId::Changing,
             SetId::Remember,
             SetId::GuardPorts,
+            SetId::GuardBridges,
             SetId::GuardMac,
             SetId::GuardIp4,
             SetId::GuardIp6,

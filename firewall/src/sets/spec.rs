@@ -267,6 +267,7 @@ impl SetId {
             SetId::Odd => inet("odd", vec![NfProto]),
             SetId::IfOdd(d, f, a, s) => SetId::If(d, f, a, s).spec().odd(),
             SetId::GuardPorts => SetSpec::bridge("ports", vec![IfIndex]),
+            SetId::GuardBridges => SetSpec::bridge("bridges", vec![IfName]),
             SetId::GuardMac => SetSpec::bridge("mac", vec![IfIndex, Mac]),
             SetId::GuardIp4 => SetSpec::bridge("ip4", vec![IfIndex, Mac, Ip4]),
             SetId::GuardIp6 => SetSpec::bridge("ip6", vec![IfIndex, Mac, Ip6]),

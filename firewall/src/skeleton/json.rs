@@ -177,6 +177,7 @@ fn meta(key: Meta) -> Expr {
         Meta::Oif => MetaKey::Oif,
         Meta::Iifname => MetaKey::Iifname,
         Meta::Oifname => MetaKey::Oifname,
+        Meta::Ibrname => MetaKey::Ibridgename,
         Meta::Nfproto => MetaKey::Nfproto,
         Meta::L4proto => MetaKey::L4proto,
     };

@@ -97,6 +97,21 @@ pub fn tables() -> Vec<TableSpec> {
     ]
 }
 
+/// Leaves out what a kernel cannot take that does not tell rules of bridges (`CONFIG_NFT_BRIDGE_META`). There, daemon and
+/// keeper isolate new ports, and the rule is only what makes that need nobody.
+pub fn without_bridge_names(tables: &mut [TableSpec]) {
+    let chains = tables.iter_mut().flat_map(|table| &mut table.chains);
+    for chain in chains {
+        chain.rules.retain(|rule| {
+            let asks = |load: &ir::Load| *load == ir::Load::Meta(ir::Meta::Ibrname);
+            !rule
+                .steps
+                .iter()
+                .any(|step| matches!(step, ir::Step::In(loads, _) if loads.iter().any(asks)))
+        });
+    }
+}
+
 /// Puts the limits in use into the chains that hold them: the only rules that follow from policies.
 pub fn set_limits(tables: &mut [TableSpec], limits: &[(u32, Limit)]) -> Vec<Chain> {
     let chains = condition::with_limits(limits);

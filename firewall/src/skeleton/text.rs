@@ -128,6 +128,7 @@ pub(crate) fn meta(key: Meta) -> &'static str {
         Meta::Oif => "oif",
         Meta::Iifname => "iifname",
         Meta::Oifname => "oifname",
+        Meta::Ibrname => "meta ibrname",
         Meta::Nfproto => "meta nfproto",
         Meta::L4proto => "meta l4proto",
     }

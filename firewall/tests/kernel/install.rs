@@ -155,8 +155,42 @@ fn some_elements_can_be_looked_for_among_others() {
         element(SetId::Own(Family::V4), Key::new().ip(ip))
     };
     let net = |text| crate::elements::net(SetId::Subnets, text);
-    let there = [own(1), own(2), net("10.89.0.0/24"), net("10.90.0.0/24")];
+    let mut there = vec![own(1), own(2), net("10.89.0.0/24"), net("10.90.0.0/24")];
+    // neighbours, the highest of all, one alone, and the other kind of ranges
+    for text in [
+        "10.92.0.0/24",
+        "10.92.1.0/24",
+        "10.92.2.0/25",
+        "255.255.255.0/24",
+        "10.93.0.7/32",
+        "ffff:ffff:ffff:ff00::/56",
+    ] {
+        there.push(net(text));
+    }
+    let port = |first: u16, last: u16| {
+        let key = |port| {
+            let host = std::net::IpAddr::from([192, 0, 2, 1]);
+            Key::new().ip(host).proto(6).port(port)
+        };
+        Element {
+            last: Some(key(last)),
+            data: Some(Key::new().ip(std::net::IpAddr::from([10, 89, 0, 2]))),
+            ..element(SetId::PublishRange(Family::V4), key(first))
+        }
+    };
+    there.push(port(8000, 8099));
     tables.install(&there, &[]).unwrap();
+    for one in &there {
+        let alone = std::slice::from_ref(one);
+        assert_eq!(tables.verify_some(alone).unwrap(), [""; 0], "{one:?}");
+    }
+    // within what is there, and wider: none of these is there
+    for text in ["10.89.0.0/25", "10.92.0.0/21", "255.255.255.128/25"] {
+        assert_ne!(tables.verify_some(&[net(text)]).unwrap(), [""; 0], "{text}");
+    }
+    for (first, last) in [(8000, 8098), (8001, 8099), (8000, 8100)] {
+        assert_ne!(tables.verify_some(&[port(first, last)]).unwrap(), [""; 0]);
+    }
     // what else is there does not matter
     assert_eq!(tables.verify_some(&there[1..3]).unwrap(), [""; 0]);
     assert_eq!(tables.verify_some(&[]).unwrap(), [""; 0]);

@@ -97,7 +97,7 @@ fn keeper_process() {
         .try_clone_to_owned()
         .unwrap();
     // libtest's own descriptors are closed with the others; so end without it.
-    let code = match keeper::serve(Path::new(&path), vec![fd]) {
+    let code = match keeper::serve(Path::new(&path), vec![fd], &mut ()) {
         Ok(()) => 0,
         Err(error) => {
             println!("{error}");

@@ -10,6 +10,11 @@ impl Dirs {
         self.runtime.join("keeper.sock")
     }
 
+    /// Names of the bridges whose ports the keeper keeps apart while there is no daemon, one a line.
+    pub(crate) fn zone_bridges(&self) -> PathBuf {
+        self.runtime.join("zone-bridges")
+    }
+
     /// Locked by the running daemon.
     pub(crate) fn lock(&self) -> PathBuf {
         self.runtime.join("lock")

@@ -18,6 +18,9 @@ use crate::daemon::dirs::Dirs;
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
 const TICK: Duration = Duration::from_secs(5);
 
+/// How long links of containers that were detached are waited for when the daemon stops.
+const REAPING: Duration = Duration::from_secs(5);
+
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn serve(args: &DaemonArgs) -> Result<(), Box<dyn Error>> {
     let dirs = &args.dirs;
@@ -47,12 +50,18 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     let events = ZoneEvents(vec![zone_events, dns_events]);
     let (engine, mut reaped) = Engine::start(dirs.clone(), events)?;
     let mut tables = engine.table_monitor()?.map(sys::readable).transpose()?;
-    if let Err(e) = keep::start(dirs, engine.tables_socket()) {
+    let keeper = keep::start(dirs, engine.tables_socket());
+    if let Err(e) = &keeper {
         tracing::error!(error = %e, "the keeper does not start: if this daemon is killed, others can change the ruleset");
+    }
+    if !engine.knows_bridges() {
+        tracing::info!(
+            "the kernel does not tell rules of bridges (CONFIG_NFT_BRIDGE_META): two ports that are plugged in at once are apart as soon as daemon or keeper sees them"
+        );
     }
     let engine = Rc::new(RefCell::new(engine));
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
-    let names = dns::Service::start(engine.clone(), dns_changes);
+    let names = dns::Service::start(engine.clone(), dns_changes).await;
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(names.run());
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
@@ -121,6 +130,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.expire_leases();
                 engine.follow_six();
                 engine.check_gates();
+                engine.check_settings();
                 engine.check_bandwidth();
                 engine.check_doors();
                 engine.forget_notes();
@@ -136,9 +146,20 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
         }
     }
     tracing::info!("stopping; what is attached stays as it is");
+    engine.borrow_mut().after_answers();
+    // a link that is only closed must not outlive the rules
+    let reaping = async {
+        let busy = || engine.borrow().is_reaping();
+        while busy() {
+            let Some(names) = reaped.recv().await else {
+                break;
+            };
+            engine.borrow_mut().links_reaped(&names);
+        }
+    };
+    let reaped = tokio::time::timeout(REAPING, reaping).await;
     let mut engine = engine.borrow_mut();
-    engine.after_answers();
-    if engine.is_idle() {
+    if engine.is_idle() && reaped.is_ok() {
         engine.remove_tables();
         if let Err(e) = firewall::kernel::keeper::dismiss(&dirs.keeper_socket()) {
             tracing::warn!(error = %chain(&e), "dismiss the keeper");

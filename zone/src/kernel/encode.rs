@@ -103,7 +103,7 @@ fn add(message: Route) -> Request {
     }
 }
 
-fn put(message: Route) -> Request {
+pub(super) fn put(message: Route) -> Request {
     Request {
         message,
         flags: NLM_F_CREATE | NLM_F_REPLACE,

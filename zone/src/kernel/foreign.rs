@@ -1,12 +1,22 @@
 //! Bridges that somebody else makes: what a zone changes on them, and the ports that others plug in.
 
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::RouteMessageBuilder;
+
 use super::encode;
 use super::error::LinkError;
 use super::forwarding::Forwarding;
 use super::inside;
 use super::links::Links;
 use super::netns::Netns;
+use super::socket::Refused;
 use crate::name::{IfName, MacAddr};
+
+/// The metric of a route that comes before those the kernel makes with an address (256).
+const PREFERRED: u32 = 64;
 
 /// An interface in a container's namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +82,43 @@ impl Links {
                 peer: link.peer.filter(|_| link.kind == "veth"),
             })
         }))
+    }
+
+    /// Has a container whose address was given on-link reach its neighbours by the gateway: ports are isolated, and nobody
+    /// answers neighbour discovery for another. What is there already stays; a route that is preferred comes beside it.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, the interface is missing, or the kernel refuses.
+    pub fn lead_by_gateway(
+        &mut self,
+        ifname: &IfName,
+        netns: &Netns,
+        subnet: Ipv6Net,
+        gateway: Ipv6Addr,
+    ) -> Result<(), LinkError> {
+        let socket = inside::socket(&self.home, netns);
+        let mut socket = socket.map_err(|source| LinkError::EnterNetns {
+            ifname: ifname.clone(),
+            source,
+        })?;
+        let action = format!("lead {subnet} by {gateway} on {ifname} inside");
+        let index = socket.index_of(ifname.as_str());
+        let index = index.map_err(|source| LinkError::kernel(&action, source))?;
+        let route = |destination: Ipv6Net| {
+            RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(destination.network(), destination.prefix_len())
+                .output_interface(index)
+                .priority(PREFERRED)
+        };
+        let messages = [
+            route(gateway.into()).build(),
+            route(subnet).gateway(gateway).build(),
+        ];
+        let requests = messages.map(|route| encode::put(RouteNetlinkMessage::NewRoute(route)));
+        match socket.batch(requests.into()) {
+            Ok(()) => Ok(()),
+            Err(Refused(errors)) => Err(LinkError::kernel(action, errors[0].1.clone())),
+        }
     }
 
     /// Lets a port that was held go on as the kernel has ports that nobody set up.

@@ -8,6 +8,7 @@
 //! All calls block, on sockets that stay open; an attach is well under a millisecond. Everything
 //! acts in the network namespace of the thread that called [`Links::open`].
 
+mod apart;
 mod bridge;
 mod check;
 mod encode;
@@ -30,6 +31,7 @@ mod sysctl;
 mod ways;
 mod wire;
 
+pub use apart::Apart;
 pub use check::Flaw;
 pub use error::{KernelError, LinkError};
 pub use extra::Extra;

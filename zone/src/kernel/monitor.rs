@@ -93,17 +93,30 @@ impl Monitor {
     /// # Errors
     /// No netlink socket can be had.
     pub fn open() -> Result<Self, LinkError> {
+        Self::to(
+            RTMGRP_LINK
+                | RTMGRP_NEIGH
+                | RTMGRP_IPV4_IFADDR
+                | RTMGRP_IPV6_IFADDR
+                | RTMGRP_IPV6_ROUTE,
+        )
+    }
+
+    /// Starts to listen to news of links alone.
+    ///
+    /// # Errors
+    /// No netlink socket can be had.
+    pub(super) fn of_links() -> Result<Self, LinkError> {
+        Self::to(RTMGRP_LINK)
+    }
+
+    fn to(groups: u32) -> Result<Self, LinkError> {
         let open = || -> io::Result<Socket> {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             // Larger than the host's limit where we may, up to the limit where not.
             if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
                 rustix::net::sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
             }
-            let groups = RTMGRP_LINK
-                | RTMGRP_NEIGH
-                | RTMGRP_IPV4_IFADDR
-                | RTMGRP_IPV6_IFADDR
-                | RTMGRP_IPV6_ROUTE;
             socket.bind(&SocketAddr::new(0, groups))?;
             socket.set_non_blocking(true)?;
             Ok(socket)

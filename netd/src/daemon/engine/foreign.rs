@@ -139,13 +139,14 @@ impl Engine {
                 "{what}: its zone stands on a bridge that is not netd's, where others publish ports and give addresses"
             )));
         }
-        if let Some(six) = request.addresses.iter().find(|a| a.is_ipv6()) {
+        let six = request.addresses.iter().find(|a| a.is_ipv6());
+        if let (Some(six), None) = (six, self.zone(zone)?.zone.subnet6) {
             return Err(refused(format!(
-                "{what}: it has the address {six}, and a zone on a bridge that is not netd's has IPv4 only (take IPv6 out of the network's ipam)"
+                "{what}: it has the address {six}, and zone {zone} has no IPv6 (`netd zone set {zone} --subnet6 CIDR`, as the network's ipam has it)"
             )));
         }
         if request.addresses.is_empty() {
-            return Err(refused(format!("{what}: it has no IPv4 address")));
+            return Err(refused(format!("{what}: it has no address")));
         }
         let failed = |e: zone::LinkError| refused(format!("{what}: {}", chain(&e)));
         let inside = self
@@ -186,11 +187,7 @@ impl Engine {
             )));
         }
         self.check_mac(zone, inside.mac, what)?;
-        for address in &request.addresses {
-            self.take_over_address(zone, &request.container, *address);
-        }
-        let (addresses, _) =
-            self.assign(zone, &request.container, &request.addresses, &[], what)?;
+        let addresses = self.take_addresses(request, what)?;
         let host_ifname: IfName = port
             .name
             .parse()
@@ -215,7 +212,8 @@ impl Engine {
             place: place.number,
         };
         let held = self.links.hold_port(&port).map_err(failed);
-        if let Err(e) = held.and_then(|()| self.put_in_force(&record, what)) {
+        let led = held.and_then(|()| self.lead_inside(request, &record, what));
+        if let Err(e) = led.and_then(|()| self.put_in_force(&record, what)) {
             self.forget_given(&record);
             return Err(e);
         }
@@ -228,6 +226,54 @@ impl Engine {
             warnings: Vec::new(),
             flows: self.forget_flows(&record),
         })
+    }
+
+    /// What IPAM gave it, at most one of each family, is its own in the zone, and nothing else.
+    fn take_addresses(&mut self, request: &Request, what: &str) -> Result<Vec<IpAddr>, api::Error> {
+        let (zone, container) = (&request.zone, &request.container);
+        for address in &request.addresses {
+            self.take_over_address(zone, container, *address);
+        }
+        let mut taken: Vec<IpAddr> = Vec::new();
+        for address in &request.addresses {
+            let same = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4();
+            let outcome = match (taken.iter().find(same), self.zones.get_mut(zone)) {
+                (Some(first), _) => Err(zone::AllocError::TwoOfAFamily {
+                    first: *first,
+                    second: *address,
+                }),
+                (None, Some(state)) => state.pool.reserve(container, *address),
+                (None, None) => return Err(super::no_such_zone(zone.as_str())),
+            };
+            if let Err(e) = outcome {
+                if let Some(state) = self.zones.get_mut(zone) {
+                    state.pool.forget(container);
+                }
+                return Err(refused(format!("{what}: {}", chain(&e))));
+            }
+            taken.push(*address);
+        }
+        taken.sort_by_key(IpAddr::is_ipv6);
+        Ok(taken)
+    }
+
+    /// IPAM gives IPv6 addresses on-link, which isolated ports are not.
+    fn lead_inside(
+        &mut self,
+        request: &Request,
+        record: &Record,
+        what: &str,
+    ) -> Result<(), api::Error> {
+        let zone = &self.zone(&record.zone)?.zone;
+        let (Some(subnet), Some(gateway)) = (zone.subnet6, zone.gateway6) else {
+            return Ok(());
+        };
+        if !record.ips().iter().any(IpAddr::is_ipv6) {
+            return Ok(());
+        }
+        self.links
+            .lead_by_gateway(&record.ifname, &request.netns, subnet, gateway)
+            .map_err(|e| refused(format!("{what}: {}", chain(&e))))
     }
 
     fn check_mac(&self, zone: &ZoneName, mac: zone::MacAddr, what: &str) -> Result<(), api::Error> {

@@ -48,6 +48,7 @@ use super::Dirs;
 use super::applied::Applied;
 use super::edits::Edits;
 use super::files::Files;
+use super::keep::Bridges;
 use super::leases::Journal;
 use super::loopback6::Doors;
 use super::named::Named;
@@ -107,6 +108,7 @@ pub(crate) struct Engine {
     records: Records,
     /// Files for namespaces with names.
     named: Named,
+    bridges: Bridges,
     links: Links,
     tables: Tables,
     firewall: Firewall,
@@ -160,6 +162,8 @@ pub(crate) struct Engine {
     answered: Vec<Record>,
     /// When numbers of labels were given out anew, while some may be left over: see [`Engine::tidy_numbers`].
     renumbered: Option<Instant>,
+    /// Zone files that are good and cannot be followed, by stem, and why.
+    unfollowed: BTreeMap<String, String>,
     /// What is wrong besides files, by subject.
     problems: BTreeMap<String, String>,
 }
@@ -178,6 +182,11 @@ impl Engine {
         self.reaper.done();
         self.reaped.notify_waiters();
         self.meet_again();
+    }
+
+    /// Whether links that were closed are still there.
+    pub(crate) fn is_reaping(&self) -> bool {
+        self.reaper.is_busy()
     }
 
     /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.

@@ -24,6 +24,7 @@ use crate::daemon::decisions::Decisions;
 use crate::daemon::dirs::Dirs;
 use crate::daemon::edits::Edits;
 use crate::daemon::files::Files;
+use crate::daemon::keep::Bridges;
 use crate::daemon::leases::{Before, Journal, JournalError};
 use crate::daemon::loopback6::Doors;
 use crate::daemon::named::Named;
@@ -94,9 +95,11 @@ impl Engine {
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let (opened, recalled) = super::opened::open(&dirs);
         let named = Named::new(&dirs.state);
+        let bridges = Bridges::read(&dirs);
         let mut engine = Self {
             dirs,
             named,
+            bridges,
             started: Instant::now(),
             machine_id,
             store,
@@ -135,6 +138,7 @@ impl Engine {
             opened,
             opened_names: BTreeSet::new(),
             restored: 0,
+            unfollowed: BTreeMap::new(),
             problems: BTreeMap::new(),
         };
         engine.resume_apply();
@@ -195,6 +199,7 @@ impl Engine {
         }
         self.rules_in_force(&records, recalled)?;
         self.follow_zone_files();
+        self.tell_bridges();
         self.match_links(records);
         self.limit_again();
         self.sweep_named();

@@ -7,6 +7,7 @@ mod attach;
 mod bad_input;
 mod bandwidth;
 mod boot;
+mod closed;
 mod cni;
 mod cni_chain;
 mod cni_runtimes;
@@ -18,6 +19,7 @@ mod dhcp;
 mod dhcp_life;
 mod dhcp_storm;
 mod dhcp_zone;
+mod errors;
 mod escapes;
 mod escapes_live;
 mod explain;
@@ -104,7 +106,8 @@ stories! {
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
-        an_edit_comes_into_force_by_itself, checking_needs_no_daemon, files_have_a_ceiling_together;
+        an_edit_comes_into_force_by_itself, checking_needs_no_daemon, files_have_a_ceiling_together,
+        links_and_folders_count, zone_files_that_cannot_be_followed_are_told;
     groups: one_edit_changes_every_file_that_uses_them, bad_ones_leave_the_last_good_ones_in_force,
         without_good_ones_what_uses_them_is_refused, a_check_asks_the_daemon_who_is_there;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
@@ -129,6 +132,7 @@ stories! {
         what_a_name_opened_ends, a_name_on_trial_opens_nothing_and_is_known;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
+    errors: nobody_breaks_the_connections_of_others;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
     crash: killed_at_random_moments;
     bad_input: wrong_requests, wrong_zone_files, garbage_on_the_socket, garbage_in_dhcp, a_full_disk, a_truncated_store;
@@ -139,6 +143,7 @@ stories! {
         a_bridge_that_goes_and_comes_back_brings_the_next_port_of_that_name, an_adopted_port_is_a_container_like_any_other,
         what_stands_in_the_way_is_told_and_nothing_passes, a_virtual_machine_is_known_by_what_it_asks,
         adopted_ports_outlive_daemons_and_tampering;
+    closed: what_is_plugged_in_without_a_daemon_is_apart;
     nspawn: machines_find_the_zone_and_the_zone_stays, the_unit_gets_its_network_from_netd;
     nspawn_units: networkd_leaves_our_bridges_alone, the_drop_in_is_a_unit;
     run: the_network_is_there_before_the_command, exit_codes_and_signals_pass_through,
@@ -168,7 +173,8 @@ stories! {
         gc_reclaims_what_is_of_the_network_and_not_valid, status_tells_of_daemon_zone_and_addresses,
         killed_at_any_moment_a_del_leaves_nothing;
     cni_several: two_networks_are_two_attachments, what_runtimes_do_at_the_same_time_leaves_one_or_none;
-    cni_chain: containers_of_a_foreign_bridge_are_under_policy, nothing_passes_before_netd_policy_whoever_is_dead;
+    cni_chain: containers_of_a_foreign_bridge_are_under_policy, both_families_of_a_foreign_bridge_are_under_policy,
+        nothing_passes_before_netd_policy_whoever_is_dead;
     cni_runtimes: podman_starts_containers_in_a_zone, containerd_starts_containers_in_a_zone;
     proof: worlds_of_chance_agree_three_ways, a_lie_is_found_and_made_small, packets_that_should_not_pass_are_found,
         packets_are_heard_without_answers;

@@ -34,10 +34,10 @@ pub(super) fn check(zone: &ZoneFile) -> Result<(), Wrong> {
             "write subnet4 as whoever gives addresses there has it",
         );
     }
-    if matches!(zone.subnet6, Subnet6::Net(_)) {
+    if matches!(zone.subnet6, Subnet6::Net(net) if crate::prefix::is_wide(net)) {
         return wrong(
-            format!("a zone on bridge {bridge} has no IPv6"),
-            "leave subnet6 out: containers there take one another to be on-link, which isolated ports are not",
+            format!("containers on bridge {bridge} have no prefixes of their own"),
+            "write subnet6 as whoever gives addresses there has it: a /64 mostly; or leave it out",
         );
     }
     if zone.pool.is_some() || zone.dhcp != Dhcp::default() {
