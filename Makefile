@@ -38,15 +38,17 @@ static:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
+# Tests with a kernel wait more than they compute: two on each core.
 unit:
 	.ci/setup test
-	$(CARGO) test --locked --workspace --exclude stories
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) $(CARGO) test --locked --workspace --exclude stories
 
-# The whole workspace each time: with fewer packages cargo picks other features, and builds all again.
+# The whole workspace each time, and netd beside the test that uses it: with fewer packages, or without their tests,
+# cargo picks other features, and builds all again.
 # STORY: part of a name. NETD_KEEP=1 keeps the host of a story that fails, NETD_TALK=1 shows what they say.
 stories:
 	.ci/setup test
-	$(CARGO) build --locked --workspace --bin netd
+	$(CARGO) build --locked --workspace --bin netd --test stories
 	$(CARGO) test --locked --workspace --test stories -- $(STORY)
 
 # PROBES and SEED choose how many, and where to begin.
@@ -54,7 +56,7 @@ PROBES ?= 100000
 SEED   ?= 1000
 proof:
 	.ci/setup test
-	$(CARGO) build --locked --workspace --bin netd
+	$(CARGO) build --locked --workspace --bin netd --test stories
 	NETD_PROOF_PROBES=$(PROBES) NETD_PROOF_SEED=$(SEED) NETD_PROOF_REPORT=$(CURDIR)/docs/proof.md NETD_LONGEST=7200 \
 	  $(CARGO) test --locked --workspace --test stories -- proof::worlds
 

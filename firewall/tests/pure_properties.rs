@@ -332,7 +332,7 @@ fn reaches(firewall: &Firewall, packet: &Packet) -> bool {
 }
 
 proptest! {
-    #![proptest_config(cases(32))]
+    #![proptest_config(cases(16))]
 
     #[test]
     fn elements_and_explanations_agree_with_the_oracle(setting in worlds::setting()) {

@@ -16,6 +16,7 @@ mod policy;
 mod policy_apply;
 mod policy_diff;
 mod policy_set;
+mod quick;
 mod resolv_conf;
 mod run;
 mod show;
@@ -102,7 +103,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Invocati
     {
         argv.splice(1..1, ["hook", "netavark"].map(OsString::from));
     }
-    match args::Quick::parse(&argv) {
+    match quick::parse(&argv) {
         Some(invocation) => Ok(invocation),
         None => Invocation::try_parse_from(argv),
     }
@@ -123,7 +124,7 @@ pub(crate) fn is_repeated(option: &str) -> bool {
 
 /// The options of `netd run` from words that somebody wrote elsewhere; what is wrong is told in a line.
 pub(crate) fn parse_run_words(argv: &[String]) -> Result<RunArgs, String> {
-    match Invocation::try_parse_from(argv).map(|invocation| invocation.command) {
+    match parse(argv.iter().map(OsString::from)).map(|invocation| invocation.command) {
         Ok(Command::Run(args)) => Ok(*args),
         Ok(_) => Err("is no option of `netd run`".to_owned()),
         Err(error) => {

@@ -48,6 +48,13 @@ pub(crate) struct Client {
     rest: Vec<u8>,
 }
 
+/// What was asked and is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Question {
+    method: &'static str,
+    sent: io::Result<()>,
+}
+
 #[derive(Serialize)]
 struct Call<'a, P> {
     method: &'a str,
@@ -112,6 +119,17 @@ impl Client {
         parameters: &impl Serialize,
         fds: &[BorrowedFd<'_>],
     ) -> Result<R, Error> {
+        let asked = self.ask(method, parameters, fds)?;
+        self.answer(asked)
+    }
+
+    /// The first half of a call: the daemon begins, and this process may do something else.
+    fn ask(
+        &mut self,
+        method: &'static str,
+        parameters: &impl Serialize,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Question, Error> {
         let name = format!("{INTERFACE}.{method}");
         let mut message = serde_json::to_vec(&Call {
             method: &name,
@@ -119,9 +137,15 @@ impl Client {
         })
         .map_err(|source| Error::Mismatch { method, source })?;
         message.push(0);
+        let sent = self.send(&message, fds);
+        Ok(Question { method, sent })
+    }
+
+    /// The second half: waits for the answer to the last question.
+    fn answer<R: DeserializeOwned>(&mut self, asked: Question) -> Result<R, Error> {
+        let Question { method, sent } = asked;
         // A daemon that refuses at once may have closed its side before it read everything: its
         // answer is worth more than our broken pipe.
-        let sent = self.send(&message, fds);
         let bytes = match (self.receive(), sent) {
             (Ok(bytes), _) => bytes,
             (Err(_), Err(e)) => return Err(self.broke_off(e)),

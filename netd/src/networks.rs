@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use zone::{ContainerName, IfName, ZoneName};
 
 use crate::api::{AttachRequest, Container, Zone};
-use crate::client::{Attached, Client};
+use crate::client::{Attached, Client, Question};
 use crate::error::Error;
 
 /// A request for each zone, in their order. Labels, aliases, owner and who configures are the same for all. The first
@@ -88,34 +88,69 @@ pub(crate) fn attach(
     ifnames: &[IfName],
     netns: BorrowedFd<'_>,
 ) -> Result<Attached, Error> {
+    begin(client, base, zones, ifnames, netns)?.finish(client, netns)
+}
+
+/// An attach that the daemon is at.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    asked: Question,
+    /// One for each zone after the first.
+    further: Vec<AttachRequest>,
+}
+
+/// The first half of [`attach`]: the daemon begins with the first zone.
+pub(crate) fn begin(
+    client: &mut Client,
+    base: &AttachRequest,
+    zones: &[ZoneName],
+    ifnames: &[IfName],
+    netns: BorrowedFd<'_>,
+) -> Result<UnderWay, Error> {
     let subnets = match zones.len() > 1 && !base.addresses.is_empty() {
         true => client.zone_list()?,
         false => Vec::new(),
     };
-    let mut done: Vec<Attached> = Vec::new();
-    for request in spread(base, zones, ifnames, &subnets)? {
-        match client.attach(request, netns) {
-            Ok(answer) => done.push(answer),
-            Err(e) => {
-                undo(client, &done);
-                return Err(e);
+    let mut requests = spread(base, zones, ifnames, &subnets)?.into_iter();
+    let no_zone = || Error::Invalid(format!("attach {}: no zone", base.container));
+    let first = requests.next().ok_or_else(no_zone)?;
+    Ok(UnderWay {
+        asked: client.begin_attach(first, netns)?,
+        further: requests.collect(),
+    })
+}
+
+impl UnderWay {
+    /// The second half: on the same connection, for the same namespace.
+    pub(crate) fn finish(
+        self,
+        client: &mut Client,
+        netns: BorrowedFd<'_>,
+    ) -> Result<Attached, Error> {
+        let mut done = vec![client.attached(self.asked)?];
+        for request in self.further {
+            match client.attach(request, netns) {
+                Ok(answer) => done.push(answer),
+                Err(e) => {
+                    undo(client, &done);
+                    return Err(e);
+                }
             }
         }
+        let (mut created, mut warnings, mut ports) = (false, Vec::new(), Vec::new());
+        for answer in done {
+            created |= answer.created;
+            warnings.extend(answer.warnings);
+            ports.push(answer.container);
+        }
+        let container = Container::joined(ports);
+        let container = container.ok_or_else(|| Error::Invalid("attach: no zone".to_owned()))?;
+        Ok(Attached {
+            container,
+            created,
+            warnings,
+        })
     }
-    let (mut created, mut warnings, mut ports) = (false, Vec::new(), Vec::new());
-    for answer in done {
-        created |= answer.created;
-        warnings.extend(answer.warnings);
-        ports.push(answer.container);
-    }
-    let container = Container::joined(ports);
-    let container =
-        container.ok_or_else(|| Error::Invalid(format!("attach {}: no zone", base.container)))?;
-    Ok(Attached {
-        container,
-        created,
-        warnings,
-    })
 }
 
 /// Detaches what was made, newest first.

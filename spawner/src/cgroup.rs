@@ -8,15 +8,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, FsWord, Gid, Mode, OFlags, Uid};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FsWord, Gid, Mode, OFlags, Uid};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::plan::UidRange;
 use crate::settings::{Limits, Settings as ContainerSettings};
+use crate::sys::{self, MountAttributes};
 
 /// Where every Linux system has its cgroups.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -36,9 +37,22 @@ pub(crate) fn is_unified() -> bool {
     rustix::fs::statfs(ROOT).is_ok_and(|fs| fs.f_type == CGROUP2)
 }
 
-/// Makes libcontainer see a host without any cgroup hierarchy: it then sets up nothing and finds nothing to do.
+/// What libcontainer writes the container's process number to, in the bundle's directory, believing it a cgroup's (cgroupsPath of the
+/// spec). It is no text: so nobody takes that number from it, after a start that failed, for a process to kill.
+pub(crate) const DECOY: (&str, &[u8]) = ("cgroup.procs", &[0xff; 32]);
+
+/// Where libcontainer finds [`DECOY`] from what it takes for the root of cgroup2.
+pub(crate) fn decoy_path(bundle: &Path) -> String {
+    format!("/../../..{}", bundle.display())
+}
+
+/// Keeps libcontainer from putting the container into cgroups. Where it sees cgroup2 it is content with the [`DECOY`]; else it has to
+/// see a host without any hierarchy, and reads the list of all mounts twice for every controller that there may be, 1 ms of a start.
 /// For a process in a mount namespace of its own.
 pub(crate) fn blind() -> io::Result<()> {
+    if is_unified() || show_unified().is_ok() {
+        return Ok(());
+    }
     // whatever is mounted there, also several times over; what is below goes with it
     while rustix::mount::unmount(ROOT, UnmountFlags::DETACH).is_ok() {}
     // Where somebody mounted another /sys over the first (`ip netns exec` does), the hierarchies below are out of sight
@@ -51,6 +65,23 @@ pub(crate) fn blind() -> io::Result<()> {
     // libcontainer takes a tmpfs for "v1", and finds no v1 hierarchy mounted in it
     rustix::mount::mount("tmpfs", ROOT, "tmpfs", MountFlags::RDONLY, Some(c"size=4k"))?;
     Ok(())
+}
+
+/// On a hybrid host: shows cgroup2, read-only, where a host on cgroup2 alone has it.
+fn show_unified() -> rustix::io::Result<()> {
+    let unified = Path::new(ROOT).join("unified");
+    if rustix::fs::statfs(&unified)?.f_type != CGROUP2 {
+        return Err(rustix::io::Errno::NODEV);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(CWD, &unified, flags)?;
+    let read_only = MountAttributes {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Default::default()
+    };
+    sys::mount_setattr(mount.as_fd(), &read_only).map_err(|_| rustix::io::Errno::PERM)?;
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(&mount, "", CWD, ROOT, empty)
 }
 
 /// The cgroups of one container, one or (v1) one for each kind of limit.

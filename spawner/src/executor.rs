@@ -12,7 +12,7 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 
 use rustix::thread::CapabilitySet;
 
@@ -128,6 +128,8 @@ impl Executor for Payload {
             eprintln!("netd: {what}: {e}");
             sys::exit(125)
         };
+        // before a filter that may refuse it
+        sys::reset_signals();
         self.confine()
             .unwrap_or_else(|e| fail("load the system call filter", e));
         if self.as_pid2 {
@@ -138,7 +140,6 @@ impl Executor for Payload {
             // sockets that were passed to us (sd_listen_fds(3)) are the command's, which need not be pid 1
             *pid = std::process::id().to_string();
         }
-        // std gives SIGPIPE, which every Rust program ignores, its default action back
         let error = Command::new(word).args(rest).env_clear().envs(&*env).exec();
         eprintln!("netd: {word}: {error}");
         let status = if error.kind() == io::ErrorKind::NotFound {
@@ -222,18 +223,10 @@ fn reap(child: Pid) -> Option<u8> {
     let mut ended = None;
     while let Ok(Some((pid, status))) = rustix::process::waitpid(None, WaitOptions::NOHANG) {
         if pid == child {
-            ended = Some(shell_status(status));
+            ended = Some(sys::shell_status(status));
         }
     }
     ended
-}
-
-fn shell_status(status: WaitStatus) -> u8 {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => code as u8,
-        (None, Some(signal)) => 128u8.saturating_add(signal as u8),
-        (None, None) => 255,
-    }
 }
 
 #[cfg(test)]

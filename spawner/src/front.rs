@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::process::{Pid, PidfdFlags};
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{self, Cgroups};
 use crate::error::SpawnError;
 use crate::monitor::{self, Monitor};
 use crate::plan::{Plan, UidRange};
@@ -40,6 +40,7 @@ pub fn run(settings: &Settings) -> Result<Exit, SpawnError> {
         Ok(n) => return Err(SpawnError::Threads(n)),
         Err(e) => return Err(SpawnError::System("count threads", e)),
     }
+    sys::keep_dead_children();
     let mut settings = settings.clone();
     if settings.privileges.add == CapabilitySet::ALL {
         // all that there are to give, where netd itself has not all
@@ -110,6 +111,8 @@ fn run_plan(plan: &Plan<'_>, slot: &Slot, cgroups: Option<&Cgroups>) -> Result<E
     if !settings.no_root {
         let config = spec::spec(plan).to_string();
         slot.write("bundle/config.json", config.as_bytes())?;
+        let (file, content) = cgroup::DECOY;
+        slot.write(&format!("bundle/{file}"), content)?;
     }
     let console = match plan.pty {
         true => Some(
@@ -148,7 +151,7 @@ fn run_plan(plan: &Plan<'_>, slot: &Slot, cgroups: Option<&Cgroups>) -> Result<E
         console: None,
     };
     let ended = front.attend(console);
-    let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+    let _ = sys::wait(pid);
     ended.unwrap_or_else(|| {
         for warning in monitor::clean_up_after(plan, slot, cgroups) {
             tracing::warn!("{warning}");

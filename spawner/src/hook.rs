@@ -1,9 +1,12 @@
 //! Hooks that this crate runs itself: poststop ones, because libcontainer would run them only after a start that went
 //! well, and a network must be taken down in any case; and all of a program without a root of its own.
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags};
 use serde_json::{Value, json};
 
 use crate::plan::Plan;
-use crate::settings::{Hook, Network};
+use crate::settings::{Hook, Network, Pending};
 use crate::spec;
 use crate::wire::Failure;
 
@@ -36,42 +39,96 @@ pub(crate) fn create_runtime<'a>(plan: &Plan<'a>) -> impl Iterator<Item = &'a Ho
         .chain(&plan.settings.hooks.create_runtime)
 }
 
-/// The network that the caller's own code sets up, before the command runs.
-pub(crate) fn attach(plan: &Plan<'_>, bundle: &std::path::Path, pid: i32) -> Result<(), Failure> {
-    let Network::Caller(caller) = &plan.settings.network else {
-        return Ok(());
-    };
-    let state = state(plan, bundle, "created", Some(pid));
-    caller.attach(&state).map_err(|how| Failure::Hook {
-        reason: format!("the network was not set up, so the command was not run: {how}"),
-        stderr: String::new(),
-    })
+/// A network that the caller's own code sets up or takes down meanwhile. Dropping it waits for that, so that nothing overtakes it.
+#[derive(Default)]
+pub(crate) struct UnderWay(Option<Pending>);
+
+impl UnderWay {
+    /// Waits until it is done.
+    pub(crate) fn wait(mut self) -> Result<(), String> {
+        self.0.take().map_or(Ok(()), |pending| pending())
+    }
 }
 
-/// All that is to be done on the host after the end of a container. Goes on past errors, which it returns.
-pub(crate) fn after(plan: &Plan<'_>, bundle: &std::path::Path) -> Vec<String> {
-    let state = stopped_state(plan, bundle);
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(pending) = self.0.take() {
+            let _ = pending();
+        }
+    }
+}
+
+/// Has the caller's own code begin with the network of the namespace of this process (`pid`), which is not the host's.
+pub(crate) fn begin_attach(
+    plan: &Plan<'_>,
+    bundle: &Path,
+    pid: i32,
+    netns: BorrowedFd<'_>,
+) -> Result<UnderWay, Failure> {
+    let Network::Caller(caller) = &plan.settings.network else {
+        return Ok(UnderWay::default());
+    };
+    let pending = caller.attach(
+        &state_for_caller(plan, bundle, "creating", Some(pid)),
+        netns,
+    );
+    pending
+        .map(|pending| UnderWay(Some(pending)))
+        .map_err(not_set_up)
+}
+
+pub(crate) fn not_set_up(how: String) -> Failure {
+    Failure::Hook {
+        reason: format!("the network was not set up, so the command was not run: {how}"),
+        stderr: String::new(),
+    }
+}
+
+/// The network that the caller's own code sets up for a process that waits for its command, from begin to end.
+pub(crate) fn attach(plan: &Plan<'_>, bundle: &Path, pid: i32) -> Result<(), Failure> {
+    if !matches!(plan.settings.network, Network::Caller(_)) {
+        return Ok(());
+    }
+    let open = |whose: &str| File::open(format!("/proc/{whose}/ns/net"));
+    let of_its_own = || -> io::Result<File> {
+        let (its, ours) = (open(&pid.to_string())?, open("self")?);
+        let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        match id(&its)? == id(&ours)? {
+            true => Err(io::Error::other("it is the host's")),
+            false => Ok(its),
+        }
+    };
+    let netns = of_its_own().map_err(|e| not_set_up(format!("open its network namespace: {e}")))?;
+    let under_way = begin_attach(plan, bundle, pid, netns.as_fd())?;
+    under_way.wait().map_err(not_set_up)
+}
+
+/// All that is to be done on the host after the end of a container. Goes on past errors, which it returns; the caller's own code may
+/// not be done yet.
+pub(crate) fn after(plan: &Plan<'_>, bundle: &Path) -> (Vec<String>, UnderWay) {
+    let state = state(plan, bundle, "stopped", None);
     let mut warnings: Vec<String> = poststop(plan)
         .filter_map(|hook| run("poststop", hook, &state).err())
         .collect();
+    let mut under_way = UnderWay::default();
     if let Network::Caller(caller) = &plan.settings.network {
-        warnings.extend(caller.detach(&state).err());
+        match caller.detach(&state_for_caller(plan, bundle, "stopped", None)) {
+            Ok(pending) => under_way = UnderWay(Some(pending)),
+            Err(how) => warnings.push(how),
+        }
     }
-    warnings
+    (warnings, under_way)
 }
 
-/// The OCI state of a container that is gone.
-fn stopped_state(plan: &Plan<'_>, bundle: &std::path::Path) -> Value {
-    state(plan, bundle, "stopped", None)
+/// What the caller's own code is told: the state, and where the root is, so that it need not read that in the bundle.
+fn state_for_caller(plan: &Plan<'_>, bundle: &Path, status: &str, pid: Option<i32>) -> Value {
+    let mut state = state(plan, bundle, status, pid);
+    state["root"] = json!(plan.root);
+    state
 }
 
 /// The OCI state of a container; `pid` as the host counts.
-pub(crate) fn state(
-    plan: &Plan<'_>,
-    bundle: &std::path::Path,
-    status: &str,
-    pid: Option<i32>,
-) -> Value {
+pub(crate) fn state(plan: &Plan<'_>, bundle: &Path, status: &str, pid: Option<i32>) -> Value {
     let mut state = json!({
         "ociVersion": "1.0.2",
         "id": plan.settings.name.as_str(),

@@ -51,8 +51,8 @@ pub use front::run;
 pub use plan::{Guest, IdRange, Making, Plan, Shown, UidRange, What};
 pub use settings::{
     Attach, Bind, CapabilitySet, Cpus, Credential, Hook, Hooks, IdMap, Limits, MachineName,
-    Network, Overlay, Ownership, Personality, PrivateUsers, Privileges, Rlimit, Settings, Source,
-    Terminal, Tmpfs, UserName, Volatile, boolean,
+    Network, Overlay, Ownership, Pending, Personality, PrivateUsers, Privileges, Rlimit, Settings,
+    Source, Terminal, Tmpfs, UserName, Volatile, boolean,
 };
 pub use state::{Running, kill, list};
 pub use user::User;

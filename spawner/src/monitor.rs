@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -11,13 +12,13 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Rlimit, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Rlimit};
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cgroup::{self, Cgroups};
 use crate::diagnosis::{self, Notes};
 use crate::executor::{self, Payload};
-use crate::hook;
+use crate::hook::{self, UnderWay};
 use crate::limits;
 use crate::plan::Plan;
 use crate::root;
@@ -61,6 +62,10 @@ impl Monitor<'_> {
         if let Network::Namespace(path) = &self.plan.settings.network {
             enter_network(path)?;
         }
+        let ahead = match self.plan.network_ahead() {
+            true => Some(self.network()?),
+            false => None,
+        };
         root::mount(self.plan)?;
         let payload = Payload::new(self.plan.settings).map_err(|e| Failure::Runtime {
             reason: e.to_string(),
@@ -85,13 +90,18 @@ impl Monitor<'_> {
             cgroups.leave();
         }
         let said = stderr.stop();
+        let ahead = ahead.map(Ahead::come_home).transpose();
+        let ahead = ahead.inspect_err(|_| self.end_what_was_started())?;
         match built {
             Ok((container, pidfd)) => {
                 // hooks that went well may still have had something to say
                 let _ = rustix::io::write(rustix::stdio::stderr(), said.as_bytes());
                 let pid = container.pid().map_or(0, |pid| pid.as_raw());
-                hook::attach(self.plan, &self.bundle(), pid)
-                    .inspect_err(|_| self.end_what_was_started())?;
+                let attached = match ahead {
+                    Some(under_way) => under_way.wait().map_err(hook::not_set_up),
+                    None => hook::attach(self.plan, &self.bundle(), pid),
+                };
+                attached.inspect_err(|_| self.end_what_was_started())?;
                 Ok((container, pidfd))
             }
             Err(error) => {
@@ -99,6 +109,25 @@ impl Monitor<'_> {
                 Err(explain(&error, &notes, said))
             }
         }
+    }
+
+    /// Moves this process, and so what it forks from now on, into a new network namespace, which the caller's own code begins to set
+    /// up meanwhile.
+    fn network(&self) -> Result<Ahead, Failure> {
+        let fail = |e: io::Error| Failure::Runtime {
+            reason: format!("make a network namespace: {e}"),
+            stderr: String::new(),
+        };
+        let open = || File::open("/proc/self/ns/net").map(OwnedFd::from);
+        let mut ahead = Ahead {
+            home: open().map_err(fail)?,
+            under_way: UnderWay::default(),
+        };
+        sys::unshare_network().map_err(fail)?;
+        let netns = open().map_err(fail)?;
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        ahead.under_way = hook::begin_attach(self.plan, &self.bundle(), own, netns.as_fd())?;
+        Ok(ahead)
     }
 
     fn build(
@@ -146,7 +175,7 @@ impl Monitor<'_> {
         if let Some(pid) = pid.and_then(|text| Pid::from_raw(text.trim().parse().ok()?)) {
             // our own child, not reaped yet, so the number is still its own
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            let _ = sys::wait(pid);
         }
     }
 
@@ -245,7 +274,8 @@ impl Monitor<'_> {
 
     /// Runs the poststop hooks and removes what is on the host. Goes on past errors.
     pub(crate) fn clean_up(&self) {
-        for warning in hook::after(self.plan, &self.bundle()) {
+        let (warnings, network) = hook::after(self.plan, &self.bundle());
+        for warning in warnings {
             self.wire.send(&Report::Warning(warning));
         }
         if let Some(cgroups) = self.cgroups {
@@ -263,7 +293,39 @@ impl Monitor<'_> {
                 let _ = rustix::mount::unmount(self.slot.dir().join(point), detach);
             }
         }
+        self.slot.empty();
+        // the name is not free before its network is
+        if let Err(warning) = network.wait() {
+            self.wire.send(&Report::Warning(warning));
+        }
         self.slot.release();
+    }
+}
+
+/// A network that is set up while libcontainer makes the container. Dropping it leads back to the host's, where hooks belong.
+struct Ahead {
+    /// The host's network namespace.
+    home: OwnedFd,
+    under_way: UnderWay,
+}
+
+impl Ahead {
+    fn come_home(mut self) -> Result<UnderWay, Failure> {
+        self.enter_home().map_err(|e| Failure::Runtime {
+            reason: format!("go back to the host's network: {}", io::Error::from(e)),
+            stderr: String::new(),
+        })?;
+        Ok(mem::take(&mut self.under_way))
+    }
+
+    fn enter_home(&self) -> rustix::io::Result<()> {
+        move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network))
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let _ = self.enter_home();
     }
 }
 
@@ -294,8 +356,7 @@ fn enter_network(path: &Path) -> Result<(), Failure> {
 /// Kills our child if it has not ended, and tells how it did.
 pub(crate) fn reap(pid: Pid, pidfd: BorrowedFd<'_>) -> Exit {
     let _ = signals::kill_and_wait(pidfd);
-    let ended = rustix::process::waitpid(Some(pid), WaitOptions::empty());
-    let Ok(Some((_, status))) = ended else {
+    let Ok(status) = sys::wait(pid) else {
         return Exit::Code(255);
     };
     match (status.exit_status(), status.terminating_signal()) {
@@ -310,10 +371,11 @@ pub(crate) fn clean_up_after(
     slot: &Slot,
     cgroups: Option<&Cgroups>,
 ) -> Vec<String> {
-    let warnings = hook::after(plan, &slot.dir().join("bundle"));
+    let (mut warnings, network) = hook::after(plan, &slot.dir().join("bundle"));
     if let Some(cgroups) = cgroups {
         cgroups.remove();
     }
+    warnings.extend(network.wait().err());
     slot.release();
     warnings
 }

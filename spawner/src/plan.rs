@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::settings::{IdMap, Settings, Source};
+use crate::settings::{IdMap, Network, Settings, Source};
 use crate::user::User;
 
 /// A range of user and group ids that a container's 0 and up are mapped to.
@@ -153,6 +153,16 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Whether the monitor makes the network namespace, so that the caller's own code can set the network up while libcontainer makes
+    /// the rest. One that belongs to a user namespace comes with that; and createRuntime hooks run in the host's network, as
+    /// libcontainer runs them in the monitor's.
+    pub fn network_ahead(&self) -> bool {
+        matches!(self.settings.network, Network::Caller(_))
+            && self.range.is_none()
+            && self.settings.hooks.create_runtime.is_empty()
+            && !self.settings.no_root
+    }
+
     /// The map of user ids; empty without private users.
     pub fn uid_map(&self) -> Vec<IdRange> {
         self.map(|guest| guest.host_uid)

@@ -7,7 +7,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::plan::IdRange;
 use crate::seccomp::Instruction;
@@ -16,6 +16,26 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     match result {
         -1 => Err(io::Error::last_os_error()),
         value => Ok(value),
+    }
+}
+
+/// Waits for a child, whatever signals come meanwhile.
+pub(crate) fn wait(child: Pid) -> io::Result<WaitStatus> {
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(status),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// A status as a shell reports it.
+pub(crate) fn shell_status(status: WaitStatus) -> u8 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code as u8,
+        (None, Some(signal)) => 128u8.saturating_add(signal as u8),
+        (None, None) => 255,
     }
 }
 
@@ -145,7 +165,7 @@ pub(crate) fn user_namespace(uids: &[IdRange], gids: &[IdRange]) -> io::Result<O
         ))?))
     })();
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    let _ = wait(pid);
     opened
 }
 
@@ -314,6 +334,38 @@ impl OldMask {
     pub(crate) fn restore(&self) {
         // SAFETY: the set was filled by sigprocmask.
         unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// Makes every signal act, and arrive, as it does for a process that nobody prepared: what this one was started with (SIGINT ignored
+/// in the background of a script, SIGHUP by nohup, SIGPIPE by Rust) is the caller's business and no command's inside. For a process
+/// that is about to exec.
+pub(crate) fn reset_signals() {
+    // The kernel's own structure, of handler, flags, restorer and mask: all zero is the default action. The C library would refuse
+    // the two signals that it keeps for itself, and they may have been ignored, too.
+    let default = [0u64; 4];
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the structure is no longer than the array, which lives across the call; no code becomes a handler. SIGKILL and
+        // SIGSTOP are refused, which nobody minds.
+        unsafe {
+            let none = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8);
+        }
+    }
+    let none = set_of([]);
+    // SAFETY: the set is initialised and lives across the call.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) };
+}
+
+/// Makes it possible to wait for children, also where whoever started this process had them reaped unseen (SIGCHLD ignored).
+pub(crate) fn keep_dead_children() {
+    // SAFETY: no code of ours becomes a handler; a caller's own handler is left as it is.
+    unsafe {
+        let mut now: libc::sigaction = mem::zeroed();
+        libc::sigaction(libc::SIGCHLD, std::ptr::null(), &mut now);
+        if now.sa_sigaction == libc::SIG_IGN {
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        }
     }
 }
 

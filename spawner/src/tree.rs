@@ -1,14 +1,19 @@
 //! Whole directory trees: a copy of one (`--ephemeral`, `--template=`), and its files' owners moved to another range of
-//! ids (`--private-users-ownership=chown`). Neither follows a link, nor leaves the file system that the tree begins on.
+//! ids (`--private-users-ownership=chown`). Neither follows a link, nor leaves the file system that the tree begins on, also where a
+//! container that runs on the tree changes it meanwhile.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 
 /// What could not be done, and where.
 #[derive(Debug)]
@@ -22,15 +27,65 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> Failed {
     move |source| Failed { path, source }
 }
 
+/// A place in a tree that somebody else, a container perhaps, may be changing meanwhile: held by descriptor, so that what is looked at,
+/// read and changed is one and the same, and a link that is put in its place leads nobody out of the tree.
+struct Place {
+    /// Of the file itself (O_PATH), also where that is a link.
+    fd: OwnedFd,
+    /// For messages.
+    path: PathBuf,
+    meta: Metadata,
+}
+
+impl Place {
+    /// The top of a tree: the one path that is looked up.
+    fn top(path: &Path) -> Result<Self, Failed> {
+        Self::open(CWD, path, path.to_owned())
+    }
+
+    fn open(dir: BorrowedFd<'_>, name: &Path, path: PathBuf) -> Result<Self, Failed> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || -> io::Result<_> {
+            let file = fs::File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
+            let meta = file.metadata()?;
+            Ok((OwnedFd::from(file), meta))
+        };
+        match open() {
+            Ok((fd, meta)) => Ok(Self { fd, path, meta }),
+            Err(e) => Err(at(&path)(e)),
+        }
+    }
+
+    /// A path to just this, for calls that take no descriptor of this kind.
+    fn itself(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.fd.as_raw_fd()).into()
+    }
+
+    /// What is in a directory, one after the other.
+    fn each(&self, mut act: impl FnMut(Place) -> Result<(), Failed>) -> Result<(), Failed> {
+        let fail = |e: rustix::io::Errno| at(&self.path)(e.into());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(fail)?;
+        for entry in rustix::fs::Dir::read_from(&dir).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
+            if name != "." && name != ".." {
+                act(Place::open(self.fd.as_fd(), name, self.path.join(name))?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Copies the tree at `from` to `to`, which is made: owners, modes, times, extended attributes, links and devices as they
 /// are, blocks shared where the file system can (FICLONE).
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
-    let meta = fs::symlink_metadata(from).map_err(at(from))?;
+    let top = Place::top(from)?;
     let mut copier = Copier {
-        device: meta.dev(),
+        device: top.meta.dev(),
         linked: HashMap::new(),
     };
-    copier.entry(from, to, &meta)
+    copier.entry(&top, to)
 }
 
 struct Copier {
@@ -40,7 +95,8 @@ struct Copier {
 }
 
 impl Copier {
-    fn entry(&mut self, from: &Path, to: &Path, meta: &Metadata) -> Result<(), Failed> {
+    fn entry(&mut self, from: &Place, to: &Path) -> Result<(), Failed> {
+        let meta = &from.meta;
         let kind = meta.file_type();
         if !kind.is_dir() && meta.nlink() > 1 {
             if let Some(first) = self.linked.get(&meta.ino()) {
@@ -55,17 +111,17 @@ impl Copier {
                 .map_err(at(to))?;
             // what is mounted below is not of this tree
             if meta.dev() == self.device {
-                for entry in fs::read_dir(from).map_err(at(from))? {
-                    let entry = entry.map_err(at(from))?;
-                    let meta = entry.metadata().map_err(at(&entry.path()))?;
-                    self.entry(&entry.path(), &to.join(entry.file_name()), &meta)?;
-                }
+                from.each(|place| {
+                    let name = place.path.file_name().unwrap_or_default();
+                    self.entry(&place, &to.join(name))
+                })?;
             }
         } else if kind.is_symlink() {
-            let target = fs::read_link(from).map_err(at(from))?;
-            symlink(target, to).map_err(at(to))?;
+            let target = rustix::fs::readlinkat(&from.fd, "", Vec::new());
+            let target = target.map_err(|e| at(&from.path)(e.into()))?;
+            symlink(OsStr::from_bytes(target.as_bytes()), to).map_err(at(to))?;
         } else if kind.is_file() {
-            content(from, to).map_err(at(from))?;
+            content(from, to).map_err(at(&from.path))?;
         } else {
             let mode = Mode::from_raw_mode(0o600);
             rustix::fs::mknodat(
@@ -77,13 +133,12 @@ impl Copier {
             )
             .map_err(|e| at(to)(e.into()))?;
         }
-        attributes(from, to, meta).map_err(at(to))
+        attributes(from, to).map_err(at(to))
     }
 }
 
-fn content(from: &Path, to: &Path) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut source = fs::File::from(rustix::fs::open(from, flags, Mode::empty())?);
+fn content(from: &Place, to: &Path) -> io::Result<()> {
+    let mut source = fs::File::open(from.itself())?;
     let mut copy = fs::File::create_new(to)?;
     if rustix::fs::ioctl_ficlone(copy.as_fd(), source.as_fd()).is_ok() {
         return Ok(());
@@ -93,14 +148,16 @@ fn content(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Owner first, because changing that takes set-user-id bits and capabilities away.
-fn attributes(from: &Path, to: &Path, meta: &Metadata) -> io::Result<()> {
+fn attributes(from: &Place, to: &Path) -> io::Result<()> {
+    let meta = &from.meta;
     lchown(to, Some(meta.uid()), Some(meta.gid()))?;
     if !meta.file_type().is_symlink() {
         fs::set_permissions(to, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
     }
-    for name in xattrs(from)? {
+    let itself = from.itself();
+    for name in xattrs(&itself)? {
         let mut value = vec![0; 64 << 10];
-        let length = rustix::fs::lgetxattr(from, name.as_str(), &mut value)?;
+        let length = rustix::fs::getxattr(&itself, name.as_str(), &mut value)?;
         rustix::fs::lsetxattr(to, name.as_str(), &value[..length], XattrFlags::empty())?;
     }
     let time = |tv_sec, nanoseconds| Timespec {
@@ -115,10 +172,10 @@ fn attributes(from: &Path, to: &Path, meta: &Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Names of extended attributes; none where the file system has none.
-fn xattrs(path: &Path) -> io::Result<Vec<String>> {
+/// Names of the extended attributes of what [`Place::itself`] leads to; none where the file system has none.
+fn xattrs(itself: &Path) -> io::Result<Vec<String>> {
     let mut names = vec![0u8; 64 << 10];
-    match rustix::fs::llistxattr(path, &mut names) {
+    match rustix::fs::listxattr(itself, &mut names) {
         Ok(length) => Ok(names[..length]
             .split(|b| *b == 0)
             .filter(|name| !name.is_empty())
@@ -132,47 +189,49 @@ fn xattrs(path: &Path) -> io::Result<Vec<String>> {
 /// Moves the owners of all files of a tree into the range of 65,536 ids that begins at `base`, from whichever such range
 /// they belong to. A tree whose root is there already is left alone.
 pub(crate) fn shift(root: &Path, base: u32) -> Result<(), Failed> {
-    let meta = fs::symlink_metadata(root).map_err(at(root))?;
-    if meta.uid() & !0xffff == base && meta.gid() & !0xffff == base {
+    let top = Place::top(root)?;
+    if top.meta.uid() & !0xffff == base && top.meta.gid() & !0xffff == base {
         return Ok(());
     }
     // the root last: should this be interrupted, the next start begins anew
-    shift_below(root, base, meta.dev())?;
-    shift_one(root, &meta, base).map_err(at(root))
+    shift_below(&top, base)?;
+    shift_one(&top, base).map_err(at(root))
 }
 
-fn shift_below(dir: &Path, base: u32, device: u64) -> Result<(), Failed> {
-    for entry in fs::read_dir(dir).map_err(at(dir))? {
-        let path = entry.map_err(at(dir))?.path();
-        let meta = fs::symlink_metadata(&path).map_err(at(&path))?;
-        if meta.dev() != device {
-            continue;
+fn shift_below(dir: &Place, base: u32) -> Result<(), Failed> {
+    dir.each(|place| {
+        // what is mounted below is not of this tree
+        if place.meta.dev() != dir.meta.dev() {
+            return Ok(());
         }
-        if meta.is_dir() {
-            shift_below(&path, base, device)?;
+        if place.meta.is_dir() {
+            shift_below(&place, base)?;
         }
-        shift_one(&path, &meta, base).map_err(at(&path))?;
-    }
-    Ok(())
+        shift_one(&place, base).map_err(at(&place.path))
+    })
 }
 
-fn shift_one(path: &Path, meta: &Metadata, base: u32) -> io::Result<()> {
+fn shift_one(place: &Place, base: u32) -> io::Result<()> {
+    let meta = &place.meta;
     let moved = |id: u32| base | (id & 0xffff);
-    if (moved(meta.uid()), moved(meta.gid())) == (meta.uid(), meta.gid()) {
+    let (uid, gid) = (moved(meta.uid()), moved(meta.gid()));
+    if (uid, gid) == (meta.uid(), meta.gid()) {
         return Ok(());
     }
-    lchown(path, Some(moved(meta.uid())), Some(moved(meta.gid())))?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    rustix::fs::chownat(&place.fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
     if meta.file_type().is_symlink() {
         return Ok(());
     }
     // changing the owner takes set-user-id bits away
-    fs::set_permissions(path, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
+    let itself = place.itself();
+    fs::set_permissions(&itself, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
     for name in ["system.posix_acl_access", "system.posix_acl_default"] {
         let mut value = vec![0; 64 << 10];
-        if let Ok(length) = rustix::fs::lgetxattr(path, name, &mut value) {
+        if let Ok(length) = rustix::fs::getxattr(&itself, name, &mut value) {
             value.truncate(length);
             shift_acl(&mut value, moved);
-            rustix::fs::lsetxattr(path, name, &value, XattrFlags::empty())?;
+            rustix::fs::setxattr(&itself, name, &value, XattrFlags::empty())?;
         }
     }
     Ok(())
@@ -232,6 +291,26 @@ mod tests {
             copy(&from, &to).is_err(),
             "what is there is not written over"
         );
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_directory_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, secret) = (dir.path().join("tree"), dir.path().join("secret"));
+        fs::create_dir_all(tree.join("a")).unwrap();
+        fs::create_dir(&secret).unwrap();
+        fs::write(secret.join("key"), "text").unwrap();
+        // looked at as a directory, and then there is a link instead
+        let top = Place::top(&tree).unwrap();
+        let place = Place::open(top.fd.as_fd(), Path::new("a"), tree.join("a")).unwrap();
+        fs::rename(tree.join("a"), tree.join("b")).unwrap();
+        symlink(&secret, tree.join("a")).unwrap();
+        let walked = place.each(|inside| panic!("{}", inside.path.display()));
+        assert!(walked.is_ok() && place.meta.is_dir());
+        // and what is a link by now is copied as one
+        copy(&tree, &dir.path().join("copy")).unwrap();
+        let target = fs::read_link(dir.path().join("copy/a")).unwrap();
+        assert_eq!(target, secret);
     }
 
     #[test]

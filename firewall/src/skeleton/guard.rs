@@ -9,6 +9,10 @@
 //! What a lookup cannot load (a fragment without its transport header) does not match, so every
 //! check here lets *in* on a match; none lets in on a miss.
 //!
+//! Errors. Connection tracking lets an ICMP error pass as part of the connection that it quotes, whoever sends it: a
+//! router on the way may. A container is no such router: what it quotes was sent to it, so that nobody can break the
+//! connections of others, or tell the world anything by their leave.
+//!
 //! A prefix of its own. In zones where containers have one, an address in it is its port's alone, like the main address:
 //! the prefix is in the same set, with zeroes in the place of the second half.
 //!
@@ -42,6 +46,17 @@ const DHCP: Bucket = Bucket::a_second(50, 100);
 /// addresses.
 const NEIGHBOURS: Bucket = Bucket::a_second(5, 30);
 
+/// ICMP messages that quote a packet; without redirects, which containers do not send at all.
+const ERRORS: [(u8, &str); 4] = [
+    (3, "destination-unreachable"),
+    (4, "source-quench"),
+    (11, "time-exceeded"),
+    (12, "parameter-problem"),
+];
+
+/// The header of fragments, which is no transport protocol: no packet is said to have it.
+const NO_TRANSPORT: u8 = 44;
+
 /// The middle of a link-local address that follows from a hardware address.
 const EUI64: [u8; 2] = [0xff, 0xfe];
 
@@ -59,6 +74,12 @@ fn own6(half: Half, middle: Load) -> [Vec<Step>; 3] {
 
 fn own6_source() -> [Vec<Step>; 3] {
     own6(Half::Source, IP6_SADDR_MIDDLE)
+}
+
+/// What an error quotes was sent to the sender of the error. Not to a link-local address: nobody's connections need it.
+fn own6_quoted() -> [Vec<Step>; 2] {
+    [QUOTED_IP6_DADDR, Load::Prefix(Half::Quoted)]
+        .map(|load| vec![Step::In(vec![IIF, ETHER_SADDR, load], SetId::GuardIp6)])
 }
 
 fn own6_target() -> [Vec<Step>; 3] {
@@ -275,10 +296,7 @@ pub(super) fn chains() -> Vec<Chain> {
         chain(
             "guard_ip4",
             vec![
-                or_drop(
-                    vec![l4proto(1), Step::Is(ICMP_TYPE, Value::byte(5, "redirect"))],
-                    "redirect",
-                ),
+                rule([l4proto(1), jump("guard_icmp")]),
                 rule([
                     l4proto(17),
                     Step::Is(DPORT, Value::be16(67)),
@@ -300,11 +318,33 @@ pub(super) fn chains() -> Vec<Chain> {
                 drop("ipv4 source"),
             ],
         ),
+        chain("guard_icmp", {
+            let of = |number, name| Step::Is(ICMP_TYPE, Value::byte(number, name));
+            let mut rules = vec![or_drop(vec![of(5, "redirect")], "redirect")];
+            rules
+                .extend(ERRORS.map(|(number, name)| rule([of(number, name), goto("guard_error")])));
+            rules
+        }),
+        chain(
+            "guard_error",
+            vec![
+                rule([
+                    own_ip4(ETHER_SADDR, QUOTED_IP_DADDR),
+                    own_ip4(ETHER_SADDR, IP_SADDR),
+                    goto("let_in"),
+                ]),
+                drop("error about what was sent to others"),
+            ],
+        ),
         chain("guard_nd", neighbour_discovery()),
         chain(
             "guard_icmp6",
             vec![
                 or_drop(vec![icmpv6(134, "nd-router-advert")], "router"),
+                rule([icmpv6(1, "destination-unreachable"), goto("guard_error6")]),
+                rule([icmpv6(2, "packet-too-big"), goto("guard_error6")]),
+                rule([icmpv6(3, "time-exceeded"), goto("guard_error6")]),
+                rule([icmpv6(4, "parameter-problem"), goto("guard_error6")]),
                 or_drop(vec![icmpv6(137, "nd-redirect")], "redirect"),
                 rule([icmpv6(135, "nd-neighbor-solicit"), goto("guard_nd")]),
                 rule([icmpv6(136, "nd-neighbor-advert"), goto("guard_nd")]),
@@ -330,6 +370,15 @@ pub(super) fn chains() -> Vec<Chain> {
                 ]),
             ],
         ),
+        chain("guard_error6", {
+            let [whole, prefix, _] = own6_source();
+            let mut rules = Vec::new();
+            for quoted in own6_quoted() {
+                rules.extend(let_in_6(&quoted, &[whole.clone(), prefix.clone()], &[]));
+            }
+            rules.push(drop("error about what was sent to others"));
+            rules
+        }),
         chain("guard_rs", router_solicitations()),
         chain("guard_dhcp6", {
             let mut rules = let_in_6(&[], &own6_source(), &[meter()]);
@@ -349,8 +398,10 @@ pub(super) fn chains() -> Vec<Chain> {
                     goto("guard_dhcp6"),
                 ]),
             ];
+            // What cannot be told (a first fragment that ends before the transport header) might be any of these.
+            let told = Step::IsNot(Load::Meta(Meta::L4proto), protocol(NO_TRANSPORT));
             let [whole, prefix, made_up] = own6_source();
-            rules.extend(let_in_6(&[], &[whole, prefix], &[]));
+            rules.extend(let_in_6(&[told], &[whole, prefix], &[]));
             // nothing but the gateway's echo is reached on it
             rules.extend(let_in_6(&[l4proto(58)], &[made_up], &[few()]));
             rules.push(drop("ipv6 source"));

@@ -74,6 +74,8 @@ pub enum Half {
     Source,
     /// Target of a message of neighbour discovery
     Target,
+    /// Destination of the packet that an ICMPv6 error is about
+    Quoted,
 }
 
 impl Half {
@@ -84,6 +86,7 @@ impl Half {
             Half::Server => Load::Ct(Ct::Server(Family::V6)),
             Half::Source => IP6_SADDR,
             Half::Target => ND_TARGET,
+            Half::Quoted => QUOTED_IP6_DADDR,
         }
     }
 }
@@ -176,6 +179,8 @@ payloads! {
     ICMP_TYPE = Transport 0 1 "icmp type";
     ICMPV6_TYPE = Transport 0 1 "icmpv6 type";
     IP6_SADDR_MIDDLE = Network 19 2 "@nh,152,16";
+    QUOTED_IP_DADDR = Transport 24 4 "@th,192,32";
+    QUOTED_IP6_DADDR = Transport 32 16 "@th,256,128";
     ND_TARGET = Transport 8 16 "@th,64,128";
     ND_TARGET_MIDDLE = Transport 19 2 "@th,152,16";
     RS_OPTION = Transport 8 2 "@th,64,16";

@@ -48,51 +48,6 @@ pub(crate) struct Invocation {
     pub(crate) command: Command,
 }
 
-/// The commands that other programs wait for, by themselves: the whole grammar takes as long to build as one of them to be
-/// done. What this cannot read is read again by [`Invocation`], which knows the helps and the errors.
-#[derive(Debug, Parser)]
-#[command(
-    name = "netd",
-    disable_help_flag = true,
-    disable_help_subcommand = true
-)]
-pub(super) struct Quick {
-    #[command(flatten)]
-    dirs: Dirs,
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: QuickCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum QuickCommand {
-    Attach(AttachArgs),
-    Detach(DetachArgs),
-    #[command(subcommand)]
-    Hook(HookCommand),
-}
-
-impl Quick {
-    /// What it read, if the first word is one of its commands.
-    pub(super) fn parse(argv: &[std::ffi::OsString]) -> Option<Invocation> {
-        let word = argv.get(1)?.to_str()?;
-        if !["attach", "detach", "hook"].contains(&word) {
-            return None;
-        }
-        let quick = Self::try_parse_from(argv).ok()?;
-        Some(Invocation {
-            dirs: quick.dirs,
-            json: quick.json,
-            command: match quick.command {
-                QuickCommand::Attach(args) => Command::Attach(args),
-                QuickCommand::Detach(args) => Command::Detach(args),
-                QuickCommand::Hook(hook) => Command::Hook(hook),
-            },
-        })
-    }
-}
-
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub(crate) enum Command {

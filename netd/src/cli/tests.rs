@@ -79,13 +79,34 @@ fn the_short_grammar_reads_as_the_whole_one_does() {
         "netd hook cni --state-dir /s",
         "netd hook netavark setup /run/netns/n",
         "netd hook nspawn exec m -- systemd-nspawn --json -h",
+        "netd run -D /srv/web -qM web --network-zone=dmz --json -- ls --json -h",
+        "netd run -bU ls -h",
+        "netd exec -u www web ls --json -h",
+        "netd exec web -- -h",
+        "netd shell a@web --pipe -- sh -c x",
+        "netd door 7",
+        "netd reload --json",
+        "netd list --runtime-dir /r",
+        "netd status",
+        "netd status web",
+        "netd stop web --time 3",
+        "netd daemon --background --json-logs --config-dir=/c",
+        "netd keep",
     ] {
         let words: Vec<std::ffi::OsString> = line.split(' ').map(Into::into).collect();
-        let quick = args::Quick::parse(&words).unwrap();
+        let quick = quick::parse(&words).unwrap();
         assert_eq!(quick, Invocation::try_parse_from(&words).unwrap(), "{line}");
     }
     for line in [
-        "netd list",
+        "netd policy confirm",
+        "netd --json list",
+        "netd run --help",
+        "netd run -h ls",
+        "netd run --no-such",
+        "netd exec -h",
+        "netd exec web --help",
+        "netd reload now",
+        "netd status --help",
         "netd attach --help",
         "netd hook oci -h",
         "netd attach web",
@@ -94,7 +115,7 @@ fn the_short_grammar_reads_as_the_whole_one_does() {
         "netd attach help",
     ] {
         let words: Vec<std::ffi::OsString> = line.split(' ').map(Into::into).collect();
-        assert!(args::Quick::parse(&words).is_none(), "{line}");
+        assert!(quick::parse(&words).is_none(), "{line}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
 use zone::{ContainerName, ZoneName};
 
-use super::Client;
+use super::{Client, Question};
 use crate::api::{
     AttachRequest, Container, DaemonStatus, Explanation, Lease, Lesson, PolicyDifference,
     PolicyStep, PolicyTexts, PolicyView, Problem, Zone, ZoneSettings,
@@ -132,6 +132,16 @@ impl Client {
         request: AttachRequest,
         netns: BorrowedFd<'_>,
     ) -> Result<Attached, Error> {
+        let asked = self.begin_attach(request, netns)?;
+        self.attached(asked)
+    }
+
+    /// The first half of that.
+    pub(crate) fn begin_attach(
+        &mut self,
+        request: AttachRequest,
+        netns: BorrowedFd<'_>,
+    ) -> Result<Question, Error> {
         #[derive(Serialize)]
         struct In {
             request: AttachRequest,
@@ -142,7 +152,12 @@ impl Client {
             pid: None,
             ..request
         };
-        self.call("Attach", &In { request }, &[netns])
+        self.ask("Attach", &In { request }, &[netns])
+    }
+
+    /// The second half.
+    pub(crate) fn attached(&mut self, asked: Question) -> Result<Attached, Error> {
+        self.answer(asked)
     }
 
     /// Whether it was attached.
@@ -167,15 +182,26 @@ impl Client {
 
     /// Detaches the container that was attached with this owner; whether there was one.
     pub(crate) fn detach_owned(&mut self, owner: &str) -> Result<bool, Error> {
+        let asked = self.begin_detach_owned(owner)?;
+        self.detached_owned(asked)
+    }
+
+    /// The first half of that.
+    pub(crate) fn begin_detach_owned(&mut self, owner: &str) -> Result<Question, Error> {
         #[derive(Serialize)]
         struct In<'a> {
             owner: &'a str,
         }
+        self.ask("DetachOwned", &In { owner }, &[])
+    }
+
+    /// The second half.
+    pub(crate) fn detached_owned(&mut self, asked: Question) -> Result<bool, Error> {
         #[derive(Deserialize)]
         struct Out {
             detached: bool,
         }
-        let out: Out = self.call("DetachOwned", &In { owner }, &[])?;
+        let out: Out = self.answer(asked)?;
         Ok(out.detached)
     }
 

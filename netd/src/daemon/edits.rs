@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
@@ -12,24 +14,49 @@ use super::dirs::Dirs;
 /// What was edited in one folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Edited {
-    /// Stems of `*.toml` files.
+    /// Stems of `*.toml` files with which their writers are done.
     pub(crate) stems: BTreeSet<String>,
+    /// Stems of those that somebody still writes: half of a file says less than the file, so they wait
+    /// for the end, or for a reload that is asked for.
+    pub(crate) unfinished: BTreeSet<String>,
+    /// Something else was put there, through which symbolic links may lead.
+    pub(crate) links: bool,
     /// News were lost: any file may have been.
     pub(crate) any: bool,
 }
 
 impl Edited {
-    /// Whether there is anything to read.
+    /// Whether there is a file to read.
     pub(crate) fn is_empty(&self) -> bool {
         self.stems.is_empty() && !self.any
+    }
+
+    /// Takes what is to be read; what somebody still writes stays.
+    pub(crate) fn take(&mut self) -> Self {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        let rest = Self {
+            unfinished,
+            ..Self::default()
+        };
+        std::mem::replace(self, rest)
+    }
+
+    /// A reload was asked for: what is there now counts, whoever is still at it.
+    fn settle(&mut self) {
+        self.stems.append(&mut self.unfinished);
+        self.links = true;
     }
 }
 
 /// A watch on the folders of zones and policies, and on groups.toml.
 pub(crate) struct Edits {
     inotify: Inotify,
+    dirs: Dirs,
     zones_watch: WatchDescriptor,
+    policies_watch: WatchDescriptor,
     config_watch: WatchDescriptor,
+    /// One of the folders may not be the one that is watched.
+    moved: bool,
     /// Zone files, since they were taken last.
     pub(crate) zones: Edited,
     /// groups.toml, since it was read last.
@@ -51,23 +78,55 @@ impl Edits {
     /// Watches the folders, which must be there.
     pub(crate) fn watch(dirs: &Dirs) -> io::Result<Self> {
         let inotify = Inotify::init()?;
-        // A file that is still open for writing counts for a reload that is asked for, and only then.
-        let what = WatchMask::CLOSE_WRITE
-            | WatchMask::MODIFY
-            | WatchMask::MOVED_TO
-            | WatchMask::MOVED_FROM
-            | WatchMask::DELETE;
-        let zones_watch = inotify.watches().add(dirs.zones(), what)?;
-        inotify.watches().add(dirs.policies(), what)?;
-        let config_watch = inotify.watches().add(&dirs.config, what)?;
+        let zones_watch = inotify.watches().add(dirs.zones(), events())?;
+        let policies_watch = inotify.watches().add(dirs.policies(), events())?;
+        let config_watch = inotify.watches().add(&dirs.config, events())?;
         Ok(Self {
             inotify,
+            dirs: dirs.clone(),
             zones_watch,
+            policies_watch,
             config_watch,
+            moved: false,
             zones: Edited::default(),
             groups: false,
             policies: Edited::default(),
         })
+    }
+
+    /// Everything that is there now is to be read, also what somebody is still writing, what symbolic links
+    /// lead to, and folders that took the place of those that were watched.
+    pub(crate) fn settle(&mut self) -> io::Result<()> {
+        self.drain()?;
+        self.zones.settle();
+        self.policies.settle();
+        self.follow_folders();
+        Ok(())
+    }
+
+    /// Watches what is there now under the names of the folders. One that is missing is to be read as well,
+    /// which says so.
+    fn follow_folders(&mut self) {
+        self.moved = false;
+        let (zones, policies) = (self.dirs.zones(), self.dirs.policies());
+        let watches = &mut self.inotify.watches();
+        // The same folder has the same descriptor.
+        let mut other = |folder: &Path, watch: &mut WatchDescriptor| {
+            let Ok(now) = watches.add(folder, events()) else {
+                return true;
+            };
+            if now == *watch {
+                return false;
+            }
+            // it went by itself where its folder is gone
+            let _ = watches.remove(std::mem::replace(watch, now));
+            true
+        };
+        if other(&self.dirs.config, &mut self.config_watch) {
+            self.groups = true;
+        }
+        self.zones.any |= other(&zones, &mut self.zones_watch);
+        self.policies.any |= other(&policies, &mut self.policies_watch);
     }
 
     /// A descriptor of the same queue, to wait on.
@@ -82,16 +141,20 @@ impl Edits {
         loop {
             let events = match self.inotify.read_events(&mut buffer) {
                 Ok(events) => events,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(done),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
             };
             for event in events {
                 let name = event.name.and_then(|name| name.to_str());
                 if event.wd == self.config_watch {
                     // nothing else that lies there is read
-                    if name == Some("groups.toml") {
-                        self.groups = true;
-                        done |= event.mask != EventMask::MODIFY;
+                    match name {
+                        Some("groups.toml") => {
+                            self.groups = true;
+                            done |= event.mask != EventMask::MODIFY;
+                        }
+                        Some("zones" | "policies") => self.moved = true,
+                        _ => {}
                     }
                     continue;
                 }
@@ -102,21 +165,56 @@ impl Edits {
                     self.policies.any = true;
                     continue;
                 }
-                let stem = name
-                    .filter(|name| !name.starts_with('.'))
-                    .and_then(|name| name.strip_suffix(".toml"));
-                // drafts of editors come and go
-                let Some(stem) = stem else { continue };
-                done |= event.mask != EventMask::MODIFY;
-                let edited = if event.wd == self.zones_watch {
-                    &mut self.zones
+                let (folder, edited) = if event.wd == self.zones_watch {
+                    (self.dirs.zones(), &mut self.zones)
+                } else if event.wd == self.policies_watch {
+                    (self.dirs.policies(), &mut self.policies)
                 } else {
-                    &mut self.policies
+                    // a folder that was watched before
+                    continue;
                 };
-                edited.stems.insert(stem.to_owned());
+                let Some(name) = name else { continue };
+                let stem = name
+                    .strip_suffix(".toml")
+                    .filter(|_| !name.starts_with('.'));
+                // drafts of editors come and go
+                let Some(stem) = stem else {
+                    edited.links |= event.mask.intersects(EventMask::MOVED_TO);
+                    continue;
+                };
+                let unfinished = event.mask == EventMask::MODIFY
+                    || event.mask == EventMask::CREATE && is_begun(&folder.join(name));
+                if unfinished {
+                    edited.unfinished.insert(stem.to_owned());
+                } else {
+                    edited.unfinished.remove(stem);
+                    edited.stems.insert(stem.to_owned());
+                    done = true;
+                }
             }
         }
+        if self.moved {
+            self.follow_folders();
+            done |= self.zones.any || self.policies.any;
+        }
+        Ok(done)
     }
+}
+
+/// What is told of a folder.
+fn events() -> WatchMask {
+    WatchMask::CREATE
+        | WatchMask::CLOSE_WRITE
+        | WatchMask::MODIFY
+        | WatchMask::MOVED_TO
+        | WatchMask::MOVED_FROM
+        | WatchMask::DELETE
+}
+
+/// Whether what was just created is a file that somebody is going to write. Links, and whatever else cannot be
+/// written to, are whole from the first moment.
+fn is_begun(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1)
 }
 
 #[cfg(test)]
@@ -155,5 +253,79 @@ mod tests {
         std::fs::remove_file(dirs.policies().join("web.toml")).unwrap();
         assert!(edits.drain().unwrap());
         assert_eq!(edits.policies.stems, BTreeSet::from(["web".to_owned()]));
+    }
+
+    fn watched() -> (tempfile::TempDir, Dirs, Edits) {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = Dirs {
+            config: dir.path().join("config"),
+            state: dir.path().join("state"),
+            runtime: dir.path().join("run"),
+        };
+        std::fs::create_dir_all(dirs.zones()).unwrap();
+        std::fs::create_dir_all(dirs.policies()).unwrap();
+        let edits = Edits::watch(&dirs).unwrap();
+        (dir, dirs, edits)
+    }
+
+    /// What is to be read of the policies, once.
+    fn news(edits: &mut Edits) -> (bool, Vec<String>) {
+        let done = edits.drain().unwrap();
+        (done, edits.policies.take().stems.into_iter().collect())
+    }
+
+    #[test]
+    fn links_are_edits() {
+        let (dir, dirs, mut edits) = watched();
+        let target = dir.path().join("text");
+        std::fs::write(&target, "x").unwrap();
+        std::os::unix::fs::symlink(&target, dirs.policies().join("web.toml")).unwrap();
+        assert_eq!(news(&mut edits), (true, vec!["web".into()]));
+        std::fs::hard_link(&target, dirs.policies().join("db.toml")).unwrap();
+        assert_eq!(news(&mut edits), (true, vec!["db".into()]));
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_waits_also_while_another_is_done() {
+        use std::io::Write;
+        let (_dir, dirs, mut edits) = watched();
+        let path = dirs.policies().join("web.toml");
+        std::fs::write(&path, "egress = []").unwrap();
+        assert_eq!(news(&mut edits), (true, vec!["web".into()]));
+        let mut open = std::fs::File::create(&path).unwrap();
+        assert_eq!(news(&mut edits), (false, vec![]));
+        std::fs::write(dirs.policies().join("db.toml"), "").unwrap();
+        assert_eq!(news(&mut edits), (true, vec!["db".into()]));
+        open.write_all(b"egress = []").unwrap();
+        assert_eq!(news(&mut edits), (false, vec![]));
+        drop(open);
+        assert_eq!(news(&mut edits), (true, vec!["web".into()]));
+        // unless somebody asks
+        let open = std::fs::File::create(&path).unwrap();
+        edits.settle().unwrap();
+        assert_eq!(news(&mut edits), (false, vec!["web".into()]));
+        drop(open);
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_another_is_watched_and_read() {
+        let (_dir, dirs, mut edits) = watched();
+        let other = dirs.config.join("other");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::rename(dirs.policies(), dirs.config.join("old")).unwrap();
+        std::fs::rename(&other, dirs.policies()).unwrap();
+        assert!(edits.drain().unwrap() && edits.policies.take().any && !edits.zones.any);
+        std::fs::write(dirs.config.join("old/web.toml"), "").unwrap();
+        assert_eq!(news(&mut edits), (false, vec![]));
+        std::fs::write(dirs.policies().join("web.toml"), "").unwrap();
+        assert_eq!(news(&mut edits), (true, vec!["web".into()]));
+        // also with all that is above it, when somebody asks
+        std::fs::rename(&dirs.config, dirs.config.with_file_name("before")).unwrap();
+        std::fs::create_dir_all(dirs.zones()).unwrap();
+        std::fs::create_dir_all(dirs.policies()).unwrap();
+        edits.settle().unwrap();
+        assert!(edits.policies.take().any && edits.zones.take().any && edits.groups);
+        std::fs::write(dirs.policies().join("web.toml"), "").unwrap();
+        assert_eq!(news(&mut edits), (true, vec!["web".into()]));
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Files<T: Parsed> {
     stale: BTreeSet<String>,
     /// Files that are bad only beside others: to be read again whenever those may have changed.
     beside: BTreeSet<String>,
+    /// Files that are symbolic links: nobody tells when what they lead to is edited.
+    links: BTreeSet<String>,
     /// In force; also last good ones of files that are bad now.
     pub(crate) good: BTreeMap<String, Good<T>>,
     /// Bad as they are on disk now.
@@ -117,6 +119,7 @@ impl<T: Parsed> Files<T> {
             with_before: T::With::default(),
             stale: BTreeSet::new(),
             beside: BTreeSet::new(),
+            links: BTreeSet::new(),
             good: BTreeMap::new(),
             bad: BTreeMap::new(),
             unkept: Unkept::default(),
@@ -185,6 +188,11 @@ impl<T: Parsed> Files<T> {
     /// What is to be kept of what was read.
     pub(crate) fn take_unkept(&mut self) -> Unkept {
         std::mem::take(&mut self.unkept)
+    }
+
+    /// Files whose text may have changed without a word of it.
+    pub(crate) fn links(&self) -> &BTreeSet<String> {
+        &self.links
     }
 
     /// Whether some file was refused for the sake of others.
@@ -263,7 +271,13 @@ impl<T: Parsed> Files<T> {
         judge: &mut Judge<'_, T>,
     ) -> bool {
         let path = self.path(stem);
-        if !path.exists() && !path.is_symlink() {
+        let meta = std::fs::symlink_metadata(&path);
+        if meta.as_ref().is_ok_and(|meta| meta.is_symlink()) {
+            self.links.insert(stem.to_owned());
+        } else {
+            self.links.remove(stem);
+        }
+        if meta.is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             let gone = self.gone(stem, keep);
             if gone {
                 // room for others, which nobody refuses

@@ -94,6 +94,11 @@ impl Reaper {
         self.kick();
     }
 
+    /// Whether there is something whose end has not been told yet.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
     fn kick(&mut self) {
         if self.busy || (self.gathering.names.is_empty() && !self.gathering.links) {
             return;

@@ -18,6 +18,9 @@ use crate::daemon::dirs::Dirs;
 /// How often leases expire, gates are looked at and, where the tables are not ours alone, the ruleset is compared.
 const TICK: Duration = Duration::from_secs(5);
 
+/// How long links of containers that were detached are waited for when the daemon stops.
+const REAPING: Duration = Duration::from_secs(5);
+
 /// Runs until SIGTERM or SIGINT.
 pub(super) fn serve(args: &DaemonArgs) -> Result<(), Box<dyn Error>> {
     let dirs = &args.dirs;
@@ -58,7 +61,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
     }
     let engine = Rc::new(RefCell::new(engine));
     let mut files = sys::readable(engine.borrow().edit_news()?)?;
-    let names = dns::Service::start(engine.clone(), dns_changes);
+    let names = dns::Service::start(engine.clone(), dns_changes).await;
     let control = control::listen(dirs)?;
     tokio::task::spawn_local(names.run());
     tokio::task::spawn_local(dhcp::serve_zones(engine.clone(), zone_changes));
@@ -127,6 +130,7 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
                 engine.expire_leases();
                 engine.follow_six();
                 engine.check_gates();
+                engine.check_settings();
                 engine.check_bandwidth();
                 engine.check_doors();
                 engine.forget_notes();
@@ -142,9 +146,20 @@ async fn live(dirs: &Dirs) -> Result<(), Box<dyn Error>> {
         }
     }
     tracing::info!("stopping; what is attached stays as it is");
+    engine.borrow_mut().after_answers();
+    // a link that is only closed must not outlive the rules
+    let reaping = async {
+        let busy = || engine.borrow().is_reaping();
+        while busy() {
+            let Some(names) = reaped.recv().await else {
+                break;
+            };
+            engine.borrow_mut().links_reaped(&names);
+        }
+    };
+    let reaped = tokio::time::timeout(REAPING, reaping).await;
     let mut engine = engine.borrow_mut();
-    engine.after_answers();
-    if engine.is_idle() {
+    if engine.is_idle() && reaped.is_ok() {
         engine.remove_tables();
         if let Err(e) = firewall::kernel::keeper::dismiss(&dirs.keeper_socket()) {
             tracing::warn!(error = %chain(&e), "dismiss the keeper");

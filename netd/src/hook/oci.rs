@@ -10,12 +10,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Deserialize;
-use spawner::Attach;
+use spawner::{Attach, Pending};
 use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
 use crate::api::AttachRequest;
@@ -118,9 +118,7 @@ fn carry_out(context: &Context, plan: Plan) -> Result<(), Error> {
                 let given = resolv::give(&process, netns.as_fd(), &answer.container, resolv_conf);
                 warnings.extend(given.err().map(|e| resolv::warning(&e)));
             }
-            for warning in &warnings {
-                cli::note(&format!("warning: {warning}"));
-            }
+            tell(&warnings);
             if context.json {
                 cli::print_json(&answer.container)?;
             }
@@ -132,7 +130,14 @@ fn carry_out(context: &Context, plan: Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same for containers of `netd run`: no process is started for it.
+fn tell(warnings: &[String]) {
+    for warning in warnings {
+        cli::note(&format!("warning: {warning}"));
+    }
+}
+
+/// The same for containers of `netd run`: no process is started for it, and nobody waits while the daemon is at it.
+/// /etc/resolv.conf is not its business: `--resolv-conf=` says what becomes of that.
 #[derive(Debug)]
 pub(crate) struct InProcess(Context);
 
@@ -147,20 +152,59 @@ impl InProcess {
         })
     }
 
-    fn does(&self, action: Action, state: &serde_json::Value) -> Result<(), String> {
-        let done = plan(state.to_string().as_bytes(), Some(action));
-        let done = done.and_then(|plan| carry_out(&self.0, plan));
-        done.map_err(|e| chain(&e))
+    fn begin(
+        &self,
+        action: Action,
+        state: &serde_json::Value,
+        netns: Option<BorrowedFd<'_>>,
+    ) -> Result<Pending, Error> {
+        let plan = plan(state.to_string().as_bytes(), Some(action))?;
+        let mut client = self.0.connect()?;
+        Ok(match plan {
+            Plan::Attach {
+                pid,
+                request,
+                zones,
+                ifnames,
+                ..
+            } => {
+                let netns = match netns {
+                    Some(netns) => netns.try_clone_to_owned().map_err(|source| Error::Netns {
+                        path: format!("/proc/{pid}/ns/net").into(),
+                        source,
+                    }),
+                    None => netns::open_pid(pid),
+                };
+                let netns = netns.map_err(Error::attaching(&request.container))?;
+                let under_way =
+                    networks::begin(&mut client, &request, &zones, &ifnames, netns.as_fd())?;
+                pending(move || {
+                    let answer = under_way.finish(&mut client, netns.as_fd())?;
+                    tell(&answer.warnings);
+                    Ok(())
+                })
+            }
+            Plan::Detach { owner } => {
+                let asked = client.begin_detach_owned(&owner)?;
+                pending(move || client.detached_owned(asked).map(drop))
+            }
+        })
     }
 }
 
+fn pending(finish: impl FnOnce() -> Result<(), Error> + 'static) -> Pending {
+    Box::new(|| finish().map_err(|e| chain(&e)))
+}
+
 impl Attach for InProcess {
-    fn attach(&self, state: &serde_json::Value) -> Result<(), String> {
-        self.does(Action::Attach, state)
+    fn attach(&self, state: &serde_json::Value, netns: BorrowedFd<'_>) -> Result<Pending, String> {
+        let begun = self.begin(Action::Attach, state, Some(netns));
+        begun.map_err(|e| chain(&e))
     }
 
-    fn detach(&self, state: &serde_json::Value) -> Result<(), String> {
-        self.does(Action::Detach, state)
+    fn detach(&self, state: &serde_json::Value) -> Result<Pending, String> {
+        let begun = self.begin(Action::Detach, state, None);
+        begun.map_err(|e| chain(&e))
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
-use rustix::process::{DumpableBehavior, Pid, WaitOptions};
+use rustix::process::DumpableBehavior;
 
 use super::subject::Subject;
 use crate::error::SpawnError;
@@ -89,7 +89,7 @@ pub fn bind(state_root: &Path, name: &MachineName, what: &Shown) -> Result<(), S
     };
     drop(far);
     let answer: Option<Result<(), String>> = near.receive();
-    reap(child);
+    let _ = sys::wait(child);
     match answer {
         Some(Ok(())) => Ok(()),
         Some(Err(reason)) => Err(subject.fail(
@@ -102,11 +102,6 @@ pub fn bind(state_root: &Path, name: &MachineName, what: &Shown) -> Result<(), S
         )),
         None => Err(subject.fail("enter its mount namespace", io::ErrorKind::BrokenPipe)),
     }
-}
-
-fn reap(child: Pid) {
-    let _ =
-        rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child), WaitOptions::empty()));
 }
 
 /// In a process of its own, which ends afterwards.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
+use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::{Order, Word};
@@ -38,6 +38,10 @@ pub fn door(order: i32, task: impl FnOnce(&str) -> u8) -> ExitCode {
         wire.send(&Word::Refused(status, reason));
         ExitCode::from(125)
     };
+    // before a filter that may refuse it; a task is this program's own, to which a closed pipe is an error and no end
+    if order.task.is_none() {
+        sys::reset_signals();
+    }
     // Rights are given up out here, where nobody inside sees this process: also who may debug everybody finds no more in the one that
     // comes in than the container has itself.
     if let Err(why) = enter(&order).and_then(|()| confine(&order, &wire)) {
@@ -65,7 +69,7 @@ pub fn door(order: i32, task: impl FnOnce(&str) -> u8) -> ExitCode {
             let _ = wire.receive::<()>();
             drop(wire);
             let _ = sys::close_all_but_stdio();
-            sys::exit(wait(child))
+            sys::exit(sys::wait(child).map_or(255, sys::shell_status))
         }
     }
 }
@@ -220,17 +224,4 @@ fn begin(order: &Order) -> Result<(), (u8, String)> {
             .map_err(because("take its terminal"))?;
     }
     Ok(())
-}
-
-/// Waits for the command; its status as a shell reports it.
-fn wait(child: Pid) -> u8 {
-    match rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(child), WaitOptions::empty()))
-    {
-        Ok(Some((_, status))) => match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => code as u8,
-            (None, Some(signal)) => 128u8.saturating_add(signal as u8),
-            (None, None) => 255,
-        },
-        _ => 255,
-    }
 }

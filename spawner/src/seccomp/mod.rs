@@ -1,8 +1,9 @@
 //! The system call filter of a container, made without libseccomp: lists → numbers → a program for the kernel, pure.
 //!
 //! libseccomp takes 10 ms of processor time for a list of this length (it copies its whole state for every rule), half of what a
-//! container's start takes altogether; this takes microseconds. The program is a chain of comparisons with runs of numbers, which
-//! costs nothing later: since 5.11 the kernel remembers which calls pass whatever their arguments (seccomp_cache, kernel/seccomp.c).
+//! container's start takes altogether; this takes microseconds. The program is a tree of comparisons with runs of numbers, which
+//! costs nothing later: since 5.11 the kernel finds out, when a filter is loaded, which calls pass whatever their arguments
+//! (seccomp_cache, kernel/seccomp.c).
 //!
 //! What is not listed answers ENOSYS, so that a C library falls back as on an older kernel; what is refused on purpose, EPERM.
 
@@ -10,6 +11,8 @@ mod calls;
 mod groups;
 mod lists;
 mod numbers;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use calls::Calls;
 
@@ -100,88 +103,131 @@ pub(crate) fn filter(calls: &Calls) -> Vec<Instruction> {
 
 /// What is done with the calls of one architecture. Every way through it ends in a verdict.
 fn block(architecture: &Architecture, calls: &Calls) -> Vec<Instruction> {
-    let number = |name: &str| {
-        let known = architecture
-            .numbers
-            .iter()
-            .find(|(known, _)| *known == name);
-        known.map(|(_, number)| *number)
-    };
-    let mut block = vec![
-        load(NUMBER),
-        branch(JUMP_GREATER_OR_EQUAL, architecture.below, 0, 1),
-        end(NOT_THERE),
+    let mut block = vec![load(NUMBER)];
+    tree(&mut block, &ranges(architecture, calls), &looked_at());
+    block
+}
+
+/// What decides about a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// This, whatever its arguments.
+    Plain(u32),
+    /// Its arguments: an index into [`looked_at`].
+    Arguments(usize),
+}
+
+/// Numbers from the first on, until the next range begins, and what decides about them.
+type Range = (u32, Verdict);
+
+/// All numbers there are, without gaps.
+fn ranges(architecture: &Architecture, calls: &Calls) -> Vec<Range> {
+    let lists = [
+        (&calls.refused, NOT_PERMITTED),
+        (&calls.unlooked, ALLOW),
+        (&calls.allowed, ALLOW),
+        // last: they are on the list of those allowed, too
+        (&calls.skipped, NOTHING_DONE),
     ];
-    let mut special = |name: &str, body: Vec<Instruction>| {
-        let plain = calls.unlooked.contains(name) || calls.refused.contains(name);
-        if let Some(number) = number(name).filter(|_| !plain) {
-            block.push(branch(JUMP_EQUAL, number, 0, body.len() as u8));
-            block.extend(body);
+    let mut verdicts = BTreeMap::new();
+    for (names, verdict) in lists {
+        for number in numbers_of(names, architecture) {
+            verdicts.insert(number, Verdict::Plain(verdict));
+        }
+    }
+    for (index, (name, _)) in looked_at().iter().enumerate() {
+        if !(calls.unlooked.contains(name) || calls.refused.contains(name)) {
+            for number in numbers_of(&BTreeSet::from([*name]), architecture) {
+                verdicts.insert(number, Verdict::Arguments(index));
+            }
+        }
+    }
+    let not_there = Verdict::Plain(NOT_THERE);
+    let mut ranges: Vec<Range> = Vec::new();
+    let mut next = 0;
+    let mut begin = |first: u32, verdict: Verdict| {
+        if ranges.last().is_none_or(|(_, last)| *last != verdict) {
+            ranges.push((first, verdict));
         }
     };
+    for (number, verdict) in verdicts {
+        if number >= architecture.below {
+            break;
+        }
+        if number > next {
+            begin(next, not_there);
+        }
+        begin(number, verdict);
+        next = number + 1;
+    }
+    begin(next, not_there);
+    ranges
+}
+
+/// The numbers of those names that this architecture has. Both are in alphabetical order.
+fn numbers_of<'a>(
+    names: &'a BTreeSet<&'static str>,
+    architecture: &Architecture,
+) -> impl Iterator<Item = u32> + 'a {
+    let mut table = architecture.numbers.iter().peekable();
+    names.iter().filter_map(move |name| {
+        while table.next_if(|(known, _)| known < name).is_some() {}
+        let found = table.next_if(|(known, _)| known == name);
+        found.map(|(_, number)| *number)
+    })
+}
+
+/// Finds the range of the number that is loaded in a few comparisons: the kernel, which tries every number when a filter is loaded,
+/// took twice as long for a chain of them.
+fn tree(program: &mut Vec<Instruction>, ranges: &[Range], looked_at: &[(&str, Vec<Instruction>)]) {
+    let (below, above) = match ranges {
+        [] => return program.push(end(NOT_THERE)),
+        [(_, Verdict::Plain(verdict))] => return program.push(end(*verdict)),
+        [(_, Verdict::Arguments(index))] => return program.extend(&looked_at[*index].1),
+        more => more.split_at(more.len() / 2),
+    };
+    let at = program.len();
+    program.push(branch(JUMP_GREATER_OR_EQUAL, above[0].0, 0, 0));
+    tree(program, below, looked_at);
+    let over = program.len() - at - 1;
+    match u8::try_from(over) {
+        Ok(over) => program[at].jt = over,
+        // farther than a conditional jump reaches; jumps further on are relative and stay right
+        Err(_) => {
+            program[at].jf = 1;
+            program.insert(at + 1, jump(over));
+        }
+    }
+    tree(program, above, looked_at);
+}
+
+/// Calls of which arguments decide, and how.
+fn looked_at() -> [(&'static str, Vec<Instruction>); 4] {
     let argument = load(ARGUMENT_0);
-    special(
-        "clone",
-        vec![
-            argument,
-            branch(JUMP_ANY_BIT, NEW_NAMESPACES, 0, 1),
-            end(NOT_PERMITTED),
-            end(ALLOW),
-        ],
-    );
-    // AF_VSOCK reaches the hypervisor whatever the network namespace
-    special(
-        "socket",
-        vec![
-            argument,
-            branch(JUMP_EQUAL, libc::AF_VSOCK as u32, 0, 1),
-            end(NOT_PERMITTED),
-            end(ALLOW),
-        ],
-    );
+    let refuse_or_allow = |comparison| vec![argument, comparison, end(NOT_PERMITTED), end(ALLOW)];
     let mut personality = vec![argument];
     for value in PERSONALITIES {
         personality.extend([branch(JUMP_EQUAL, value, 0, 1), end(ALLOW)]);
     }
     personality.push(end(NOT_PERMITTED));
-    special("personality", personality);
     let mut ioctl = vec![load(ARGUMENT_1)];
     for request in KEY_PUSHERS {
         ioctl.extend([branch(JUMP_EQUAL, request, 0, 1), end(NOT_PERMITTED)]);
     }
     ioctl.push(end(ALLOW));
-    special("ioctl", ioctl);
-    let lists = [
-        // first: they are on the list of those allowed, too
-        (&calls.skipped, NOTHING_DONE),
-        (&calls.allowed, ALLOW),
-        (&calls.unlooked, ALLOW),
-        (&calls.refused, NOT_PERMITTED),
-    ];
-    for (names, verdict) in lists {
-        for (first, last) in runs(names.iter().filter_map(|name| number(name)).collect()) {
-            block.extend([
-                branch(JUMP_GREATER_OR_EQUAL, first, 0, 2),
-                branch(JUMP_GREATER_OR_EQUAL, last + 1, 1, 0),
-                end(verdict),
-            ]);
-        }
-    }
-    block.push(end(NOT_THERE));
-    block
-}
-
-/// Numbers as runs without gaps, from the first to the last of each.
-fn runs(mut numbers: Vec<u32>) -> Vec<(u32, u32)> {
-    numbers.sort_unstable();
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for number in numbers {
-        match runs.last_mut() {
-            Some((_, last)) if number <= *last + 1 => *last = number,
-            _ => runs.push((number, number)),
-        }
-    }
-    runs
+    [
+        (
+            "clone",
+            refuse_or_allow(branch(JUMP_ANY_BIT, NEW_NAMESPACES, 0, 1)),
+        ),
+        // AF_VSOCK reaches the hypervisor whatever the network namespace
+        (
+            "socket",
+            refuse_or_allow(branch(JUMP_EQUAL, libc::AF_VSOCK as u32, 0, 1)),
+        ),
+        ("personality", personality),
+        ("ioctl", ioctl),
+    ]
 }
 
 fn load(k: u32) -> Instruction {

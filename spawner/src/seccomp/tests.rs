@@ -176,7 +176,60 @@ fn native_numbers_are_those_of_the_c_library() {
 }
 
 #[test]
+fn a_verdict_is_a_few_comparisons_away() {
+    // what the kernel runs for every number when the filter is loaded
+    let program = filter();
+    let native = &ARCHITECTURES[0];
+    let steps = |n: u32| {
+        let (mut at, mut steps) = (0, 1);
+        while program[at].code != RETURN {
+            let Instruction { code, jt, jf, k } = program[at];
+            let holds = match code {
+                JUMP_GREATER_OR_EQUAL => n >= k,
+                JUMP_EQUAL => native.audit == k,
+                _ => false,
+            };
+            at += 1 + match code {
+                JUMP_GREATER_OR_EQUAL | JUMP_EQUAL if holds => usize::from(jt),
+                JUMP_GREATER_OR_EQUAL | JUMP_EQUAL => usize::from(jf),
+                0x05 => k as usize,
+                _ => 0,
+            };
+            steps += 1;
+        }
+        steps
+    };
+    let read = number(native, "read").unwrap();
+    assert!((0..512).chain([read]).all(|n| steps(n) < 24));
+}
+
+#[test]
+fn a_tree_may_be_larger_than_a_conditional_jump_reaches() {
+    let ranges: Vec<Range> = (0..1000)
+        .map(|n| {
+            (
+                n * 3,
+                Verdict::Plain([ALLOW, NOT_PERMITTED][n as usize % 2]),
+            )
+        })
+        .collect();
+    let mut program = vec![load(NUMBER)];
+    tree(&mut program, &ranges, &[]);
+    for n in 0..3000 {
+        let right = [ALLOW, NOT_PERMITTED][n as usize / 3 % 2];
+        assert_eq!(verdict(&program, 0, n, 0), right, "{n}");
+    }
+    assert_eq!(verdict(&program, 0, u32::MAX, 0), NOT_PERMITTED);
+}
+
+#[test]
 fn lists_and_tables_agree() {
+    for table in [numbers::X86_64, numbers::I386, numbers::GENERIC] {
+        assert!(
+            table.is_sorted_by_key(|(name, _)| name),
+            "walked beside a sorted list"
+        );
+    }
     for name in ALLOWED.iter().chain(REFUSED) {
         let tables = [numbers::X86_64, numbers::I386, numbers::GENERIC];
         let known = tables.iter().any(|t| t.iter().any(|(n, _)| n == name));

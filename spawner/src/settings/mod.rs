@@ -10,6 +10,7 @@ mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -190,19 +191,25 @@ pub enum Network {
 }
 
 /// Sets networks up, in the process that watches the container: one thread, in the host's namespaces but for mounts.
+///
+/// What is asked for may take its time elsewhere while this process goes on; [`Pending`] is what waits for it.
 pub trait Attach: fmt::Debug {
-    /// Called with the OCI state, as a createRuntime hook is, when all of the container is there but its command does not run yet.
+    /// Called with the OCI state, as a createRuntime hook is, and the container's network namespace, in which nothing of the container
+    /// runs yet. The command is run only after what this returned was called and all was well.
     ///
     /// # Errors
     /// A sentence: then the command is never run.
-    fn attach(&self, state: &serde_json::Value) -> Result<(), String>;
+    fn attach(&self, state: &serde_json::Value, netns: BorrowedFd<'_>) -> Result<Pending, String>;
 
     /// Called when the container is gone, as a poststop hook is, also when the start failed.
     ///
     /// # Errors
     /// A sentence, which becomes a warning.
-    fn detach(&self, state: &serde_json::Value) -> Result<(), String>;
+    fn detach(&self, state: &serde_json::Value) -> Result<Pending, String>;
 }
+
+/// Waits for what is under way, and tells how it went: a sentence where it failed. Whoever has one calls it, whatever happens.
+pub type Pending = Box<dyn FnOnce() -> Result<(), String>>;
 
 impl Network {
     /// Whether a network namespace is made.

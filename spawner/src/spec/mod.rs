@@ -2,7 +2,7 @@
 //!
 //! Defaults are those of systemd-nspawn or stricter: fewer capabilities, a seccomp allow-list, masked files in /proc and /sys.
 //! What is asked of libcontainer and what it is spared:
-//! - no `resources` and no cgroup mount: this crate's own `cgroup` module sets limits,
+//! - no `resources` and no cgroup mount: this crate's own `cgroup` module sets limits; `cgroupsPath` leads to nothing,
 //! - no `readonlyPaths` inside /proc/sys/net where the network is private, as systemd-nspawn has it: DHCP clients write there,
 //! - no `seccomp`: this crate's own `seccomp` module makes the filter, and its executor loads it. Without `noNewPrivileges` that takes
 //!   CAP_SYS_ADMIN, which is granted up to that moment: the executor drops it before anything of the container runs.
@@ -12,6 +12,7 @@ mod mounts;
 
 use serde_json::{Map, Value, json};
 
+use crate::cgroup;
 use crate::plan::{IdRange, Plan};
 use crate::settings::{CapabilitySet, Hook, Network, Personality, Volatile};
 
@@ -59,6 +60,7 @@ pub fn spec(plan: &Plan<'_>) -> Value {
         "mounts": mounts::mounts(plan),
         "annotations": annotations(plan),
         "linux": {
+            "cgroupsPath": cgroup::decoy_path(&plan.root.with_file_name("bundle")),
             "namespaces": namespaces(plan),
             "rootfsPropagation": "slave",
             "maskedPaths": MASKED,
@@ -162,10 +164,12 @@ fn environment(plan: &Plan<'_>) -> Vec<String> {
 fn namespaces(plan: &Plan<'_>) -> Vec<Value> {
     let mut types = vec!["pid", "mount", "ipc", "uts", "cgroup"];
     // one that is there already the monitor has entered
-    if matches!(
-        plan.settings.network,
-        Network::Private | Network::Hook { .. } | Network::Caller(_)
-    ) {
+    if !plan.network_ahead()
+        && matches!(
+            plan.settings.network,
+            Network::Private | Network::Hook { .. } | Network::Caller(_)
+        )
+    {
         types.push("network");
     }
     if plan.range.is_some() {

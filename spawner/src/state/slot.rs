@@ -179,7 +179,7 @@ impl Slot {
 
     /// Removes all but the directory and its lock. Never follows into `root` and `binds`: should something still be
     /// mounted there, it is not ours to delete.
-    fn empty(&self) {
+    pub(crate) fn empty(&self) {
         for path in self.noted() {
             // never follows a link, and whoever could put one there is root
             let _ = fs::remove_dir_all(path);

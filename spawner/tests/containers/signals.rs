@@ -16,6 +16,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("signals reach the command below the stub", to_stub),
     ("kill by name is the same", by_name),
     ("a signal during the start calls it off", early),
+    (
+        "what the caller ignores or blocks, the command does not",
+        dispositions,
+    ),
 ];
 
 pub(crate) fn signal(child: &Child, name: &str) {
@@ -114,4 +118,24 @@ fn early() {
     assert_eq!(ended.status, 143);
     assert!(!world.root().join("ran").exists());
     world.nothing_left();
+}
+
+/// As a background command of a script, below nohup, or from a program that does not care for its children.
+fn dispositions() {
+    let world = World::new();
+    for as_pid2 in [false, true] {
+        let with =
+            json!({ "as_pid2": as_pid2, "command": ["grep", "^Sig[BI]", "/proc/self/status"] });
+        let ignoring = ["--ignore-signal", "--block-signal=USR1,TERM"];
+        let ended: Ended = Command::new("env")
+            .args(ignoring)
+            .args(world.argv(with))
+            .output()
+            .unwrap()
+            .into();
+        assert_eq!(ended.status, 0, "{ended:?}");
+        let none = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
+        assert_eq!(ended.out, none, "{ended:?}");
+        world.nothing_left();
+    }
 }

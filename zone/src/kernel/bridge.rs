@@ -45,6 +45,28 @@ impl Links {
         Ok(index)
     }
 
+    /// Settings of the zone's bridge that are not what [`Links::ensure_bridge`] made them: nobody tells when a sysctl is
+    /// written. Each as `net.….KEY is VALUE`.
+    ///
+    /// # Errors
+    /// A sysctl cannot be read.
+    pub fn strayed_settings(&self, zone: &Zone) -> Result<Vec<String>, LinkError> {
+        let mut strayed = Vec::new();
+        let four = FOUR.iter().filter(|_| zone.subnet4.is_some());
+        let four = four.map(|(key, value)| ("ipv4/conf", *key, *value));
+        let six = six_sysctls(zone).map(|(key, value)| ("ipv6/conf", key, value));
+        let delay = std::iter::once(("ipv4/neigh", PROXY_DELAY, "0"));
+        for (of, key, wanted) in four.chain(six).chain(delay) {
+            let path = format!("{of}/{}/{key}", zone.bridge);
+            if let Some(now) = sysctl::read(&path)?
+                && now != wanted
+            {
+                strayed.push(format!("net.{} is {now}", path.replace('/', ".")));
+            }
+        }
+        Ok(strayed)
+    }
+
     fn settle(&mut self, zone: &Zone, index: u32, created: bool) -> Result<(), LinkError> {
         let name = &zone.bridge;
         let action = format!("set up bridge {name}");
@@ -141,21 +163,36 @@ fn addresses(zone: &Zone) -> Vec<IpNet> {
     nets
 }
 
-/// What netlink cannot set. See design §3, "Links".
-fn bridge_sysctls(zone: &Zone) -> Result<(), LinkError> {
-    let name = &zone.bridge;
-    // the default adds up to a second to first packets
-    sysctl::ensure(&format!("ipv4/neigh/{name}/proxy_delay"), "0")?;
-    let six = [
-        (
-            "disable_ipv6",
-            if zone.subnet6.is_some() { "0" } else { "1" },
-        ),
+/// The IPv4 settings that go by netlink, by the names that they have as sysctls.
+const FOUR: [(&str, &str); 4] = [
+    ("proxy_arp_pvlan", "1"),
+    ("send_redirects", "0"),
+    ("accept_redirects", "0"),
+    ("route_localnet", "1"),
+];
+
+/// The default adds up to a second to first packets.
+const PROXY_DELAY: &str = "proxy_delay";
+
+fn six_sysctls(zone: &Zone) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let disabled = match zone.subnet6 {
+        Some(_) => "0",
+        None => "1",
+    };
+    let each = [
+        ("disable_ipv6", disabled),
         ("accept_ra", "0"),
         ("accept_dad", "0"),
         ("accept_redirects", "0"),
     ];
-    for (key, value) in six {
+    each.into_iter()
+}
+
+/// What netlink cannot set. See design §3, "Links".
+fn bridge_sysctls(zone: &Zone) -> Result<(), LinkError> {
+    let name = &zone.bridge;
+    sysctl::ensure(&format!("ipv4/neigh/{name}/{PROXY_DELAY}"), "0")?;
+    for (key, value) in six_sysctls(zone) {
         sysctl::ensure(&format!("ipv6/conf/{name}/{key}"), value)?;
     }
     Ok(())

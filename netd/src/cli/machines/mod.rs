@@ -26,7 +26,7 @@ use zone::ContainerName;
 
 use super::Context;
 use crate::error::Error;
-pub(super) use args::MachineCommand;
+pub(super) use args::{ExecArgs, MachineCommand, ShellArgs};
 pub(super) use image_args::ImageCommand;
 pub(in crate::cli) use running::Listed;
 pub(super) use running::{list, status};

@@ -65,7 +65,7 @@ pub(super) struct Service {
 
 impl Service {
     /// Listens in the zones that are up already, so that a daemon that is ready answers. Within a `LocalSet`.
-    pub(super) fn start(
+    pub(super) async fn start(
         engine: Rc<RefCell<Engine>>,
         changes: mpsc::UnboundedReceiver<ZoneEvent>,
     ) -> Self {
@@ -82,7 +82,7 @@ impl Service {
             served: HashMap::new(),
         };
         while let Ok(change) = service.changes.try_recv() {
-            service.follow(change);
+            service.follow(change).await;
         }
         service
     }
@@ -92,11 +92,11 @@ impl Service {
         tokio::task::spawn_local(upstream::keep_time(self.context.clone()));
         tokio::task::spawn_local(resolv::follow(self.context.clone()));
         while let Some(change) = self.changes.recv().await {
-            self.follow(change);
+            self.follow(change).await;
         }
     }
 
-    fn follow(&mut self, change: ZoneEvent) {
+    async fn follow(&mut self, change: ZoneEvent) {
         match change {
             ZoneEvent::Up {
                 zone,
@@ -113,8 +113,10 @@ impl Service {
                 if self.served.get(&zone).is_some_and(same) {
                     return;
                 }
-                // The old sockets first: they may be bound to the same addresses.
-                self.served.remove(&zone);
+                // The old sockets first, and wholly: they may be bound to the same addresses.
+                if let Some((_, mut tasks)) = self.served.remove(&zone) {
+                    tasks.shutdown().await;
+                }
                 let tasks = listen(&self.context, &zone, &place);
                 self.served.insert(zone, (place, tasks));
             }

@@ -6,6 +6,7 @@
 //!
 //! Whatever fails undoes what came before it, newest first.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
@@ -16,6 +17,7 @@ use zone::{ContainerName, MacAddr, PortName, PortSpec, ZoneName};
 
 use super::request::{Request, default_ifname};
 use super::several::Place;
+use super::zones::listed;
 use super::{Engine, ZoneState, invalid, no_such_zone, refused};
 use crate::api;
 use crate::daemon::chain;
@@ -128,42 +130,34 @@ impl Engine {
         if !request.take {
             differ(
                 "configure",
-                format!("{:?}", record.configure).to_lowercase(),
-                format!("{:?}", request.configure).to_lowercase(),
+                record.configure.to_string(),
+                request.configure.to_string(),
             );
         }
-        differ(
-            "labels",
-            format!("{:?}", record.labels),
-            format!("{:?}", request.labels),
-        );
-        let publish = |list: &[(String, model::Publish)]| {
-            let mut parsed: Vec<_> = list.iter().map(|(_, p)| p.clone()).collect();
-            parsed.sort();
-            format!("{parsed:?}")
+        let labels = |labels: &BTreeMap<String, String>| {
+            listed(labels.iter().map(|(key, value)| format!("{key}={value}")))
         };
-        differ(
-            "publish",
-            publish(&record.publish),
-            publish(&request.publish),
-        );
+        differ("labels", labels(&record.labels), labels(&request.labels));
+        fn publish(list: &[(String, model::Publish)]) -> Vec<(&model::Publish, &String)> {
+            let mut sorted: Vec<_> = list.iter().map(|(text, p)| (p, text)).collect();
+            sorted.sort();
+            sorted
+        }
+        let (has, asked) = (publish(&record.publish), publish(&request.publish));
+        // one port may be written in several ways
+        if !has.iter().map(|(p, _)| p).eq(asked.iter().map(|(p, _)| p)) {
+            let text = |list: Vec<(_, &String)>| listed(list.into_iter().map(|(_, text)| text));
+            differ("publish", text(has), text(asked));
+        }
         if let Some(mac) = request.mac {
             differ("hardware address", record.mac.to_string(), mac.to_string());
         }
         for asked in &request.addresses {
             if !record.ips().contains(asked) {
-                differ(
-                    "addresses",
-                    format!("{:?}", record.ips()),
-                    asked.to_string(),
-                );
+                differ("addresses", listed(record.ips()), asked.to_string());
             }
         }
-        differ(
-            "aliases",
-            format!("{:?}", record.aliases),
-            format!("{:?}", request.aliases),
-        );
+        differ("aliases", listed(&record.aliases), listed(&request.aliases));
         differ(
             "bandwidth",
             record.bandwidth.to_string(),

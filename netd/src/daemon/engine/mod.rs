@@ -162,6 +162,8 @@ pub(crate) struct Engine {
     answered: Vec<Record>,
     /// When numbers of labels were given out anew, while some may be left over: see [`Engine::tidy_numbers`].
     renumbered: Option<Instant>,
+    /// Zone files that are good and cannot be followed, by stem, and why.
+    unfollowed: BTreeMap<String, String>,
     /// What is wrong besides files, by subject.
     problems: BTreeMap<String, String>,
 }
@@ -180,6 +182,11 @@ impl Engine {
         self.reaper.done();
         self.reaped.notify_waiters();
         self.meet_again();
+    }
+
+    /// Whether links that were closed are still there.
+    pub(crate) fn is_reaping(&self) -> bool {
+        self.reaper.is_busy()
     }
 
     /// Sends changes to the kernel; where they do not fit what is there, writes everything anew.

@@ -138,6 +138,7 @@ impl Engine {
             opened,
             opened_names: BTreeSet::new(),
             restored: 0,
+            unfollowed: BTreeMap::new(),
             problems: BTreeMap::new(),
         };
         engine.resume_apply();

@@ -66,12 +66,20 @@ impl Engine {
     /// Reads what was edited since it was read; returns once it is in force, with what was refused.
     pub(crate) fn reload(&mut self) -> Result<Vec<api::Problem>, api::Error> {
         self.edits
-            .drain()
+            .settle()
             .map_err(|e| refused(format!("reload: ask what was edited: {e}")))?;
-        self.reload_zones()?;
-        self.reload_policies()?;
-        self.meet_again();
+        self.read_edited()?;
         Ok(self.file_problems())
+    }
+
+    /// Reads the files whose writers are done. A folder that cannot be read keeps nobody from the other.
+    fn read_edited(&mut self) -> Result<(), api::Error> {
+        let zones = self.reload_zones();
+        self.note("zone files".into(), zones.clone());
+        let policies = self.reload_policies();
+        self.note("policy files".into(), policies.clone());
+        self.meet_again();
+        zones.and(policies)
     }
 
     /// There are news of files. Reloads when a writer was done with one; returns whether it did.
@@ -80,15 +88,22 @@ impl Engine {
             .edits
             .drain()
             .map_err(|e| refused(format!("ask what was edited: {e}")))?;
-        if done {
-            self.reload()?;
+        // what symbolic links lead to was changed beside them, perhaps
+        let linked = self.edits.zones.links && !self.zone_files.links().is_empty()
+            || self.edits.policies.links && !self.policy_files.links().is_empty();
+        if done || linked {
+            self.read_edited()?;
         }
         Ok(done)
     }
 
     fn reload_zones(&mut self) -> Result<(), api::Error> {
-        let edited = std::mem::take(&mut self.edits.zones);
-        if edited.is_empty() {
+        let mut edited = self.edits.zones.take();
+        if edited.links {
+            edited.stems.extend(self.zone_files.links().clone());
+        }
+        // what could not be done may be possible by now
+        if edited.is_empty() && self.unfollowed.is_empty() {
             return Ok(());
         }
         let ports = &self.ports;
@@ -100,7 +115,7 @@ impl Engine {
         } else {
             self.zone_files.read_some(edited.stems, keep)
         };
-        if !changed.is_empty() {
+        if !changed.is_empty() || !self.unfollowed.is_empty() {
             self.follow_zone_files();
             let names: Vec<_> = self.zones.keys().cloned().collect();
             for name in names {
@@ -110,21 +125,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the zones agree with the files in force. What cannot be done is a problem of that zone.
+    /// Makes the zones agree with the files in force. What cannot be done is a problem of that file.
     pub(super) fn follow_zone_files(&mut self) {
-        let wanted: BTreeMap<ZoneName, ZoneFile> = self
-            .zone_files
-            .good
-            .iter()
-            .filter_map(|(stem, good)| match stem.parse::<ZoneName>() {
-                Ok(name) => Some((name, good.value.clone())),
+        let before = std::mem::take(&mut self.unfollowed);
+        let mut wanted: BTreeMap<ZoneName, ZoneFile> = BTreeMap::new();
+        for (stem, good) in &self.zone_files.good {
+            match stem.parse::<ZoneName>() {
+                Ok(name) => {
+                    wanted.insert(name, good.value.clone());
+                }
                 Err(e) => {
                     let path = self.zone_files.path(stem);
-                    tracing::error!(file = %path.display(), "{e}; rename the file");
-                    None
+                    let message = format!("{}: {e}; rename the file", path.display());
+                    self.unfollowed.insert(stem.clone(), message);
                 }
-            })
-            .collect();
+            }
+        }
         let gone: Vec<ZoneName> = self
             .zones
             .keys()
@@ -133,7 +149,7 @@ impl Engine {
             .collect();
         for name in gone {
             let outcome = self.zone_down(&name, &format!("take zone {name} down"));
-            self.note(format!("zone {name}"), outcome);
+            self.followed(&name, outcome);
         }
         for (name, file) in wanted {
             if self
@@ -143,14 +159,32 @@ impl Engine {
             {
                 continue;
             }
-            let what = format!("zone {name}");
+            let what = self.zone_files.path(name.as_str()).display().to_string();
             let outcome = if self.zones.contains_key(&name) {
                 self.zone_change(&name, &file, &what)
             } else {
                 self.resolve(&name, &file, &what)
                     .and_then(|zone| self.zone_up(zone, file, &what))
             };
-            self.note(what, outcome);
+            self.followed(&name, outcome);
+        }
+        for (stem, message) in &self.unfollowed {
+            if before.get(stem) != Some(message) {
+                tracing::error!("{message}");
+            }
+        }
+    }
+
+    /// Remembers that the file of a zone is good and cannot be followed, or forgets what was wrong before.
+    fn followed(&mut self, name: &ZoneName, outcome: Result<(), api::Error>) {
+        match outcome {
+            Ok(()) => {
+                self.problems.remove(&format!("zone {name}"));
+            }
+            Err(e) => {
+                let message = crate::daemon::control::message(&e).to_owned();
+                self.unfollowed.insert(name.to_string(), message);
+            }
         }
     }
 
@@ -181,7 +215,10 @@ impl Engine {
     }
 
     fn reload_policies(&mut self) -> Result<(), api::Error> {
-        let mut edited = std::mem::take(&mut self.edits.policies);
+        let mut edited = self.edits.policies.take();
+        if edited.links {
+            edited.stems.extend(self.policy_files.links().clone());
+        }
         if std::mem::take(&mut self.edits.groups) {
             // with those that were edited themselves, so that all is one change
             edited.stems.extend(self.read_groups());
@@ -299,7 +336,7 @@ impl Engine {
         }
     }
 
-    /// Files that are bad as they are now.
+    /// Files that are bad as they are now, and those that cannot be followed.
     pub(super) fn file_problems(&self) -> Vec<api::Problem> {
         let zones = self
             .zone_files
@@ -316,12 +353,15 @@ impl Engine {
             .bad
             .iter()
             .map(|(stem, bad)| (self.policy_files.path(stem), bad));
-        zones
-            .chain(groups)
-            .chain(policies)
-            .map(|(path, bad)| api::Problem {
+        let bad = zones.chain(groups).chain(policies);
+        let bad = bad.map(|(path, bad)| (path, bad.message.clone()));
+        let unfollowed = self.unfollowed.iter();
+        let unfollowed =
+            unfollowed.map(|(stem, message)| (self.zone_files.path(stem), message.clone()));
+        bad.chain(unfollowed)
+            .map(|(path, message)| api::Problem {
                 subject: path.display().to_string(),
-                message: bad.message.clone(),
+                message,
             })
             .collect()
     }

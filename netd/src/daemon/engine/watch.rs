@@ -236,6 +236,32 @@ impl Engine {
         }
     }
 
+    /// What no event tells of either: sysctls of the bridges, and forwarding.
+    pub(crate) fn check_settings(&mut self) {
+        let zones: Vec<_> = self
+            .zones
+            .values()
+            .filter(|s| !s.zone.is_foreign())
+            .map(|s| s.zone.clone())
+            .collect();
+        for zone in &zones {
+            let outcome = self.links.strayed_settings(zone).and_then(|strayed| {
+                if strayed.is_empty() {
+                    return Ok(());
+                }
+                tracing::warn!(zone = %zone.name, settings = ?strayed, "somebody changed its bridge; putting it right");
+                self.links.ensure_bridge(zone).map(drop)
+            });
+            let outcome =
+                outcome.map_err(|e| super::refused(format!("zone {}: {}", zone.name, chain(&e))));
+            self.note(format!("settings of zone {}", zone.name), outcome);
+        }
+        if !zones.is_empty() {
+            let outcome = self.forward();
+            self.note("forwarding".into(), outcome);
+        }
+    }
+
     /// Compares the ruleset in force with what should be, and writes it anew where they differ.
     pub(crate) fn check_tables(&mut self) {
         match self.tables.verify(&self.firewall.elements()) {

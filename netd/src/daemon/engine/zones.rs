@@ -1,5 +1,6 @@
 //! Zones: made, changed, deleted, and brought up from their files.
 
+use ipnet::Ipv6Net;
 use zone::{Pool, Subnet6, Taken, Zone, ZoneFile, ZoneName};
 
 use super::{Engine, ZoneEvent, ZoneState, no_such_zone, refused};
@@ -486,65 +487,55 @@ fn differences(zone: &Zone, has: &ZoneFile, wanted: &ZoneFile) -> Vec<String> {
             differences.push(format!("{what} is {has}, asked for is {wanted}"));
         }
     };
-    differ(
-        "bridge",
-        format!("{:?}", has.bridge),
-        format!("{:?}", wanted.bridge),
-    );
+    differ("bridge", said(&has.bridge), said(&wanted.bridge));
     if wanted.subnet4.is_some() || wanted.without_ipv4 {
-        differ(
-            "subnet4",
-            format!("{:?}", zone.subnet4),
-            format!("{:?}", wanted.subnet4),
-        );
+        differ("subnet4", said(&zone.subnet4), said(&wanted.subnet4));
     }
     match &wanted.subnet6 {
         Subnet6::Auto => {}
-        Subnet6::None => differ("subnet6", format!("{:?}", zone.subnet6), "None".into()),
-        Subnet6::Net(net) => {
-            differ(
-                "subnet6",
-                format!("{:?}", zone.subnet6),
-                format!("{:?}", Some(net)),
-            );
-        }
+        Subnet6::None => differ("subnet6", said(&zone.subnet6), said::<Ipv6Net>(&None)),
+        Subnet6::Net(net) => differ("subnet6", said(&zone.subnet6), net.to_string()),
     }
     differ(
         "internal",
         has.internal.to_string(),
         wanted.internal.to_string(),
     );
-    differ(
-        "uplink",
-        format!("{:?}", has.uplink),
-        format!("{:?}", wanted.uplink),
-    );
+    differ("uplink", said(&has.uplink), said(&wanted.uplink));
     differ(
         "default",
-        format!("{:?}", has.default),
-        format!("{:?}", wanted.default),
+        has.default.to_string(),
+        wanted.default.to_string(),
     );
-    differ("mtu", format!("{:?}", has.mtu), format!("{:?}", wanted.mtu));
-    differ(
-        "domain",
-        format!("{:?}", has.domain),
-        format!("{:?}", wanted.domain),
-    );
-    differ(
-        "pool",
-        format!("{:?}", has.pool),
-        format!("{:?}", wanted.pool),
-    );
-    differ("dns", format!("{:?}", has.dns), format!("{:?}", wanted.dns));
-    differ(
-        "upstream",
-        format!("{:?}", has.upstream),
-        format!("{:?}", wanted.upstream),
-    );
-    differ(
-        "upstream-domains",
-        format!("{:?}", has.upstream_domains),
-        format!("{:?}", wanted.upstream_domains),
-    );
+    differ("mtu", said(&has.mtu), said(&wanted.mtu));
+    differ("domain", said(&has.domain), said(&wanted.domain));
+    let pool = |file: &ZoneFile| {
+        let pool = file.pool;
+        said(&pool.map(|(first, last)| format!("{first}-{last}")))
+    };
+    differ("pool", pool(has), pool(wanted));
+    differ("dns", listed(&has.dns), listed(&wanted.dns));
+    differ("upstream", listed(&has.upstream), listed(&wanted.upstream));
+    let domains = |file: &ZoneFile| {
+        let each = file.upstream_domains.iter();
+        listed(each.map(|(domain, servers)| format!("{domain} = {}", listed(servers))))
+    };
+    differ("upstream-domains", domains(has), domains(wanted));
     differences
+}
+
+/// A setting as people write it.
+fn said<T: ToString>(value: &Option<T>) -> String {
+    value
+        .as_ref()
+        .map_or_else(|| "left out".into(), T::to_string)
+}
+
+/// Several of one setting.
+pub(super) fn listed<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    match values.is_empty() {
+        true => "nothing".into(),
+        false => values.join(", "),
+    }
 }

@@ -216,3 +216,93 @@ pub fn files_have_a_ceiling_together() {
     two.try_attach().unwrap();
     world.verdicts(&[(Allow, "one", "two", "tcp/81")]);
 }
+
+/// Waits until one may reach two on tcp/80, or may not.
+fn comes_to(world: &World, rows: &[(crate::world::Verdict, &str, &str, &str)]) {
+    let (verdict, from, to, port) = rows[0];
+    let code = if verdict == Allow { 0 } else { 10 };
+    let begin = Instant::now();
+    while world.netd(&format!("explain {from} {to} {port}")).code != code {
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "{from} → {to} stays as it was"
+        );
+    }
+    world.verdicts(rows);
+}
+
+pub fn links_and_folders_count() {
+    let world = World::new("file-links");
+    world.zone("web").default("deny").create();
+    let _one = world.container("one").in_zone("web").start();
+    let _two = world.container("two").in_zone("web").start();
+    open_out(&world);
+    world.policy("two", GOOD);
+    let open = [(Allow, "one", "two", "tcp/80")];
+    let closed = [(Deny, "one", "two", "tcp/80")];
+    world.verdicts(&open);
+
+    // A link in the place of a file, at once; its target, when somebody asks.
+    let policies = world.folder("config").join("policies");
+    let (file, target) = (policies.join("two.toml"), world.folder("elsewhere"));
+    fs::write(&target, "ingress = []\n").unwrap();
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&target, &file).unwrap();
+    comes_to(&world, &closed);
+    fs::write(&target, GOOD).unwrap();
+    world.netd("reload").ok();
+    world.verdicts(&open);
+    // One that leads nowhere is a bad file.
+    fs::remove_file(&target).unwrap();
+    let said = world.netd("reload").fails(1);
+    assert!(said.contains("two.toml"), "{said}");
+    world.verdicts(&open);
+    fs::remove_file(&file).unwrap();
+    world.policy("two", GOOD);
+
+    // Another folder in the place of the folder.
+    let other = policies.with_file_name("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("one.toml"), "[[egress]]\n").unwrap();
+    fs::rename(&policies, policies.with_file_name("old")).unwrap();
+    let said = world.netd("reload").fails(1);
+    assert!(said.contains("policies"), "{said}");
+    world.verdicts(&open);
+    fs::rename(&other, &policies).unwrap();
+    comes_to(&world, &closed);
+    fs::write(policies.join("two.toml"), GOOD).unwrap();
+    comes_to(&world, &open);
+    let status = world.netd("status --json").json();
+    assert_eq!(status["problems"], serde_json::json!([]));
+}
+
+pub fn zone_files_that_cannot_be_followed_are_told() {
+    let world = World::new("zone-follow");
+    world
+        .zone("web")
+        .option("--subnet4", "10.77.0.0/24")
+        .create();
+    let one = world.container("one").in_zone("web").start();
+    let zones = world.folder("config").join("zones");
+    fs::write(zones.join("web.toml"), "subnet4 = \"10.78.0.0/24\"\n").unwrap();
+    fs::write(zones.join("lab.toml"), "subnet4 = \"10.77.0.0/25\"\n").unwrap();
+    fs::write(zones.join("Lab.toml"), "").unwrap();
+    // also when they were read before somebody asks
+    for _ in 0..2 {
+        let said = world.netd("reload").fails(1);
+        for part in ["web.toml", "(one)", "lab.toml", "overlaps", "Lab.toml"] {
+            assert!(said.contains(part), "{part} is not told: {said}");
+        }
+    }
+    fs::remove_file(zones.join("lab.toml")).unwrap();
+    fs::remove_file(zones.join("Lab.toml")).unwrap();
+    one.stop();
+    world.netd("reload").ok();
+    let zone = world.netd("zone show web --json").json();
+    assert_eq!(zone["subnet4"], "10.78.0.0/24");
+    // served there as it was before
+    let one = world.container("one").in_zone("web").start();
+    let status = world.netd("status --json").json();
+    assert_eq!(status["problems"], serde_json::json!([]));
+    assert!(one.ping(one.gateway4()).passed());
+}

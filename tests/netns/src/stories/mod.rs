@@ -19,6 +19,7 @@ mod dhcp;
 mod dhcp_life;
 mod dhcp_storm;
 mod dhcp_zone;
+mod errors;
 mod escapes;
 mod escapes_live;
 mod explain;
@@ -105,7 +106,8 @@ stories! {
     limits: a_rate_is_each_sources_and_outlives_edits_and_daemons, connections_are_counted_while_they_last,
         hours_are_those_of_the_host;
     files: a_bad_file_leaves_the_last_good_one_in_force, without_a_good_file_an_attach_is_refused,
-        an_edit_comes_into_force_by_itself, checking_needs_no_daemon, files_have_a_ceiling_together;
+        an_edit_comes_into_force_by_itself, checking_needs_no_daemon, files_have_a_ceiling_together,
+        links_and_folders_count, zone_files_that_cannot_be_followed_are_told;
     groups: one_edit_changes_every_file_that_uses_them, bad_ones_leave_the_last_good_ones_in_force,
         without_good_ones_what_uses_them_is_refused, a_check_asks_the_daemon_who_is_there;
     restart: a_new_daemon_takes_over_without_a_packet_lost, what_netd_made_it_removes, two_daemons_share_a_machine,
@@ -130,6 +132,7 @@ stories! {
         what_a_name_opened_ends, a_name_on_trial_opens_nothing_and_is_known;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
+    errors: nobody_breaks_the_connections_of_others;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
     crash: killed_at_random_moments;
     bad_input: wrong_requests, wrong_zone_files, garbage_on_the_socket, garbage_in_dhcp, a_full_disk, a_truncated_store;

@@ -92,7 +92,7 @@ impl Stage {
         Self {
             mallory: party(mallory),
             victim: party(victim),
-            gateway: bridge_mac(&world),
+            gateway: bridge_mac(&world, "vz-web"),
             gateway4: mallory.gateway4(),
             guarded: true,
             _containers: containers.into(),
@@ -122,7 +122,7 @@ impl Stage {
         Self {
             mallory,
             victim,
-            gateway: bridge_mac(&world),
+            gateway: bridge_mac(&world, "vz-web"),
             gateway4: Ipv4Addr::new(10, 89, 0, 1),
             guarded: false,
             _containers: Vec::new(),
@@ -206,8 +206,9 @@ impl Stage {
     }
 }
 
-fn bridge_mac(world: &World) -> Mac {
-    let bridge = world.sh("ip -o link show dev vz-web");
+/// The hardware address of a bridge.
+pub fn bridge_mac(world: &World, bridge: &str) -> Mac {
+    let bridge = world.sh(&format!("ip -o link show dev {bridge}"));
     let mut words = bridge
         .split_whitespace()
         .skip_while(|word| *word != "link/ether");
