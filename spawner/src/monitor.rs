@@ -417,7 +417,11 @@ pub(crate) fn read_all(file: OwnedFd) -> String {
 
 /// What a failed start means. libcontainer's error keeps its cause to itself, so the notes decide.
 fn explain(error: &LibcontainerError, notes: &Notes, said: String) -> Failure {
-    let text = chain(error);
+    let mut text = chain(error);
+    // that it could not remove the decoy it took for a cgroup is no news
+    if let Some((cause, _)) = text.rsplit_once(CLEANUP_NOTE) {
+        text = cause.to_owned();
+    }
     if let Some((status, reason)) = executor::missing_command(&text) {
         return Failure::Command { reason, status };
     }
@@ -434,6 +438,9 @@ fn explain(error: &LibcontainerError, notes: &Notes, said: String) -> Failure {
         stderr: said,
     }
 }
+
+/// What libcontainer tells after the cause of a start that failed (error.rs); a test with a missing command holds it to that.
+const CLEANUP_NOTE: &str = ". error during cleanup: ";
 
 /// How libcontainer's note about a failed createRuntime hook begins (container_main_process.rs); a test with a hook
 /// that fails holds it to that.

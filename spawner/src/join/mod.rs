@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SpawnError;
 use crate::settings::{MachineName, Terminal, UserName};
+use crate::sys;
 use crate::terminal::{self, Console};
 use crate::user;
 use crate::wire::{Exit, Wire};
@@ -103,6 +104,7 @@ enum Word {
 /// [`SpawnError::NoSuchContainer`]; [`SpawnError::Command`] where it does not exist inside; [`SpawnError::User`];
 /// [`SpawnError::Join`] where something of the container could not be found out or entered.
 pub fn exec(state_root: &Path, name: &MachineName, visit: &Visit) -> Result<Exit, SpawnError> {
+    sys::keep_dead_children();
     let subject = Subject::find(state_root, name)?;
     let root = subject.root();
     let user = user::look_up(visit.user.as_ref(), &root, &[])?;

@@ -63,6 +63,8 @@ fn missing_commands() {
         ended.err.starts_with("spawn: no-such: no such command"),
         "{ended:?}"
     );
+    // nothing of libcontainer's own follows
+    assert!(ended.err.ends_with(":/bin)\n"), "{ended:?}");
     let ended = world.run(json!({ "command": ["/etc/passwd"] }));
     assert_eq!(ended.status, 126);
     let detach = format!("touch {}", world.path("detached").display());
