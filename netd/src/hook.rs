@@ -13,6 +13,7 @@ pub(crate) mod machined;
 pub(crate) mod netavark;
 pub(crate) mod nspawn;
 pub(crate) mod oci;
+mod state;
 
 /// Where the system log listens (syslog(3)).
 const LOG: &str = "/dev/log";

@@ -17,13 +17,15 @@ mod result;
 mod wishes;
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
 use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::api::{self, AttachRequest};
 use crate::cli::{self, Context};
+use crate::client::Client;
 use crate::netns;
 use call::{Call, Verb};
 use failure::{Code, Failure};
@@ -122,11 +124,23 @@ fn add(
     let netns = netns::open_path(&call.netns).map_err(|e| Failure::netns(&e))?;
     let owner = call.owner(network.name());
     let request = wishes.request(owner.clone());
-    let container = request.container.clone();
     let mut client = context.connect().map_err(|e| Failure::of(&e))?;
-    let answer = client
-        .attach(request, netns.as_fd())
-        .map_err(|e| Failure::of(&e))?;
+    attach(&mut client, request, netns.as_fd(), &owner, |attached| {
+        let own = result::added(attached, call, &wishes, version)?;
+        Ok(result::after(network.previous(), own))
+    })
+}
+
+/// Attaches, and tells the result. What the runtime does not learn of, it may never delete: that is undone.
+fn attach(
+    client: &mut Client,
+    request: AttachRequest,
+    netns: BorrowedFd<'_>,
+    owner: &str,
+    result: impl FnOnce(&api::Container) -> Result<Value, Failure>,
+) -> Result<Option<Value>, Failure> {
+    let container = request.container.clone();
+    let answer = client.attach(request, netns).map_err(|e| Failure::of(&e))?;
     if !answer.created {
         let message = format!(
             "container {container} has this attachment already: ADD was called twice without a DEL"
@@ -136,13 +150,11 @@ fn add(
     for warning in &answer.warnings {
         cli::note(&format!("warning: {warning}"));
     }
-    let told = result::added(&answer.container, call, &wishes, version).and_then(|own| {
-        say(&result::after(network.previous(), own))
-            .map_err(|e| Failure::new(Code::Io, "cannot write the result").details(e))
+    let told = result(&answer.container).and_then(|result| {
+        say(&result).map_err(|e| Failure::new(Code::Io, "cannot write the result").details(e))
     });
-    // A runtime that does not learn of the attachment may never delete it.
     if told.is_err()
-        && let Err(e) = client.detach_owned(&owner)
+        && let Err(e) = client.detach_owned(owner)
     {
         cli::note(&format!("undo ADD of {container}: {e}"));
     }

@@ -7,33 +7,21 @@
 //! An interface that was moved inside comes back when the container is gone. By then its namespace has no process any more, so
 //! attach keeps it, by a mount that only the container's monitor and its hooks see.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::mount::UnmountFlags;
-use serde::Deserialize;
 use spawner::MachineName;
 use zone::{ContainerName, Extra, IfName, Links, NameError, Netns};
 
+use super::state::State;
 use crate::cli::{self, Context, LinkArgs, Pair};
 use crate::error::{Error, chain};
 use crate::values::ValueError;
 
 /// The annotation.
 pub(crate) const LINKS: &str = "io.netd.links";
-
-/// What of the state is used here.
-#[derive(Deserialize)]
-struct State {
-    id: String,
-    #[serde(default)]
-    pid: Option<i32>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
 
 /// What the options ask for, as an annotation; none where they ask for nothing.
 pub(crate) fn text(name: &MachineName, args: &LinkArgs) -> Result<Option<String>, Error> {
@@ -118,13 +106,9 @@ fn parse(text: &str) -> Result<Vec<Extra>, ValueError> {
 
 /// Does what the state on standard input calls for.
 pub(crate) fn run(context: &Context, attach: bool) -> Result<ExitCode, Error> {
-    let mut input = String::new();
-    let mut limited = std::io::stdin().lock().take(1 << 20);
-    limited
-        .read_to_string(&mut input)
-        .map_err(Error::ReadState)?;
-    let state: State = serde_json::from_str(&input).map_err(Error::NotState)?;
-    let wished = state.annotations.get(LINKS).map_or("", String::as_str);
+    let state = State::read(std::io::stdin().lock())?;
+    let wished = state.annotations.as_ref().and_then(|all| all.get(LINKS));
+    let wished = wished.map_or("", String::as_str);
     let extras = parse(wished).map_err(|e| Error::Invalid(e.to_string()))?;
     let kept = kept_at(context, &state.id)?;
     match attach {
@@ -144,7 +128,7 @@ fn kept_at(context: &Context, id: &str) -> Result<PathBuf, Error> {
 }
 
 fn make(state: &State, extras: &[Extra], kept: &Path) -> Result<(), Error> {
-    let pid = state.pid.ok_or_else(|| Error::NoPid {
+    let pid = state.process().ok_or_else(|| Error::NoPid {
         id: state.id.clone(),
     })?;
     let netns = Netns::from_pid(pid)?;

@@ -3,12 +3,10 @@
 //! The container stands by then, in its unit and attached, and its command waits. machined finds the unit by the leader's cgroup.
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde::Deserialize;
-
+use super::state::State;
 use crate::cli::{self, Context};
 use crate::error::{Error, chain};
 
@@ -20,14 +18,6 @@ const INTERFACE: &str = "org.freedesktop.machine1.Manager";
 const BUS: &str = "/run/dbus/system_bus_socket";
 /// There where systemd-machined is installed: the bus starts it when it is asked for.
 const ACTIVATION: &str = "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service";
-
-/// What of the state is used here.
-#[derive(Deserialize)]
-struct State {
-    id: String,
-    #[serde(default)]
-    pid: Option<u32>,
-}
 
 /// Whether a systemd that we can be known to has a machined. In a pid namespace of our own our numbers would mean nothing to it.
 pub(crate) fn is_there() -> bool {
@@ -42,12 +32,7 @@ pub(crate) fn run(
     root: Option<&Path>,
     must: bool,
 ) -> Result<ExitCode, Error> {
-    let mut input = String::new();
-    let mut limited = std::io::stdin().lock().take(1 << 20);
-    limited
-        .read_to_string(&mut input)
-        .map_err(Error::ReadState)?;
-    let state: State = serde_json::from_str(&input).map_err(Error::NotState)?;
+    let state = State::read(std::io::stdin().lock())?;
     let done = match attach {
         true => register(context, &state, root),
         false => call("UnregisterMachine", &state.id, &(state.id.as_str(),)),
@@ -71,7 +56,7 @@ fn register(context: &Context, state: &State, root: Option<&Path>) -> Result<(),
     let root = root.map_or(String::new(), |root| root.display().to_string());
     // none: machined asks for no number of its own
     let uuid: Vec<u8> = Vec::new();
-    let leader = state.pid.unwrap_or_default();
+    let leader = state.process().unwrap_or_default().unsigned_abs();
     let interfaces = interfaces(context, &state.id);
     let about = (
         state.id.as_str(),

@@ -18,15 +18,13 @@ use serde::Deserialize;
 use spawner::{Attach, Pending};
 use zone::{ContainerName, IfName, MacAddr, ZoneName};
 
+use super::state::{LARGEST, State};
 use crate::api::AttachRequest;
 use crate::cli::{self, Context};
 use crate::error::{Error, chain};
 use crate::resolv::{self, Process, Wish};
 use crate::values::{self, Label, ValueError};
 use crate::{netns, networks};
-
-/// The largest state that is read, in bytes.
-const LARGEST: u64 = 1 << 20;
 
 const ZONE: &str = "io.netd.zone";
 const NAME: &str = "io.netd.name";
@@ -38,24 +36,6 @@ const CONFIGURE: &str = "io.netd.configure";
 const IFNAME: &str = "io.netd.ifname";
 const BANDWIDTH: &str = "io.netd.bandwidth";
 const RESOLV_CONF: &str = "io.netd.resolv-conf";
-
-/// A container's state as every version of the runtime spec has it. `status` and `annotations` are
-/// there since 1.0; before, `bundle` was `bundlePath`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct State {
-    id: String,
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    pid: Option<i64>,
-    #[serde(default, alias = "bundlePath")]
-    bundle: Option<PathBuf>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-    /// crun tells where the root is, runc does not.
-    #[serde(default)]
-    root: Option<PathBuf>,
-}
 
 /// What a hook was told to do on the command line, whatever the status says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,15 +190,7 @@ impl Attach for InProcess {
 
 /// Reads the state and tells what is to be done.
 pub(crate) fn plan(input: impl Read, action: Option<Action>) -> Result<Plan, Error> {
-    let mut bytes = Vec::new();
-    input
-        .take(LARGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::ReadState)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Error::StateTooBig);
-    }
-    let mut state: State = serde_json::from_slice(&bytes).map_err(Error::NotState)?;
+    let mut state = State::read(input)?;
     if state.annotations.is_none() || state.root.is_none() {
         let config = config_of_bundle(&state).unwrap_or_default();
         state.annotations = state.annotations.take().or(config.annotations);
@@ -253,10 +225,7 @@ fn config_of_bundle(state: &State) -> Option<Config> {
 
 fn decide(state: &State, action: Option<Action>) -> Result<Plan, Error> {
     let id = || state.id.clone();
-    let pid = state
-        .pid
-        .and_then(|pid| i32::try_from(pid).ok())
-        .filter(|&pid| pid > 0);
+    let pid = state.process();
     let action = match (action, state.status.as_deref()) {
         (Some(action), _) => action,
         (None, Some("creating" | "created")) => Action::Attach,

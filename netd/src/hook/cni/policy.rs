@@ -10,7 +10,7 @@ use super::call::Call;
 use super::failure::{Code, Failure};
 use super::network::Network;
 use super::result::{Expected, attached_in};
-use super::{say, wishes};
+use super::{attach, wishes};
 use crate::api::AttachRequest;
 use crate::cli::{self, Context};
 use crate::netns;
@@ -35,27 +35,9 @@ pub(super) fn add(
         shut(context, call, network, &container);
         Failure::of(&e)
     })?;
-    let answer = client
-        .attach(request, netns.as_fd())
-        .map_err(|e| Failure::of(&e))?;
-    if !answer.created {
-        let message = format!(
-            "container {container} has this attachment already: ADD was called twice without a DEL"
-        );
-        return Err(Failure::new(Code::Refused, message));
-    }
-    for warning in &answer.warnings {
-        cli::note(&format!("warning: {warning}"));
-    }
-    let told = say(&Value::Object(previous.clone()))
-        .map_err(|e| Failure::new(Code::Io, "cannot write the result").details(e));
-    // A runtime that does not learn of the attachment may never delete it.
-    if told.is_err()
-        && let Err(e) = client.detach_owned(&owner)
-    {
-        cli::note(&format!("undo ADD of {container}: {e}"));
-    }
-    told.map(|()| None)
+    attach(&mut client, request, netns.as_fd(), &owner, |_| {
+        Ok(Value::Object(previous.clone()))
+    })
 }
 
 /// Nobody answers who would hold the port: two such could exchange frames on their bridge. So the interface is set down,
