@@ -359,3 +359,28 @@ fn news_of_bridges_and_ports() {
         );
     });
 }
+
+#[test]
+fn what_leads_to_a_prefix_is_looked_up() {
+    on_a_host("what_leads_to_a_prefix", || {
+        let dmz = zone("dmz", "");
+        let mut links = Links::open().unwrap();
+        let index = links.ensure_bridge(&dmz).unwrap();
+        let subnet = dmz.subnet6.unwrap();
+        let prefixes: Vec<_> = subnet.subnets(64).unwrap().skip(1).take(3).collect();
+        let [mine, other] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]].map(zone::MacAddr);
+        let (own, theirs) = (&prefixes[..2], &prefixes[2..]);
+        links.add_ways(&dmz.bridge, mine, own).unwrap();
+        links.add_ways(&dmz.bridge, other, theirs).unwrap();
+        assert_eq!(links.missing_ways(index, mine, own).unwrap(), []);
+        assert_eq!(links.missing_ways(index, other, theirs).unwrap(), []);
+        // another's way is none, nor is one by another link
+        assert_eq!(links.missing_ways(index, mine, theirs).unwrap(), theirs);
+        assert_eq!(links.missing_ways(1, mine, own).unwrap(), own);
+        // without it the subnet's own route is what the kernel finds, or nothing
+        ip(&format!("-6 route del {}", own[1]));
+        assert_eq!(links.missing_ways(index, mine, own).unwrap(), own[1..]);
+        ip("link del vz-dmz");
+        assert_eq!(links.missing_ways(index, mine, own).unwrap(), own);
+    });
+}

@@ -55,26 +55,17 @@ pub fn own_namespaces() -> String {
 
 /// Processes of the machine that live in one of these namespaces and began before `end` (in ticks since boot):
 /// `pid command`. The kernel gives the identity of a namespace that is gone to a later one, so processes of
-/// other stories do not count: their environment names another folder than `dir`.
+/// other stories do not count: their command line or environment names another folder than `dir`.
 pub fn processes_in(ids: &str, end: u64, dir: &Path) -> Vec<String> {
     let ids: BTreeSet<&str> = ids.lines().collect();
-    let own = format!("{}={}", crate::runner::DIR, dir.display());
-    let of_another = |pid: &u32| {
-        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let mut variables = environ.split(|byte| *byte == 0);
-        variables.any(|variable| {
-            variable.starts_with(format!("{}=", crate::runner::DIR).as_bytes())
-                && variable != own.as_bytes()
-        })
-    };
-    // Numbers of namespaces are used again; who works in another story's folder is that story's.
     let (folders, folder) = ("/netd-story-", dir.display().to_string());
     let works_for_another = |pid: &u32| {
-        let words = command_line(*pid);
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let words = command_line(*pid) + &String::from_utf8_lossy(&environ);
         words.contains(folders) && !words.contains(&folder)
     };
     pids()
-        .filter(|pid| !of_another(pid) && !works_for_another(pid))
+        .filter(|pid| !works_for_another(pid))
         .filter(|pid| began(*pid).is_some_and(|began| began < end))
         .filter(|pid| {
             ["net", "mnt", "pid"].iter().any(|kind| {

@@ -1,4 +1,4 @@
-//! Neighbours of a zone's bridge that the kernel could not find.
+//! Neighbours of a zone's bridge that the kernel could not find, or not yet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -42,6 +42,19 @@ impl Links {
         // One that answered or went meanwhile is not there to be deleted.
         let _ = self.host.batch(requests);
         Ok(())
+    }
+}
+
+impl Links {
+    /// Drops what waits on a link for these addresses to be found: packets that were let through to nobody wait for
+    /// up to three seconds, and whoever answers to the address gets them. Addresses that nobody asked for are fine.
+    pub fn forget_neighbours(&mut self, ifindex: u32, addresses: impl IntoIterator<Item = IpAddr>) {
+        let requests: Vec<_> = addresses
+            .into_iter()
+            .map(|address| encode::delete_neighbour(ifindex, address))
+            .collect();
+        // Hardly any is there, and one that is not is what is wanted.
+        let _ = self.host.batch(requests);
     }
 }
 

@@ -215,6 +215,15 @@ impl Netlink {
         &mut self,
         message: RouteNetlinkMessage,
     ) -> Result<Option<Link>, KernelError> {
+        self.ask(message, Link::parse)
+    }
+
+    /// One object that the kernel looks up; none when there is no such object.
+    pub(super) fn ask<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, KernelError> {
         self.push(message, 0);
         let sequence = self.sequence;
         self.send()?;
@@ -225,10 +234,15 @@ impl Netlink {
                 continue;
             };
             if message.kind != NLMSG_ERROR {
-                return Ok(Link::parse(message.payload));
+                return Ok(parse(message.payload));
             }
+            let none = [
+                rustix::io::Errno::NODEV,
+                rustix::io::Errno::NETUNREACH,
+                rustix::io::Errno::HOSTUNREACH,
+            ];
             return match acknowledgement(&message) {
-                Some(Some(error)) if error.is(rustix::io::Errno::NODEV) => Ok(None),
+                Some(Some(error)) if none.into_iter().any(|errno| error.is(errno)) => Ok(None),
                 Some(Some(error)) => Err(error),
                 _ => Ok(None),
             };

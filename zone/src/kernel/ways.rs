@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use netlink_packet_route::neighbour::NeighbourMessage;
-use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::encode;
@@ -67,19 +67,27 @@ impl Links {
         mac: MacAddr,
         prefixes: &[Ipv6Net],
     ) -> Result<Vec<Ipv6Net>, LinkError> {
-        if prefixes.is_empty() {
-            return Ok(Vec::new());
+        let mut missing = Vec::new();
+        for prefix in prefixes {
+            // looked up, as there may be thousands of others
+            let mut message = RouteMessage::default();
+            message.header.address_family = AddressFamily::Inet6;
+            message.header.destination_prefix_length = 128;
+            message.header.flags = RouteFlags::FibMatch;
+            let first = RouteAddress::Inet6(prefix.network());
+            message.attributes.push(RouteAttribute::Destination(first));
+            let found = self
+                .host
+                .ask(RouteNetlinkMessage::GetRoute(message), route)
+                .map_err(|source| {
+                    LinkError::kernel(format!("look for the route to {prefix}"), source)
+                })?;
+            let leads = |way: Way| (way.ifindex, way.mac, way.prefix) == (ifindex, mac, *prefix);
+            if !found.is_some_and(leads) {
+                missing.push(*prefix);
+            }
         }
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet6;
-        let get = RouteNetlinkMessage::GetRoute(message);
-        let routes = self.host.dump(get, route);
-        let routes = routes.map_err(|error| error.of("list routes to prefixes"))?;
-        let leads = |prefix: &Ipv6Net| {
-            let mut routes = routes.iter();
-            routes.any(|way| (way.ifindex, way.mac, way.prefix) == (ifindex, mac, *prefix))
-        };
-        Ok(prefixes.iter().copied().filter(|p| !leads(p)).collect())
+        Ok(missing)
     }
 
     /// Removes what leads to prefixes on a bridge and should not: what is left of containers that went while nobody

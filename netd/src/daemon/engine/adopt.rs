@@ -303,7 +303,9 @@ impl Engine {
             .map_err(|e| refused(format!("{what}: {}", chain(&e))))?;
         // its machine may be sending already
         let limited = self.limit(record, what);
-        let enforced = limited.and_then(|()| self.enforce(record, what));
+        let enforced = limited
+            .and_then(|()| self.enforce(record, what))
+            .map(|()| self.forget_waiting(record));
         let done = enforced.and_then(|()| {
             self.records.write(record).map_err(|e| {
                 let dir = self.dirs.runtime.display();

@@ -7,7 +7,7 @@
 //! Whatever fails undoes what came before it, newest first.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use firewall::model;
@@ -355,6 +355,7 @@ impl Engine {
         record.ifindex = port.ifindex;
         let opened = self
             .enforce(&record, what)
+            .map(|()| self.forget_waiting(&record))
             .and_then(|()| self.limit(&record, what))
             .and_then(|()| self.keep_apart(&place.beside, &request.netns, what))
             .and_then(|()| {
@@ -406,6 +407,22 @@ impl Engine {
             api::Error::Refused { message } => refused(format!("{what}: {message}")),
             other => other,
         })
+    }
+
+    /// What was sent to its addresses while they were nobody's, or somebody else's, is not for it: it was judged by
+    /// what held then. Only after its policy is in force, before it can answer.
+    pub(super) fn forget_waiting(&mut self, record: &Record) {
+        let Some(state) = self.zones.get(&record.zone) else {
+            return;
+        };
+        let ifindex = state.ifindex;
+        let prefixes = record.prefixes(state.zone.subnet6).into_iter();
+        // the one address in its prefix that everybody knows beforehand
+        let half = u128::from(record.mac.link_local()) & u128::from(u64::MAX);
+        let formed = prefixes.map(|prefix| (u128::from(prefix.network()) | half).into());
+        let formed: Vec<IpAddr> = formed.map(|address: Ipv6Addr| address.into()).collect();
+        let addresses = record.ips().into_iter().chain(formed);
+        self.links.forget_neighbours(ifindex, addresses);
     }
 
     /// Takes back what an attach did before it failed; goes on past errors.

@@ -1,4 +1,4 @@
-//! ICMP errors pass as part of the connection that they quote: from its two ends, and from nobody else's container.
+//! What passes by a connection or an address passes for those that it belongs to: ICMP errors, packets that wait.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -63,6 +63,38 @@ pub fn nobody_breaks_the_connections_of_others() {
         let refused = asks(&nobody).map_err(|e| e.kind());
         assert_eq!(refused, Err(ErrorKind::ConnectionRefused));
     }
+}
+
+pub fn what_waits_for_an_address_is_not_for_who_gets_it() {
+    let world = World::new("waiting");
+    world
+        .zone("web")
+        .option("--subnet4", "10.77.0.0/24")
+        .create();
+    world.write_policy("one", "[[egress]]\nto = [\"10.77.0.0/24\", \"fd00::/8\"]\n");
+    world.policy("two", "egress = []\ningress = []\n");
+    let one = world.container("one").in_zone("web").start();
+    let mut two = world.container("two").in_zone("web").bare().start();
+    let addresses = two.addresses();
+    two.detach();
+    // while nobody has the addresses
+    for address in &addresses {
+        let any = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+        let socket = one.netns.enter(|| UdpSocket::bind((any, 0))).unwrap();
+        for _ in 0..3 {
+            // the second may be told already that nobody is there
+            let _ = socket.send_to(b"waits", (*address, 666));
+        }
+    }
+    two.try_attach().unwrap();
+    assert_eq!(two.addresses(), addresses);
+    let caught = Trap::set(&two.netns, "host0", |seen| {
+        frame::destination(seen).is_some_and(|(_, port)| port == 666)
+    });
+    // the host asks for a neighbour once a second, three times
+    std::thread::sleep(Duration::from_millis(2500));
+    let seen = caught.frames();
+    assert!(seen.is_empty(), "{seen:02x?}");
 }
 
 /// What a liar says of a datagram from one to another: that its port cannot be reached.

@@ -132,7 +132,7 @@ stories! {
         what_a_name_opened_ends, a_name_on_trial_opens_nothing_and_is_known;
     spoofing: without_a_guard_every_lie_arrives, hardware_and_ip_addresses, frames_past_the_host, arp_and_neighbour_discovery, rogue_dhcp_servers_and_routers;
     flat: rules_and_chains_stay_the_same, an_attach_execs_nothing;
-    errors: nobody_breaks_the_connections_of_others;
+    errors: nobody_breaks_the_connections_of_others, what_waits_for_an_address_is_not_for_who_gets_it;
     tamper: with_the_daemon_alive, with_the_daemon_dead, with_every_process_of_netd_dead, one_element_after_the_other;
     crash: killed_at_random_moments;
     bad_input: wrong_requests, wrong_zone_files, garbage_on_the_socket, garbage_in_dhcp, a_full_disk, a_truncated_store;
