@@ -25,7 +25,9 @@ const ATTACKS: [&str; 8] = [
 ];
 
 /// Everything but counters and meters, which a packet of the lab may change at any time.
-const LISTED: &str = "nft list ruleset | grep -v counter | sed '/set rate_/,/^\t}/d'";
+/// nft names the process that has the owner's number, whoever that is by now.
+const LISTED: &str =
+    "nft list ruleset | grep -v counter | sed '/set rate_/,/^\t}/d; s/ # progname .*//'";
 
 fn attack(tables: &mut Tables, elements: &[firewall::sets::Element]) {
     let before = sh(LISTED);
