@@ -179,11 +179,14 @@ impl Engine {
         let Some(bridge) = self.zones.get(&record.zone).map(|s| s.ifindex) else {
             return;
         };
-        if self.links.ifname(bridge).is_none() {
+        let port = self.links.port(ifindex);
+        // Asked last: ports leave a bridge that is being deleted while it still has its name, and the kernel answers
+        // about a port when that is over.
+        if !matches!(port, Ok(None)) && self.links.ifname(bridge).is_none() {
             // The bridge is gone; its own event makes it again, ports and all.
             return;
         }
-        match self.links.port(ifindex) {
+        match port {
             Ok(None) => self.port_vanished(&record.port()),
             Ok(Some((master, _))) if record.adopted && master != Some(bridge) => {
                 self.port_left(&record);
