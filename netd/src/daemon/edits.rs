@@ -61,6 +61,8 @@ pub(crate) struct Edits {
     pub(crate) zones: Edited,
     /// groups.toml, since it was read last.
     pub(crate) groups: bool,
+    /// Somebody still writes groups.toml: as with [`Edited::unfinished`].
+    groups_unfinished: bool,
     /// Policy files, since they were taken last.
     pub(crate) policies: Edited,
 }
@@ -90,6 +92,7 @@ impl Edits {
             moved: false,
             zones: Edited::default(),
             groups: false,
+            groups_unfinished: false,
             policies: Edited::default(),
         })
     }
@@ -100,6 +103,7 @@ impl Edits {
         self.drain()?;
         self.zones.settle();
         self.policies.settle();
+        self.groups |= std::mem::take(&mut self.groups_unfinished);
         self.follow_folders();
         Ok(())
     }
@@ -149,9 +153,13 @@ impl Edits {
                 if event.wd == self.config_watch {
                     // nothing else that lies there is read
                     match name {
-                        Some("groups.toml") => {
-                            self.groups = true;
-                            done |= event.mask != EventMask::MODIFY;
+                        Some(name @ "groups.toml") => {
+                            self.groups_unfinished =
+                                is_unfinished(event.mask, &self.dirs.config.join(name));
+                            if !self.groups_unfinished {
+                                self.groups = true;
+                                done = true;
+                            }
                         }
                         Some("zones" | "policies") => self.moved = true,
                         _ => {}
@@ -182,9 +190,7 @@ impl Edits {
                     edited.links |= event.mask.intersects(EventMask::MOVED_TO);
                     continue;
                 };
-                let unfinished = event.mask == EventMask::MODIFY
-                    || event.mask == EventMask::CREATE && is_begun(&folder.join(name));
-                if unfinished {
+                if is_unfinished(event.mask, &folder.join(name)) {
                     edited.unfinished.insert(stem.to_owned());
                 } else {
                     edited.unfinished.remove(stem);
@@ -211,10 +217,12 @@ fn events() -> WatchMask {
         | WatchMask::DELETE
 }
 
-/// Whether what was just created is a file that somebody is going to write. Links, and whatever else cannot be
+/// Whether somebody is still writing a file, or is going to: its end will be told. Links, and whatever else cannot be
 /// written to, are whole from the first moment.
-fn is_begun(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1)
+fn is_unfinished(event: EventMask, path: &Path) -> bool {
+    let is_begun =
+        || std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1);
+    event == EventMask::MODIFY || event == EventMask::CREATE && is_begun()
 }
 
 #[cfg(test)]
@@ -305,6 +313,27 @@ mod tests {
         edits.settle().unwrap();
         assert_eq!(news(&mut edits), (false, vec!["web".into()]));
         drop(open);
+    }
+
+    #[test]
+    fn groups_that_are_being_written_wait_as_well() {
+        let (_dir, dirs, mut edits) = watched();
+        let path = dirs.config.join("groups.toml");
+        let read = |edits: &mut Edits| {
+            let done = edits.drain().unwrap();
+            (done, std::mem::take(&mut edits.groups))
+        };
+        let open = std::fs::File::create(&path).unwrap();
+        assert_eq!(read(&mut edits), (false, false));
+        drop(open);
+        assert_eq!(read(&mut edits), (true, true));
+        let open = std::fs::File::create(&path).unwrap();
+        std::fs::write(dirs.policies().join("db.toml"), "").unwrap();
+        assert_eq!(read(&mut edits), (true, false));
+        edits.settle().unwrap();
+        assert!(std::mem::take(&mut edits.groups), "asked for");
+        drop(open);
+        assert_eq!(read(&mut edits), (true, true));
     }
 
     #[test]

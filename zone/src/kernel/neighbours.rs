@@ -31,21 +31,11 @@ impl Links {
                 unanswered,
             )
             .map_err(|error| error.of(action))?;
-        let requests: Vec<_> = listed
-            .into_iter()
-            .filter(|(index, _)| *index == ifindex)
-            .map(|(index, address)| encode::delete_neighbour(index, address))
-            .collect();
-        if requests.is_empty() {
-            return Ok(());
-        }
-        // One that answered or went meanwhile is not there to be deleted.
-        let _ = self.host.batch(requests);
+        let here = listed.into_iter().filter(|(index, _)| *index == ifindex);
+        self.forget_neighbours(ifindex, here.map(|(_, address)| address));
         Ok(())
     }
-}
 
-impl Links {
     /// Drops what waits on a link for these addresses to be found: packets that were let through to nobody wait for
     /// up to three seconds, and whoever answers to the address gets them. Addresses that nobody asked for are fine.
     pub fn forget_neighbours(&mut self, ifindex: u32, addresses: impl IntoIterator<Item = IpAddr>) {
